@@ -1,0 +1,1 @@
+"""Measures over several rounds or models that are not circuits themselves."""

@@ -1,0 +1,1 @@
+"""Configuration, engines and the command line."""

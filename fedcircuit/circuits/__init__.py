@@ -1,0 +1,1 @@
+"""The core: what a circuit is, how it is found, checked and compared."""

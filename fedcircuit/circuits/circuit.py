@@ -1,0 +1,151 @@
+"""What a circuit is: a subset of a model's units, alone or stacked over models and classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in a model whose outputs are units.
+
+    Parameters
+    ----------
+    name
+        Qualified name of the layer (convolution or linear) that makes the units.
+    n_units
+        Number of units: output channels or neurons.
+    axis
+        Axis of the units in the activation tensor: 1 for ``[n, units, h, w]``, -1 for
+        ``[n, units]`` and ``[n, tokens, units]``.
+    output
+        Qualified name of the module whose output is read and gated: the last of the chain
+        layer, normalisation, nonlinearity, pooling that starts at ``name``.
+    """
+
+    name: str
+    n_units: int
+    axis: int
+    output: str
+
+
+def site_slices(sites: Sequence[Site]) -> tuple[slice, ...]:
+    """Slice of each site in the concatenation of all units, in the order of ``sites``."""
+    slices, start = [], 0
+    for site in sites:
+        slices.append(slice(start, start + site.n_units))
+        start += site.n_units
+    return tuple(slices)
+
+
+def split_by_site(units: Tensor, sites: Sequence[Site]) -> dict[str, Tensor]:
+    """``[..., units]`` over all sites cut into ``[..., n_units]`` for each site's name."""
+    return {
+        site.name: units[..., part] for site, part in zip(sites, site_slices(sites), strict=True)
+    }
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """A subset of a model's units, as one boolean mask ``[n_units]`` for every site.
+
+    Raises
+    ------
+    ValueError
+        If a mask is not a one-dimensional boolean tensor.
+    """
+
+    masks: Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        for name, mask in self.masks.items():
+            if mask.dtype != torch.bool or mask.ndim != 1:
+                raise ValueError(
+                    f"the mask of site {name!r} must be bool of shape [n_units], "
+                    f"got {mask.dtype} of shape {tuple(mask.shape)}"
+                )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of units kept in each site."""
+        return {name: int(mask.sum()) for name, mask in self.masks.items()}
+
+    @property
+    def size(self) -> int:
+        """Number of units kept in all sites together."""
+        return sum(self.sizes.values())
+
+    @property
+    def n_units(self) -> int:
+        """Number of units of all sites: the universe the circuit is drawn from."""
+        return sum(mask.numel() for mask in self.masks.values())
+
+    def complement(self) -> Circuit:
+        """The units this circuit leaves out."""
+        return Circuit({name: ~mask for name, mask in self.masks.items()})
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Circuit):
+            return NotImplemented
+        return list(self.masks) == list(other.masks) and all(
+            torch.equal(mask, other.masks[name]) for name, mask in self.masks.items()
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # tensors compare by value, not by identity
+
+
+@dataclass(frozen=True)
+class CircuitStack:
+    """The circuits of several models for several classes, in one boolean tensor.
+
+    Parameters
+    ----------
+    sites
+        Sites of the (common) architecture, in order of execution.
+    models
+        Identity of each model: ``"global"`` or a client's.
+    masks
+        ``[models, classes, units]`` bool; units are those of all sites, concatenated.
+    found
+        ``[models, classes]`` bool; where False no circuit was found, and the mask, all False,
+        means nothing: it is not an empty circuit.
+    """
+
+    sites: tuple[Site, ...]
+    models: tuple[str, ...]
+    masks: Tensor
+    found: Tensor
+
+    def __post_init__(self) -> None:
+        n_units = sum(site.n_units for site in self.sites)
+        if self.masks.dtype != torch.bool or self.masks.ndim != 3:
+            raise ValueError(
+                "masks must be bool of shape [models, classes, units], "
+                f"got {self.masks.dtype} of shape {tuple(self.masks.shape)}"
+            )
+        if self.masks.shape[0] != len(self.models) or self.masks.shape[2] != n_units:
+            raise ValueError(
+                f"masks of shape {tuple(self.masks.shape)} do not fit {len(self.models)} models "
+                f"and {n_units} units"
+            )
+        if self.found.dtype != torch.bool or self.found.shape != self.masks.shape[:2]:
+            raise ValueError(
+                f"found must be bool of shape {tuple(self.masks.shape[:2])}, "
+                f"got {self.found.dtype} of shape {tuple(self.found.shape)}"
+            )
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return self.masks.shape[1]
+
+    def circuit(self, model: str, class_index: int) -> Circuit | None:
+        """The circuit of one class in one model; None where none was found."""
+        row = self.models.index(model)
+        if not bool(self.found[row, class_index]):
+            return None
+        return Circuit(split_by_site(self.masks[row, class_index], self.sites))

@@ -1,0 +1,1 @@
+"""Sparse networks and how a client trains them: models, sparsity, data, partitions."""

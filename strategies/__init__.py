@@ -1,0 +1,7 @@
+"""Flower server side: observing any strategy, and FedAvg with circuits."""
+
+if __name__ != "fedcircuit.strategies":
+    raise ImportError(
+        f"this package is fedcircuit.strategies, it was imported as {__name__!r}; "
+        "write 'from fedcircuit.strategies import ...'"
+    )

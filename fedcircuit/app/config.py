@@ -135,9 +135,7 @@ class StrategyConfig(Section):
         "multikrum",
         "bulyan",
         "qfedavg",
-    ] = Field(  # fmt: skip
-        "fedavg", description="A strategy of Flower; all of them are observed alike."
-    )
+    ] = Field("fedavg", description="A strategy of Flower; all of them are observed alike.")
     fraction_train: float = Field(
         1.0, gt=0, le=1, description="Share of the clients that train in a round."
     )

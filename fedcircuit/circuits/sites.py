@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -61,16 +62,16 @@ def find_sites(model: nn.Module, example: Tensor) -> tuple[Site, ...]:
     """
     calls = _trace(model, example[:1])
     counts: dict[str, int] = {}
-    for name, *_ in calls:
-        counts[name] = counts.get(name, 0) + 1
-    layers = [i for i, (_, module, _, _) in enumerate(calls) if isinstance(module, UNIT_LAYERS)]
+    for call in calls:
+        counts[call.name] = counts.get(call.name, 0) + 1
+    layers = [i for i, call in enumerate(calls) if isinstance(call.module, UNIT_LAYERS)]
     if len(layers) < 2:
         raise ValueError(
             f"{type(model).__name__} has no sites: expected at least one convolution or linear "
             f"layer before the head, found {len(layers)} in all"
         )
     for index in layers:
-        name = calls[index][0]
+        name = calls[index].name
         if counts[name] > 1:
             raise ValueError(
                 f"layer {name!r} of {type(model).__name__} runs {counts[name]} times in one "
@@ -79,42 +80,64 @@ def find_sites(model: nn.Module, example: Tensor) -> tuple[Site, ...]:
     return tuple(_site(calls, counts, index) for index in layers[:-1])
 
 
-_Call = tuple[str, nn.Module, Tensor, Tensor]  # name, module, input, output
+@dataclass(frozen=True)
+class _Call:
+    """One call of a leaf module; versions tell whether a tensor was changed in between."""
+
+    name: str
+    module: nn.Module
+    incoming: Tensor
+    incoming_version: int
+    output: Tensor
+    output_version: int
 
 
 def _trace(model: nn.Module, example: Tensor) -> list[_Call]:
     """Every call of a leaf module in one forward pass, in order."""
     calls: list[_Call] = []
+    versions: dict[str, int] = {}
     with ExitStack() as stack, evaluating(model), torch.no_grad():
         for name, module in model.named_modules():
             if next(module.children(), None) is not None:
                 continue
 
-            def record(
+            def before(module: nn.Module, args: tuple[object, ...], name: str = name) -> None:
+                if args and isinstance(args[0], Tensor):
+                    versions[name] = args[0]._version
+
+            def after(
                 module: nn.Module, args: tuple[object, ...], output: object, name: str = name
             ) -> None:
                 if args and isinstance(args[0], Tensor) and isinstance(output, Tensor):
-                    calls.append((name, module, args[0], output))
+                    calls.append(
+                        _Call(name, module, args[0], versions[name], output, output._version)
+                    )
 
-            stack.enter_context(_removed(module.register_forward_hook(record)))
+            stack.enter_context(_removed(module.register_forward_pre_hook(before)))
+            stack.enter_context(_removed(module.register_forward_hook(after)))
         model(example)
     return calls
 
 
 def _site(calls: list[_Call], counts: Mapping[str, int], index: int) -> Site:
-    name, layer, _, tensor = calls[index]
-    output = name
-    n_units = layer.out_channels if isinstance(layer, CONVOLUTIONS) else layer.out_features
-    axis = 1 if isinstance(layer, CONVOLUTIONS) else -1
-    for next_name, module, incoming, outgoing in calls[index + 1 :]:
-        if incoming is not tensor and incoming.data_ptr() != tensor.data_ptr():
+    current = calls[index]
+    layer = current.module
+    if isinstance(layer, CONVOLUTIONS):
+        n_units, axis = layer.out_channels, 1
+    else:
+        assert isinstance(layer, nn.Linear)
+        n_units, axis = layer.out_features, -1
+    for call in calls[index + 1 :]:
+        # the same tensor, untouched: an in-place residual addition bumps its version
+        follows = (
+            call.incoming is current.output and call.incoming_version == current.output_version
+        )
+        if not follows or not isinstance(call.module, UNITWISE) or counts[call.name] > 1:
             break
-        if not isinstance(module, UNITWISE) or counts[next_name] > 1:
+        if call.output.shape[axis] != n_units:
             break
-        if outgoing.shape[axis] != n_units:
-            break
-        output, tensor = next_name, outgoing
-    return Site(name=name, n_units=int(n_units), axis=axis, output=output)
+        current = call
+    return Site(calls[index].name, n_units, axis, current.name)
 
 
 @contextmanager

@@ -62,7 +62,9 @@ def read_torchvision(name: str, root: Path, *, download: bool) -> RawData:
         test = cls(root=str(root), train=False, download=download)
     except RuntimeError as error:  # torchvision's word for damaged files and failed downloads
         raise MissingDataError(f"{name} below {root} cannot be read: {error}") from error
-    return RawData(_split(train), _split(test), tuple(map(str, train.classes)), mean, std)
+    return RawData(
+        _split(train), _split(test), tuple(_short(name) for name in train.classes), mean, std
+    )
 
 
 def _require(name: str, folder: Path) -> None:
@@ -78,6 +80,11 @@ def _require(name: str, folder: Path) -> None:
         "or allow a download with data.download=true"
     )
     raise MissingDataError(f"{name} is not there; looked for\n{listing}\n{mend}")
+
+
+def _short(name: str) -> str:
+    """``7`` for MNIST's ``7 - seven``."""
+    return name.split(" - ")[0]
 
 
 def _split(dataset: Any) -> RawSplit:

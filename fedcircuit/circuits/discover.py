@@ -1,0 +1,52 @@
+"""The one call that finds the circuits of all classes of a model."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from fedcircuit.circuits.ablation import Ablation, reference_activations
+from fedcircuit.circuits.discovery import Discovery, DiscoveryMethod, Task, discovery_method
+from fedcircuit.circuits.probe import Probe
+from fedcircuit.circuits.sites import find_sites
+
+
+def discover(
+    model: nn.Module,
+    probe: Probe,
+    *,
+    method: str | DiscoveryMethod = "attribution",
+    ablation: Ablation = "mean",
+    seed: int = 0,
+) -> Discovery:
+    """Circuits of every class of the model, found on the probe's discovery half.
+
+    Whether they deserve the name is for ``fedcircuit.circuits.validity`` to say, on the other
+    half.
+
+    Parameters
+    ----------
+    model
+        Takes ``[n, ...]`` and gives logits ``[n, classes]``; it is left as it came.
+    probe
+        Labelled samples in two halves.
+    method
+        A name of ``METHOD_NAMES``, or a method with options of its own.
+    ablation
+        What a unit outside a circuit becomes: its class-balanced mean, or zero.
+    seed
+        Of methods that draw at random.
+
+    Raises
+    ------
+    ValueError
+        If the model has no sites, or the method or ablation is unknown.
+    """
+    samples = probe.discovery
+    sites = find_sites(model, samples.inputs)
+    reference = reference_activations(
+        model, sites, samples, n_classes=probe.n_classes, ablation=ablation
+    )
+    chosen = discovery_method(method) if isinstance(method, str) else method
+    task = Task(samples, probe.n_classes, reference)
+    return chosen(model, sites, task, torch.Generator().manual_seed(seed))

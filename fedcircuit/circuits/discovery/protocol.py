@@ -1,0 +1,126 @@
+"""What every discovery method takes and gives: circuits of all classes of one model at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fedcircuit.circuits.circuit import Circuit, Site, split_by_site
+from fedcircuit.samples import Samples
+
+
+@dataclass(frozen=True)
+class Task:
+    """Samples on which circuits are found, number of classes, activations of ablated units."""
+
+    samples: Samples
+    n_classes: int
+    reference: Mapping[str, Tensor] | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Images sent forward and backward through the network, and processor seconds."""
+
+    forward_images: int
+    backward_images: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """Circuits of every class of one model.
+
+    Parameters
+    ----------
+    sites
+        Sites of the model, in order of execution.
+    masks
+        ``[classes, units]`` bool.
+    found
+        ``[classes]`` bool; where False the mask is all False and means nothing.
+    scores
+        ``[classes, units]`` float, larger is more important; NaN where the method has none.
+    reasons
+        One for each class: why no circuit was found, empty where one was.
+    cost
+        What it took.
+    converged
+        One for each class: did an optimisation stand still; None for methods without one.
+    """
+
+    sites: tuple[Site, ...]
+    masks: Tensor
+    found: Tensor
+    scores: Tensor
+    reasons: tuple[str, ...]
+    cost: Cost
+    converged: tuple[bool | None, ...]
+
+    def circuit(self, class_index: int) -> Circuit | None:
+        """The circuit of a class; None where none was found."""
+        if not bool(self.found[class_index]):
+            return None
+        return Circuit(split_by_site(self.masks[class_index], self.sites))
+
+
+class DiscoveryMethod(Protocol):
+    """Finds the circuits of all classes; adding a class never changes another's circuit."""
+
+    @property
+    def name(self) -> str:
+        """Name in configurations and records."""
+        ...
+
+    def __call__(
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        task: Task,
+        generator: torch.Generator,
+    ) -> Discovery:
+        """Circuits of all classes; the model is given back as it came."""
+        ...
+
+
+class Meter:
+    """Counts images while a method runs."""
+
+    def __init__(self) -> None:
+        self.forward = 0
+        self.backward = 0
+        self._start = time.process_time()
+
+    def cost(self) -> Cost:
+        """The cost so far."""
+        return Cost(self.forward, self.backward, time.process_time() - self._start)
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No gradients for the model's parameters, as it was before afterwards."""
+    wanted = [(p, p.requires_grad) for p in model.parameters()]
+    for parameter, _ in wanted:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, flag in wanted:
+            parameter.requires_grad_(flag)
+
+
+def absent_reasons(counts: Tensor) -> tuple[str, ...]:
+    """A reason for every class that cannot be contrasted, empty for the others."""
+    present = int((counts > 0).sum())
+    return tuple(
+        "no sample of the class"
+        if count == 0
+        else ("no sample of any other class" if present < 2 else "")
+        for count in counts.tolist()
+    )

@@ -1,1 +1,1 @@
-"""What a run leaves on disk and how it is read back."""
+"""What a run leaves on disk and how it is read back: see ``store`` and ``run``."""

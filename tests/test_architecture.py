@@ -1,0 +1,173 @@
+"""The house: layers that point one way, hooks in one place, short files, nothing done at import.
+
+Every rule is shown to fail on a small example beside holding on the tree.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import source_rules as rules
+
+SOURCES = rules.package_sources()
+
+
+def test_every_module_imports_only_what_its_layer_allows() -> None:
+    assert [found for name, text in SOURCES.items() for found in rules.layering(name, text)] == []
+
+
+def test_every_part_of_the_package_has_a_place_in_the_layers() -> None:
+    parts = {rules.part(name) for name in SOURCES} - {""}
+    assert parts == set(rules.MAY_IMPORT) == set(rules.BANNED)
+
+
+def test_the_layers_point_one_way() -> None:
+    seen: set[str] = set()
+    for name, allowed in rules.MAY_IMPORT.items():
+        assert {target.split(".")[0] for target in allowed} <= seen, name
+        seen.add(name)
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    assert rules.import_cycle(SOURCES) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("fedcircuit.circuits.a", "import flwr"),
+        ("fedcircuit.learning.a", "def f():\n    from ray.util import x"),
+        ("fedcircuit.records.a", "import matplotlib.pyplot as plt"),
+        ("fedcircuit.observers.a", "from rich.table import Table"),
+        ("fedcircuit.samples", "import fedcircuit.circuits.circuit"),
+        ("fedcircuit.circuits.a", "from fedcircuit.learning.weights import Weights"),
+        ("fedcircuit.circuits.a", "from fedcircuit import learning"),
+        ("fedcircuit.records.a", "from fedcircuit.learning import training"),
+        ("fedcircuit.records.a", "from fedcircuit.learning.weights_of import x"),
+        ("fedcircuit.strategies.a", "from fedcircuit.clients import bridge"),
+        ("fedcircuit.clients.a", "import fedcircuit.strategies.observe"),
+        ("fedcircuit.clients.a", "from fedcircuit.records.store import RunStore"),
+        ("fedcircuit.report.a", "from fedcircuit.app.config import Study"),
+        ("fedcircuit.app.a", "from strategies import observe"),
+        ("fedcircuit.circuits.a", "from .circuit import Circuit"),
+    ],
+)
+def test_an_import_against_the_layers_is_found(module: str, source: str) -> None:
+    assert len(rules.layering(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("fedcircuit.circuits.a", "import torch\nfrom fedcircuit.circuits.circuit import Site"),
+        ("fedcircuit.records.a", "from fedcircuit.learning.weights import Weights"),
+        ("fedcircuit.analysis.a", "from fedcircuit import circuits"),
+        ("fedcircuit.app.a", "import typer\nfrom fedcircuit.clients.app import client_app"),
+        ("fedcircuit", "from fedcircuit.strategies.observe import observe"),
+    ],
+)
+def test_an_import_along_the_layers_is_allowed(module: str, source: str) -> None:
+    assert rules.layering(module, source) == []
+
+
+def test_an_import_cycle_is_found_and_a_chain_is_not() -> None:
+    chain = {"p.a": "from p import b", "p.b": "from p.c import x", "p.c": ""}
+    assert rules.import_cycle(chain) == []
+    assert set(rules.import_cycle({**chain, "p.c": "import p.a"})) == {"p.a", "p.b", "p.c"}
+    assert rules.import_cycle({**chain, "p.c": "def f():\n    import p.a"}) == []
+
+
+def test_hooks_are_registered_in_one_file() -> None:
+    users = {name for name, text in SOURCES.items() if rules.registered_hooks(text)}
+    assert users == {"fedcircuit.circuits.sites"}
+
+
+def test_a_registered_hook_is_found() -> None:
+    text = "def f(m):\n    m.conv.register_full_backward_hook(g)\n    m.weight.register_hook(g)\n"
+    assert rules.registered_hooks(text) == [2, 3]
+
+
+def test_modules_only_define_things() -> None:
+    assert {
+        name: found for name, text in SOURCES.items() if (found := rules.work_at_import(text))
+    } == {}
+
+
+def test_work_at_import_is_found() -> None:
+    text = '"""Doc."""\nimport os\nX = 1\nos.chdir("x")\nfor i in range(3):\n    pass\n'
+    assert rules.work_at_import(text) == [4, 5]
+
+
+def test_importing_the_package_imports_neither_torch_nor_flower() -> None:
+    code = "import sys, fedcircuit; print(*{name.split('.')[0] for name in sys.modules})"
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = set(ran.stdout.split())
+    assert "fedcircuit" in loaded
+    assert not loaded & {"torch", "flwr", "ray", "numpy", "pandas", "seaborn", "typer", "pydantic"}
+
+
+def test_files_and_functions_are_short() -> None:
+    files = [path for path in rules.tree_files() if path.suffix == ".py"]
+    long = {str(path): rules.too_long((rules.ROOT / path).read_text("utf-8")) for path in files}
+    assert {path: found for path, found in long.items() if found} == {}
+
+
+def test_a_long_file_and_a_long_function_are_found() -> None:
+    assert rules.too_long("x = 1\n" * 300) == []
+    assert rules.too_long("x = 1\n" * 301) == ["301 lines"]
+    assert rules.too_long("def f():\n" + "    x = 1\n" * 59) == []
+    assert rules.too_long("def f():\n" + "    x = 1\n" * 60) == ["f, line 1: 61 lines"]
+
+
+def test_everything_public_has_a_docstring() -> None:
+    missing = {name: rules.undocumented(text) for name, text in SOURCES.items()}
+    assert {name: found for name, found in missing.items() if found} == {}
+
+
+def test_a_missing_docstring_is_found() -> None:
+    text = (
+        '"""Doc."""\nclass A:\n    """Doc."""\n    def f(self): ...\n    def _g(self): ...\n'
+        "    def __len__(self): ...\ndef h():\n    def inner(): ...\n"
+    )
+    assert rules.undocumented(text) == ["A.f", "h"]
+    assert rules.undocumented("x = 1") == ["the module"]
+
+
+def test_no_text_names_somebodys_machine_or_a_registry() -> None:
+    found = {}
+    for path in rules.tree_files():
+        data = b"" if (rules.ROOT / path).is_symlink() else (rules.ROOT / path).read_bytes()
+        if b"\0" not in data and (traces := rules.machine_traces(data.decode("utf-8"))):
+            found[str(path)] = traces
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "root = '" + "/ho" + "me/anna/runs'",
+        "cd " + "/wo" + "rk/main",
+        "see https://py" + "pi.org/project/x",
+        "pip install --extra-index" + "-url x",
+    ],
+)
+def test_a_trace_of_a_machine_is_found(text: str) -> None:
+    assert rules.machine_traces(text) == [f"line 1: {text}"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a/work/b", "experiments/home/x", "~/work/x", "https://a.org/home/x", "#!/usr/bin/env bash"],
+)
+def test_an_ordinary_path_is_no_trace(text: str) -> None:
+    assert rules.machine_traces(text) == []
+
+
+def test_the_two_outer_folders_are_walked_once() -> None:
+    assert {"fedcircuit.strategies", "fedcircuit.clients"} <= set(SOURCES)
+    assert Path(rules.ROOT / "fedcircuit/strategies").is_symlink()
+    files = [path for path in rules.tree_files() if path.suffix == ".py"]
+    assert len({(rules.ROOT / path).resolve() for path in files}) == len(files)

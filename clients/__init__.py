@@ -5,3 +5,9 @@ if __name__ != "fedcircuit.clients":
         f"this package is fedcircuit.clients, it was imported as {__name__!r}; "
         "write 'from fedcircuit.clients import ...'"
     )
+
+from fedcircuit.clients.app import ClientCircuits, client_app
+from fedcircuit.clients.bridge import numpyclient_mod
+from fedcircuit.clients.sparse_client import SparseClient
+
+__all__ = ["ClientCircuits", "SparseClient", "client_app", "numpyclient_mod"]

@@ -5,3 +5,9 @@ if __name__ != "fedcircuit.strategies":
         f"this package is fedcircuit.strategies, it was imported as {__name__!r}; "
         "write 'from fedcircuit.strategies import ...'"
     )
+
+from fedcircuit.strategies.circuit_fedavg import CircuitFedAvg
+from fedcircuit.strategies.observe import observe
+from fedcircuit.strategies.recorder import AllClientsFailedError, RecorderOptions
+
+__all__ = ["AllClientsFailedError", "CircuitFedAvg", "RecorderOptions", "observe"]

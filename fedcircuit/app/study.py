@@ -11,8 +11,8 @@ from flwr.clientapp import ClientApp
 from torch import nn
 
 from fedcircuit.app.config import PartitionConfig, StudyConfig
-from fedcircuit.circuits.preservation import CircuitSettings
 from fedcircuit.circuits.probe import Probe
+from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.clients.app import ClientCircuits, client_app
 from fedcircuit.learning import partitions
 from fedcircuit.learning.data import Dataset, DataSource, load_dataset

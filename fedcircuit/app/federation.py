@@ -1,0 +1,213 @@
+"""Running a study, from its first round or from where it stopped."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy import Strategy
+
+from fedcircuit.app.config import StudyConfig
+from fedcircuit.app.config_files import ConfigError, parse_study
+from fedcircuit.app.engines import Engine, Federation, run_federation
+from fedcircuit.app.study import Study, build_study, circuit_settings
+from fedcircuit.circuits.sites import find_sites
+from fedcircuit.learning.partitions import summary
+from fedcircuit.observers.circuits import CircuitObserver
+from fedcircuit.observers.evaluation import EvaluationObserver
+from fedcircuit.records.manifest import build_manifest
+from fedcircuit.records.round_record import Observer, RoundRecord
+from fedcircuit.records.rounds import Storage
+from fedcircuit.records.store import RunError, RunStore
+from fedcircuit.strategies import CircuitFedAvg, RecorderOptions, observe
+
+OnRound = Callable[[RoundRecord], None]
+
+_STRATEGIES = {
+    "fedavgm": "FedAvgM",
+    "fedprox": "FedProx",
+    "fedadam": "FedAdam",
+    "fedyogi": "FedYogi",
+    "fedadagrad": "FedAdagrad",
+    "fedmedian": "FedMedian",
+    "fedtrimmedavg": "FedTrimmedAvg",
+    "krum": "Krum",
+    "multikrum": "MultiKrum",
+    "bulyan": "Bulyan",
+    "qfedavg": "QFedAvg",
+}
+
+
+def new_run_path(config: StudyConfig, out: Path | None) -> Path:
+    """``out``, or a folder below ``runs`` named after the study and the time."""
+    if out is not None:
+        return out
+    return Path("runs") / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def run_study(config: StudyConfig, path: Path, *, on_round: OnRound | None = None) -> Path:
+    """Run a study from its first round into a new run folder.
+
+    Raises
+    ------
+    ValueError, OSError
+        If configuration, data, partition, model or probe do not fit; nothing was written.
+    RunError
+        If the folder exists, or a round cannot be recorded.
+    AllClientsFailedError
+        If all clients of a round fail.
+    """
+    study = build_study(config)
+    check_study(study)
+    settings = circuit_settings(config)
+    manifest = build_manifest(
+        config.name,
+        seed=config.seed,
+        class_names=study.class_names,
+        config=config.model_dump(mode="json"),
+        thresholds={"validity": asdict(settings.validity), "verdict": asdict(settings.verdict)},
+    )
+    store = RunStore.create(path, manifest, Storage(**config.storage.model_dump()))
+    try:
+        store.write_partition(partition_payload(study))
+        _run(study, store, config.training.rounds, 0, on_round)
+    finally:
+        store.close()
+    return path
+
+
+def resume_run(path: Path, *, rounds: int | None = None, on_round: OnRound | None = None) -> Path:
+    """Go on after the last recorded round, bit for bit as if nothing had stopped.
+
+    Parameters
+    ----------
+    path
+        A run folder of ``fedcircuit run``.
+    rounds
+        Total rounds to reach; None is what the study says.
+
+    Raises
+    ------
+    RunError
+        If the folder is no run of a study, or has all its rounds.
+    """
+    store = RunStore.open(path)
+    try:
+        if store.manifest["config"] is None:
+            raise RunError(
+                f"{path} was recorded by observe(), not by 'fedcircuit run': resume it in your "
+                "own program with RecorderOptions(round_offset=...)"
+            )
+        config = parse_study(store.manifest["config"], where=f"the configuration of {path}")
+        target = config.training.rounds if rounds is None else rounds
+        done = max(store.rounds(), default=0)
+        if done >= target:
+            raise RunError(f"{path} has all {target} rounds; ask for more with --rounds")
+        _run(build_study(config), store, target - done, done, on_round)
+    finally:
+        store.close()
+    return path
+
+
+def _run(study: Study, store: RunStore, rounds: int, done: int, on_round: OnRound | None) -> None:
+    config = study.config
+    torch.set_num_threads(config.engine.threads)
+    options = RecorderOptions(
+        seed=config.seed,
+        round_offset=done,
+        fail_when_all_fail=True,
+        identify=True,
+        on_round=on_round,
+    )
+    strategy = _strategy(config, store, _observers(study), options)
+    initial = store.read(done).weights if done else study.initial_weights()
+    engine = Engine(
+        config.engine.name, config.engine.cpus_per_client, config.engine.gpus_per_client
+    )
+    run_federation(engine, strategy, Federation(study.app, config.n_clients, initial, rounds))
+
+
+def _observers(study: Study) -> list[Observer]:
+    config, model = study.config, study.model()
+    observers: list[Observer] = [EvaluationObserver(model, study.test, study.class_names)]
+    if config.circuits.enabled:
+        observers.append(
+            CircuitObserver(
+                model,
+                study.probe,
+                circuit_settings(config),
+                seed=config.seed,
+                every=config.circuits.every,
+                max_clients=config.circuits.max_clients,
+                time_budget=config.circuits.time_budget,
+            )
+        )
+    return observers
+
+
+def _strategy(
+    config: StudyConfig,
+    store: RunStore,
+    observers: Sequence[Observer],
+    options: RecorderOptions,
+) -> Strategy:
+    arguments: dict[str, Any] = {
+        "fraction_train": config.strategy.fraction_train,
+        "fraction_evaluate": 0.0,
+        "min_train_nodes": 1,
+        "min_evaluate_nodes": 0,
+        "min_available_nodes": config.n_clients,
+        **config.strategy.options,
+    }
+    try:
+        if config.strategy.name == "fedavg":
+            return CircuitFedAvg(**arguments, store=store, observers=observers, options=options)
+        cls = getattr(flower, _STRATEGIES[config.strategy.name])
+        strategy: Strategy = cls(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"strategy.options: {error}") from error
+    return observe(strategy, store=store, observers=observers, options=options)
+
+
+def check_study(study: Study) -> None:
+    """Run model and probe once before any work is put into them.
+
+    Raises
+    ------
+    ValueError
+        If the model has no sites, gives other than one logit a class, or clients lack samples.
+    """
+    model, n_classes = study.model(), len(study.class_names)
+    example = study.probe.discovery.inputs[:2]
+    with torch.no_grad(), warnings.catch_warnings():
+        logits = model.eval()(example)
+    if logits.shape != (len(example), n_classes):
+        raise ValueError(
+            f"the model must give [n, {n_classes}] logits, it gave {tuple(logits.shape)}"
+        )
+    if study.config.circuits.enabled:
+        find_sites(model, example)
+    for client, index in enumerate(study.partition.indices):
+        if len(index) == 0:
+            raise ValueError(f"client {client} has no sample; give it some, or leave it out")
+
+
+def partition_payload(study: Study) -> Mapping[str, object]:
+    """Who holds what, as recorded in ``partition.json``."""
+    described = summary(
+        study.partition, study.train_labels.numpy(), n_classes=len(study.class_names)
+    )
+    return {
+        "kind": study.partition.kind,
+        "notes": list(study.partition.notes),
+        "class_names": list(study.class_names),
+        "counts": described.counts.tolist(),
+        "entropy_bits": described.entropy.tolist(),
+        "distance": described.distance.tolist(),
+    }

@@ -1,0 +1,206 @@
+"""The in-process engine: a Flower Grid that calls the ClientApp in a plain loop.
+
+Everything of Flower that is not public API and not a strategy's lives in this module.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from uuid import uuid4
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from fedcircuit.strategies.failures import ClientError
+
+RUN_ID = 1
+SERVER_NODE_ID = 1
+FIRST_NODE_ID = 2
+CLIENT_RAISED = 2  # Flower's error code for an exception in the ClientApp
+
+
+def identify_process() -> None:
+    """Make this process the server of a run: Flower's instruction messages ask who sends them.
+
+    The class is internal and absent up to Flower 1.32, where messages can be made without it.
+    """
+    try:
+        from flwr.supercore.task_identity import TaskIdentity
+    except ImportError:
+        return
+    TaskIdentity.run_id = RUN_ID
+    TaskIdentity.node_id = SERVER_NODE_ID
+    TaskIdentity.task_id = 1
+
+
+def isolated(content: RecordDict) -> RecordDict:
+    """New records around the same arrays: taking entries out of one leaves the other whole.
+
+    Array data are immutable bytes, so they need no copy.
+    """
+    copies: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {}
+    for name, record in content.items():
+        copy = record.copy()
+        if not isinstance(copy, ArrayRecord):
+            for key, value in copy.items():
+                if isinstance(value, list):
+                    copy[key] = value.copy()  # type: ignore[assignment]  # same type as before
+        copies[name] = copy
+    return RecordDict(copies)
+
+
+class InProcessGrid(Grid):
+    """Runs every client in this process, one after another.
+
+    It drives message-based strategies, legacy strategies and Flower's workflows with the real
+    ClientApp: messages, contexts and errors are those of a deployed federation. Clients share
+    torch's global random state and threads, so there is one worker; more processes or a GPU each
+    are Ray's job.
+
+    Parameters
+    ----------
+    app
+        The ClientApp of all clients.
+    n_clients
+        Number of clients; client ``i`` has ``partition-id`` i.
+    run_config
+        What clients read as ``context.run_config``.
+    node_ids
+        Node id of each partition; left out: consecutive numbers.
+    """
+
+    def __init__(
+        self,
+        app: ClientApp,
+        n_clients: int,
+        *,
+        run_config: Mapping[str, str | int | float | bool] | None = None,
+        node_ids: Sequence[int] | None = None,
+    ) -> None:
+        if n_clients < 1:
+            raise ValueError(f"n_clients must be >= 1, got {n_clients}")
+        ids = (
+            list(range(FIRST_NODE_ID, FIRST_NODE_ID + n_clients)) if node_ids is None else node_ids
+        )
+        if len(set(ids)) != n_clients:
+            raise ValueError(f"node_ids must be {n_clients} different numbers, got {list(ids)}")
+        identify_process()
+        self._app = app
+        self._run = Run.create_empty(RUN_ID)
+        self._lock = threading.RLock()  # legacy servers send from a pool of threads
+        self._replies: dict[str, Message] = {}
+        self._errors: list[ClientError] = []
+        self._contexts = {
+            node_id: Context(
+                run_id=RUN_ID,
+                node_id=node_id,
+                node_config={"partition-id": partition, "num-partitions": n_clients},
+                state=RecordDict(),
+                run_config=dict(run_config or {}),
+            )
+            for partition, node_id in enumerate(ids)
+        }
+
+    @property
+    def errors(self) -> tuple[ClientError, ...]:
+        """The first exception of every round, in order; only the first of all keeps its locals."""
+        return tuple(self._errors)
+
+    @property
+    def first_error(self) -> ClientError | None:
+        """The first exception that a client raised, None while all went well."""
+        return self._errors[0] if self._errors else None
+
+    def set_run(self, run: Run) -> None:
+        """Take the run's description."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run's description."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """A message to a node, as older strategies make it."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> list[int]:
+        """Node ids in the order of the partitions."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Run the clients that the messages go to; the ids under which replies are kept."""
+        with self._lock:
+            return [self._deliver(message) for message in messages]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """The replies to messages, each once, in the order asked for."""
+        with self._lock:
+            return [self._replies.pop(i) for i in message_ids if i in self._replies]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        """Replies in the order of the messages; a plain loop cannot keep a ``timeout``."""
+        with self._lock:
+            return self.pull_messages(self.push_messages(messages))
+
+    def _deliver(self, message: Message) -> str:
+        message_id = str(uuid4())
+        message.metadata.__dict__["_message_id"] = message_id  # as Flower's own grids do
+        reply = self._ask(message)
+        reply.metadata.__dict__["_message_id"] = str(uuid4())
+        self._replies[message_id] = reply
+        return message_id
+
+    def _ask(self, message: Message) -> Message:
+        node_id = message.metadata.dst_node_id
+        known = self._contexts[node_id]
+        context = Context(
+            run_id=known.run_id,
+            node_id=node_id,
+            node_config=dict(known.node_config),
+            state=isolated(known.state),
+            run_config=dict(known.run_config),
+        )
+        delivered = Message(isolated(message.content), metadata=message.metadata)  # type: ignore[call-overload]  # metadata is internal
+        try:
+            reply = self._app(delivered, context)
+            content = isolated(reply.content) if reply.has_content() else None
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # user code: becomes an error reply
+            self._keep(error, message, int(known.node_config["partition-id"]))
+            reason = f"{type(error)}:<'{error}'>"
+            return Message(Error(code=CLIENT_RAISED, reason=reason), reply_to=message)
+        if content is not None:
+            reply.content = content
+        self._contexts[node_id] = context  # a client that raised keeps its old state
+        return reply
+
+    def _keep(self, error: BaseException, message: Message, partition: int) -> None:
+        round_ = _round_of(message)
+        if self._errors and self._errors[-1].round == round_:
+            return
+        if self._errors:  # else a long run would pin the locals of every failure
+            traceback.clear_frames(error.__traceback__)
+        self._errors.append(ClientError(str(partition), round_, error))
+
+
+def _round_of(message: Message) -> int | None:
+    """Round that a message belongs to: in its config, or as its group (legacy strategies)."""
+    for record in message.content.config_records.values():
+        value = record.get("server-round")
+        if isinstance(value, int):
+            return value
+    group = message.metadata.group_id
+    return int(group) if group.isdigit() else None

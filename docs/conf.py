@@ -1,0 +1,33 @@
+"""How Sphinx builds the documentation; ``make docs`` calls it."""
+
+from importlib.metadata import version as installed_version
+
+project = "fedcircuit"
+author = "the fedcircuit authors"
+project_copyright = author
+version = release = installed_version("fedcircuit")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build"]
+source_suffix = {".md": "markdown"}
+default_role = "code"  # single backticks in docstrings
+
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+autodoc_member_order = "bysource"
+autodoc_class_signature = "mixed"
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+
+html_theme = "furo"
+html_title = f"fedcircuit {version}"
+html_show_copyright = False
+html_show_sourcelink = False

@@ -1,0 +1,171 @@
+"""Writes configuration.md from the schema of a study: ``python docs/generate_configuration.py``."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from fedcircuit.app.config import StudyConfig
+from fedcircuit.circuits.discovery import METHOD_NAMES, discovery_method
+
+PAGE = Path(__file__).with_name("configuration.md")
+
+INTRODUCTION = """\
+<!-- Written by docs/generate_configuration.py from fedcircuit/app/config.py; do not edit. -->
+
+# Configuration
+
+A study is a YAML file. Every key has a default, so a file says only what differs:
+
+```yaml
+name: two-by-two
+seed: 1
+partition: {kind: classes, classes: [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]}
+training: {rounds: 5, epochs: 2, optimizer: adam, lr: 0.003, sparsity: {target: 0.9}}
+circuits: {probe_per_class: 16}
+```
+
+```console
+$ fedcircuit run two-by-two.yaml
+$ fedcircuit run two-by-two.yaml --set training.lr=0.05 --set seed=2
+```
+
+`--set key.path=value` replaces one value, read as YAML, before anything is checked.
+An unknown key is refused, and the nearest known one is named.
+What a run really used, defaults included, is under `config` in its `manifest.json`.
+"""
+
+BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [INTRODUCTION, _section("The study", StudyConfig)]
+    for path, model in _sections(StudyConfig):
+        parts.append(_section(f"`{path}`", model))
+    parts += ["## Options of the discovery methods\n", "Keys of `circuits.options`.\n"]
+    parts += [_options(name) for name in METHOD_NAMES]
+    defaults = yaml.safe_dump(_plain(StudyConfig().model_dump()), sort_keys=False)
+    parts += ["## All defaults\n", f"```yaml\n{defaults}```\n"]
+    return "\n".join(parts)
+
+
+def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every section below a model with its dotted path, outer before inner."""
+    for name, field in model.model_fields.items():
+        inner = _inner(field)
+        if inner is not None:
+            yield f"{prefix}{name}", inner
+            yield from _sections(inner, f"{prefix}{name}.")
+
+
+def _inner(field: FieldInfo) -> type[BaseModel] | None:
+    for candidate in (field.annotation, *get_args(field.annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _section(title: str, model: type[BaseModel]) -> str:
+    rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        inner = _inner(field)
+        meaning = field.description or (inner.__doc__ if inner else None)
+        if meaning is None:
+            raise ValueError(f"{model.__name__}.{name} has no description")
+        value = "section" if inner else _words(field)
+        rows.append(f"| `{name}` | {value} | {_default(field)} | {_escaped(meaning)} |")
+    return f"## {title}\n\n{model.__doc__}\n\n" + "\n".join(rows) + "\n"
+
+
+def _words(field: FieldInfo) -> str:
+    """Type and bounds of a field, for people."""
+    bounds = [
+        text.format(f"{getattr(limit, name):g}")
+        for limit in field.metadata
+        for name, text in BOUNDS.items()
+        if getattr(limit, name, None) is not None
+    ]
+    pattern = [
+        f"matches `{limit.pattern}`" for limit in field.metadata if getattr(limit, "pattern", None)
+    ]
+    return _escaped(", ".join([_type(field.annotation), *bounds, *pattern]))
+
+
+def _type(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " · ".join(f"`{choice}`" for choice in arguments)
+    if origin in (Union, types.UnionType):  # "left out" in the next column says the rest
+        return " or ".join(_type(choice) for choice in arguments if choice is not type(None))
+    if origin is tuple:
+        inner = _type(arguments[0])
+        return f"list of {inner.replace('list', 'lists') if 'list' in inner else inner + 's'}"
+    if origin is dict:
+        return "mapping"
+    return {str: "text", int: "integer", float: "number", bool: "true or false"}[annotation]
+
+
+def _default(field: FieldInfo) -> str:
+    if _inner(field) is not None:
+        return "left out" if field.default is None else "see below"
+    value = field.get_default(call_default_factory=True)
+    return "left out" if value is None else f"`{_scalar(value)}`"
+
+
+def _scalar(value: object) -> str:
+    """A value as YAML in one line."""
+    text = yaml.safe_dump(_plain(value), default_flow_style=True, width=10_000)
+    return text.removesuffix("\n").removesuffix("\n...").strip()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, (tuple, list)) else value
+
+
+def _escaped(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _options(name: str) -> str:
+    """Options of one discovery method: the fields of its dataclass, explained in its docstring."""
+    method = type(discovery_method(name))
+    meanings = _parameters(method.__doc__ or "")
+    rows = ["| option | default | meaning |", "|---|---|---|"]
+    for field in fields(method):  # type: ignore[arg-type]
+        factory = field.default_factory
+        default = field.default if factory is MISSING else factory()
+        shown = "all" if default is None else f"`{_scalar(default)}`"
+        rows.append(f"| `{field.name}` | {shown} | {_escaped(meanings[field.name])} |")
+    first = (method.__doc__ or "").strip().splitlines()[0]
+    return f"### `{name}`\n\n{first}\n\n" + "\n".join(rows) + "\n"
+
+
+def _parameters(docstring: str) -> dict[str, str]:
+    """Meaning of each name in the Parameters section of a NumPy docstring."""
+    lines = docstring.split("Parameters\n", 1)[-1].splitlines()[1:]
+    rules = [index for index, line in enumerate(lines) if set(line.strip()) == {"-"}]
+    lines = lines[: rules[0] - 1] if rules else lines  # the next section's heading and rule
+    meanings: dict[str, list[str]] = {}
+    names: list[str] = []
+    margin = min(len(line) - len(line.lstrip()) for line in lines if line.strip())
+    for line in lines:
+        if line.strip() and len(line) - len(line.lstrip()) == margin:
+            names = [name.strip() for name in line.split(",")]
+        else:
+            for name in names:
+                meanings.setdefault(name, []).append(line.strip())
+    return {name: " ".join(words).replace("``", "`") for name, words in meanings.items()}
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,1 +1,66 @@
-"""See what federated averaging breaks: circuits of every class, in clients and in the average."""
+"""See what federated averaging breaks: circuits of every class, in clients and in the average.
+
+The public names are loaded when they are first used; importing the package executes nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedcircuit.circuits.circuit import Circuit, CircuitStack, Site
+    from fedcircuit.circuits.discover import discover
+    from fedcircuit.circuits.overlap import iou
+    from fedcircuit.circuits.probe import Probe
+    from fedcircuit.circuits.settings import CircuitSettings
+    from fedcircuit.clients import SparseClient, client_app, numpyclient_mod
+    from fedcircuit.records.run import Run
+    from fedcircuit.samples import Samples
+    from fedcircuit.strategies import CircuitFedAvg, RecorderOptions, observe
+
+_HOMES = {
+    "Circuit": "fedcircuit.circuits.circuit",
+    "CircuitStack": "fedcircuit.circuits.circuit",
+    "Site": "fedcircuit.circuits.circuit",
+    "discover": "fedcircuit.circuits.discover",
+    "iou": "fedcircuit.circuits.overlap",
+    "Probe": "fedcircuit.circuits.probe",
+    "CircuitSettings": "fedcircuit.circuits.settings",
+    "SparseClient": "fedcircuit.clients",
+    "client_app": "fedcircuit.clients",
+    "numpyclient_mod": "fedcircuit.clients",
+    "Run": "fedcircuit.records.run",
+    "Samples": "fedcircuit.samples",
+    "CircuitFedAvg": "fedcircuit.strategies",
+    "RecorderOptions": "fedcircuit.strategies",
+    "observe": "fedcircuit.strategies",
+}
+
+__all__ = [
+    "Circuit",
+    "CircuitFedAvg",
+    "CircuitSettings",
+    "CircuitStack",
+    "Probe",
+    "RecorderOptions",
+    "Run",
+    "Samples",
+    "Site",
+    "SparseClient",
+    "client_app",
+    "discover",
+    "iou",
+    "numpyclient_mod",
+    "observe",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fedcircuit' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -207,10 +207,9 @@ def local_training(config: StudyConfig) -> LocalTraining:
 def circuit_settings(config: StudyConfig) -> CircuitSettings:
     """How the study's circuits are found and checked."""
     circuits = config.circuits
-    controls = {} if circuits.controls is None else {"controls": circuits.controls}
     return CircuitSettings(
         method=circuits.method,
         method_options=circuits.options,
         ablation=circuits.ablation,
-        **controls,
+        controls=CircuitSettings.controls if circuits.controls is None else circuits.controls,
     )

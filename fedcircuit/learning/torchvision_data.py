@@ -53,9 +53,9 @@ def import_torchvision() -> ModuleType:
 
 def read_torchvision(name: str, root: Path, *, download: bool) -> RawData:
     """MNIST, FashionMNIST, CIFAR-10 or CIFAR-100 from files below ``root``."""
-    class_name, folder, mean, std = _SETS[name]
+    class_name, _, mean, std = _SETS[name]
     if not download:
-        _require(name, root / folder)
+        missing_files(name, root)
     cls = getattr(import_torchvision().datasets, class_name)
     try:
         train = cls(root=str(root), train=True, download=download)
@@ -67,7 +67,15 @@ def read_torchvision(name: str, root: Path, *, download: bool) -> RawData:
     )
 
 
-def _require(name: str, folder: Path) -> None:
+def missing_files(name: str, root: Path) -> None:
+    """Raise where a data set's files are not below ``root``.
+
+    Raises
+    ------
+    MissingDataError
+        It lists the files looked for, and how to get them.
+    """
+    folder = root / _SETS[name][1]
     missing = [folder / file for file in _FILES[name] if not (folder / file).is_file()]
     if not missing:
         return

@@ -1,0 +1,5 @@
+"""``python -m fedcircuit`` is the command line."""
+
+from fedcircuit.app.cli import main
+
+main()

@@ -91,8 +91,12 @@ def imported(source: str, *, lazily: bool = True) -> Iterator[tuple[int, str]]:
 
 
 def part(module: str) -> str:
-    """The part of the package a module belongs to; empty for ``fedcircuit`` itself."""
-    return module.split(".")[1] if "." in module else ""
+    """The part of the package a module belongs to; empty for ``fedcircuit`` itself.
+
+    ``python -m fedcircuit`` is the command line by another name.
+    """
+    name = module.split(".")[1] if "." in module else ""
+    return "app" if name == "__main__" else name
 
 
 def layering(module: str, source: str) -> list[str]:

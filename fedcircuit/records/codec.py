@@ -1,105 +1,180 @@
-"""Weights as safetensors: every tensor in the smallest of three exact forms.
+"""Named arrays to and from a safetensors file, small where most entries are zero.
 
-A tensor ``name`` is stored as one of
+A file holds groups of arrays: ``global``, ``clients/3``, and so on. An array ``NAME`` of a group
+``GROUP`` is stored as whichever of these is smallest:
 
-- ``name`` itself, dense;
-- ``name|bits`` (uint8, ``numpy.packbits`` of "is not +0") and ``name|values``;
-- ``name|gaps`` (uint16 or uint32, distances between the flat positions of the non-zero entries,
-  the first from position -1) and ``name|values``.
+- ``GROUP/dense/NAME``: the array itself;
+- ``GROUP/mask/NAME`` and ``GROUP/values/NAME``: a bit for every entry in C order, 1 where the
+  entry is not zero, packed by ``numpy.packbits`` (uint8); and the entries that are not zero;
+- ``GROUP/gaps/NAME`` and ``GROUP/values/NAME``: the distances between the positions of those
+  entries, the first from position 0 (uint8 or uint16). The largest number of the type, 255 or
+  65535, says "this far and on": it is added to the distance and stands for no entry.
 
-The shape and dtype of sparse forms stand in the file's metadata under ``shapes`` as JSON. Nothing
-is lost: an entry is left out only if all its bits are zero, so -0.0 and NaN are kept.
+The file's metadata hold, under ``index``, JSON: ``{GROUP: {NAME: shape}}`` in the original order.
+
+An entry is zero if all its bits are: -0.0 is not, and nor is any NaN, so every array comes back
+bit for bit.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 Array = NDArray[np.generic]
-_SUFFIXES = ("|bits", "|gaps", "|values")
+Arrays = Mapping[str, Array]
+
+PARTS = ("dense", "mask", "gaps", "values")
+_ENTRY_BYTES = 100  # what one more array costs in the file's header, about
+_DTYPES = (
+    "bool", "uint8", "int8", "uint16", "int16", "float16", "uint32", "int32", "float32",
+    "uint64", "int64", "float64", "complex64",
+)  # fmt: skip
 
 
-@dataclass
-class Packed:
-    """Tensors to be written, and the shapes of those in a sparse form."""
+def encode(values: Array) -> dict[str, Array]:
+    """The smallest exact form of one array, by part: see the module.
 
-    tensors: dict[str, Array] = field(default_factory=dict)
-    shapes: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    Raises
+    ------
+    TypeError
+        If safetensors has no such dtype.
+    """
+    array = np.asarray(values, dtype=_native(values.dtype), order="C")  # 0-d stays 0-d
+    flat = array.reshape(-1)
+    bits = flat.view(f"u{array.dtype.itemsize}")
+    n_kept = int(np.count_nonzero(bits))
+    forms: list[dict[str, Array]] = [{"dense": array}]
+    if n_kept * array.itemsize + _ENTRY_BYTES < array.nbytes:
+        positions = np.flatnonzero(bits)
+        kept = flat[positions]
+        forms.append({"mask": np.packbits(bits != 0), "values": kept})
+        forms += [
+            {"gaps": _gaps(positions, kind), "values": kept} for kind in (np.uint8, np.uint16)
+        ]
+    return min(forms, key=encoded_size)
 
-    def metadata(self) -> dict[str, str]:
-        """What goes into the file's metadata beside the caller's."""
-        return {"shapes": json.dumps(self.shapes)}
+
+def encoded_size(parts: Arrays) -> int:
+    """Bytes that the parts of one array take in a file, headers included (about)."""
+    return sum(part.nbytes + _ENTRY_BYTES for part in parts.values())
 
 
-def pack(tensors: Mapping[str, Array], into: Packed, *, prefix: str = "") -> None:
-    """Add tensors, each in its smallest form, under ``prefix + name``.
+def decode(parts: Arrays, shape: Sequence[int]) -> Array:
+    """The array that :func:`encode` made into these parts."""
+    if "dense" in parts:
+        return parts["dense"]
+    size = prod(shape)
+    values = parts["values"]
+    if "mask" in parts:
+        positions = np.flatnonzero(np.unpackbits(parts["mask"].astype(np.uint8), count=size))
+    else:
+        gaps = parts["gaps"]
+        on = 2 ** (8 * gaps.itemsize) - 1
+        positions = np.cumsum(gaps, dtype=np.int64)[gaps != on]
+    flat = np.zeros(size, dtype=values.dtype)
+    flat[positions] = values
+    return flat.reshape(tuple(shape))
+
+
+def _native(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
+    """The dtype in the machine's byte order."""
+    if dtype.name not in _DTYPES:
+        raise TypeError(
+            f"safetensors holds no array of dtype {dtype}; convert it to one of "
+            + ", ".join(_DTYPES)
+        )
+    return dtype.newbyteorder("=")
+
+
+def _gaps(positions: NDArray[np.int64], kind: type[np.uint8] | type[np.uint16]) -> Array:
+    """Distances between positions; one that does not fit is cut into pieces of the maximum."""
+    on = int(np.iinfo(kind).max)
+    distances = np.diff(positions, prepend=0)
+    pieces = distances // on
+    ends = np.cumsum(pieces + 1) - 1  # where each distance's remainder goes
+    gaps = np.full(int(ends[-1]) + 1 if len(ends) else 0, on, dtype=kind)
+    gaps[ends] = distances % on
+    return gaps
+
+
+def to_bytes(groups: Mapping[str, Arrays], notes: Mapping[str, str]) -> bytes:
+    """The bytes of a safetensors file with these groups of arrays.
+
+    Parameters
+    ----------
+    groups
+        By group name, arrays by name; names may hold any characters.
+    notes
+        More metadata for the file; ``index`` is taken.
+
+    Raises
+    ------
+    TypeError
+        If safetensors has no dtype for an array; the array is named.
+    """
+    tensors: dict[str, Array] = {}
+    for group, arrays in groups.items():
+        for name, values in arrays.items():
+            try:
+                parts = encode(np.asarray(values))
+            except TypeError as error:
+                raise TypeError(f"array {name!r} of {group}: {error}") from error
+            tensors.update({_key(group, part, name): item for part, item in parts.items()})
+    index = {
+        group: {name: np.shape(values) for name, values in arrays.items()}
+        for group, arrays in groups.items()
+    }
+    text = json.dumps(index, separators=(",", ":"))
+    data: bytes = save(tensors, {**notes, "index": text})
+    return data
+
+
+class TensorFile:
+    """A file written by :func:`to_bytes`, of which only what is asked for is read.
 
     Raises
     ------
     ValueError
-        If a name ends like a sparse form's.
+        If the file is damaged, cut short, or none of ours.
     """
-    for name, values in tensors.items():
-        key = prefix + name
-        if key.endswith(_SUFFIXES):
-            raise ValueError(f"tensor name {key!r} ends with one of {_SUFFIXES}; rename it")
-        array = np.array(values, order="C")  # a contiguous copy that keeps 0-d arrays 0-d
-        form = _smallest(array)
-        if form is None:
-            into.tensors[key] = array
-            continue
-        into.tensors.update({key + suffix: part for suffix, part in form.items()})
-        into.shapes[key] = (array.dtype.str, array.shape)
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        opened: Any = safe_open  # its methods are untyped
+        try:
+            self._file = opened(str(path), framework="numpy")
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+        self.notes: dict[str, str] = dict(self._file.metadata() or {})
+        if "index" not in self.notes:
+            raise ValueError(f"{path} is no file of fedcircuit: its metadata have no 'index'")
+        self._index: dict[str, dict[str, list[int]]] = json.loads(self.notes["index"])
+        self._keys = frozenset(self._file.keys())
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups, in the order written."""
+        return tuple(self._index)
+
+    def read(self, group: str) -> dict[str, Array]:
+        """All arrays of a group in their original order; empty where there is no such group."""
+        return dict(self._read(group))
+
+    def _read(self, group: str) -> Iterator[tuple[str, Array]]:
+        for name, shape in self._index.get(group, {}).items():
+            keys = {part: _key(group, part, name) for part in PARTS}
+            parts = {p: self._file.get_tensor(k) for p, k in keys.items() if k in self._keys}
+            yield name, decode(parts, shape)
 
 
-def _smallest(array: Array) -> dict[str, Array] | None:
-    """The sparse form, or None where dense is no larger."""
-    if array.size == 0 or array.dtype == np.bool_:
-        return None
-    bits = array.reshape(-1).view(f"u{array.dtype.itemsize}")
-    positions = np.flatnonzero(bits)
-    values = array.reshape(-1)[positions]
-    gaps = np.diff(positions, prepend=-1)
-    wide = len(gaps) > 0 and int(gaps.max()) > np.iinfo(np.uint16).max
-    packed_gaps = gaps.astype(np.uint32 if wide else np.uint16)
-    by_bits = (array.size + 7) // 8
-    cheapest = min(by_bits, packed_gaps.nbytes)
-    if cheapest + values.nbytes >= array.nbytes:
-        return None
-    if packed_gaps.nbytes <= by_bits:
-        return {"|gaps": packed_gaps, "|values": values}
-    return {"|bits": np.packbits(bits != 0), "|values": values}
-
-
-def unpack(
-    tensors: Mapping[str, Array], metadata: Mapping[str, str], *, prefix: str = ""
-) -> dict[str, Array]:
-    """The tensors under a prefix, in stored order and without the prefix."""
-    shapes = json.loads(metadata.get("shapes", "{}"))
-    result: dict[str, Array] = {}
-    for key, stored in tensors.items():
-        if not key.startswith(prefix):
-            continue
-        name, _, form = key.rpartition("|")
-        if form == "values" and name in shapes:
-            continue
-        if form in ("bits", "gaps") and name in shapes:
-            dtype, shape = shapes[name]
-            flat = np.zeros(prod(shape), dtype=np.dtype(dtype))
-            flat[_positions(stored, form, flat.size)] = tensors[name + "|values"]
-            result[name[len(prefix) :]] = flat.reshape(shape)
-        else:
-            result[key[len(prefix) :]] = stored
-    return result
-
-
-def _positions(stored: Array, form: str, size: int) -> NDArray[np.int64]:
-    if form == "bits":
-        return np.flatnonzero(np.unpackbits(stored.astype(np.uint8), count=size))
-    return np.cumsum(stored.astype(np.int64)) - 1
+def _key(group: str, part: str, name: str) -> str:
+    return f"{group}/{part}/{name}"

@@ -1,137 +1,145 @@
-"""One round as a safetensors file and a line of JSON, and back."""
+"""One round as a line of JSON and a safetensors file, and back.
+
+Groups of the file (see ``codec``): ``global``, ``state``, ``clients/ID`` and
+``observations/OBSERVER``, with ID and OBSERVER percent-encoded, so that any name will do.
+The metadata ``differences`` name, by group, the tensors that are differences to the global
+weights of the round before.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save
+from urllib.parse import quote
 
 from fedcircuit.learning.weights import Weights
-from fedcircuit.records.codec import Array, Packed, pack, unpack
-from fedcircuit.records.jsonl import failures_of, tables_of
-from fedcircuit.records.round_record import ClientRecord, Observation, RoundRecord
+from fedcircuit.records.codec import Array, Arrays, TensorFile, to_bytes
+from fedcircuit.records.lines import record_from_json
+from fedcircuit.records.round_record import Observation, RoundRecord
+from fedcircuit.records.updates import Storage, kept_updates, restored
+from fedcircuit.records.values import Json
+
+__all__ = ["RoundFile", "Storage", "round_bytes", "round_from"]
+
+FORMAT = "round-1"
 
 
-@dataclass(frozen=True)
-class Storage:
-    """What a run keeps of the clients' weights, and whether unit scores are kept.
+def client_group(client: str) -> str:
+    """Group of a client's weights."""
+    return f"clients/{quote(client, safe='')}"
 
-    ``full`` is exact. ``delta-fp16`` keeps the difference to the weights sent, in half precision
-    (about three digits): a client's weights are then close to, not equal to, what it sent.
-    ``none`` keeps no client weights.
+
+def observation_group(observer: str) -> str:
+    """Group of the arrays that an observer left."""
+    return f"observations/{quote(observer, safe='')}"
+
+
+def round_bytes(record: RoundRecord, storage: Storage, sent: Weights | None) -> bytes:
+    """The arrays of a round as a safetensors file.
+
+    Parameters
+    ----------
+    record
+        The round.
+    storage
+        What is kept of it.
+    sent
+        Global weights that the round started from, where they are recorded.
+
+    Raises
+    ------
+    ValueError
+        If two clients have one identity.
     """
-
-    updates: Literal["full", "delta-fp16", "none"] = "full"
-    scores: bool = False
-
-
-def encode_round(record: RoundRecord, storage: Storage, before: Weights | None) -> bytes:
-    """The arrays of a round as the bytes of a safetensors file."""
-    packed = Packed()
-    pack(record.weights, packed, prefix="global/")
-    pack(record.state, packed, prefix="state/")
+    groups: dict[str, Arrays] = {"global": record.weights, "state": record.state}
+    differing: dict[str, tuple[str, ...]] = {}
     for client in record.clients:
-        prefix = f"client/{client.client}/"
-        if storage.updates == "full":
-            pack(client.weights, packed, prefix=prefix)
-        elif storage.updates == "delta-fp16":
-            if before is None:
-                raise ValueError("delta-fp16 needs the weights that the round started from")
-            pack(_deltas(client.weights, before), packed, prefix=prefix)
-        binary = {
-            name: np.frombuffer(value, dtype=np.uint8)
-            for name, value in client.extra.items()
-            if isinstance(value, bytes)
+        group = client_group(client.client)
+        if group in groups:
+            raise ValueError(
+                f"round {record.round} has two clients {client.client!r}; every client needs an "
+                "identity of its own"
+            )
+        groups[group], names = kept_updates(client.weights, sent, storage.updates)
+        if names:
+            differing[group] = names
+    for observer, observation in record.observations.items():
+        groups[observation_group(observer)] = {
+            name: values
+            for name, values in observation.arrays.items()
+            if storage.scores or name != "scores"
         }
-        pack(binary, packed, prefix=f"extra/{client.client}/")
-    for name, observation in record.observations.items():
-        arrays = {
-            key: values
-            for key, values in observation.arrays.items()
-            if storage.scores or key != "scores"
-        }
-        pack(arrays, packed, prefix=f"observed/{name}/")
-    metadata = {"round": str(record.round), "updates": storage.updates, **packed.metadata()}
-    return save({name: np.asarray(v) for name, v in packed.tensors.items()}, metadata)
-
-
-def _deltas(weights: Weights, before: Weights) -> dict[str, Array]:
-    return {
-        name: np.subtract(values, before[name]).astype(np.float16)
-        if np.issubdtype(values.dtype, np.floating)
-        else values
-        for name, values in weights.items()
-    }
+    notes = {"fedcircuit": FORMAT, "round": str(record.round)}
+    if differing:
+        notes["differences"] = json.dumps(differing, separators=(",", ":"))
+    return to_bytes(groups, notes)
 
 
 class RoundFile:
-    """The arrays of one round on disk, read when asked for."""
+    """The arrays of one round on disk, read when asked for.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        with safe_open(str(path), framework="numpy") as file:
-            self._metadata: Mapping[str, str] = file.metadata()
-            self._keys = tuple(file.keys())
+        self._tensors = TensorFile(path)
+        differing: dict[str, list[str]] = json.loads(self._tensors.notes.get("differences", "{}"))
+        self._differing = {group: frozenset(names) for group, names in differing.items()}
 
     @property
-    def updates(self) -> str:
-        """Storage policy the file was written under."""
-        return self._metadata["updates"]
+    def has_differences(self) -> bool:
+        """True if the global weights of the round before are needed to read the clients'."""
+        return bool(self._differing)
 
-    def read(self, prefix: str) -> dict[str, Array]:
-        """Arrays under a prefix such as ``global/`` or ``client/3/``."""
-        with safe_open(str(self._path), framework="numpy") as file:
-            found = {key: file.get_tensor(key) for key in self._keys if key.startswith(prefix)}
-        return unpack(found, self._metadata, prefix=prefix)
+    def global_weights(self) -> dict[str, Array]:
+        """Global weights after the round."""
+        return self._tensors.read("global")
 
-    def client_weights(self, client: str, before: Weights | None) -> dict[str, Array]:
-        """A client's weights; from differences, the weights sent plus the difference."""
-        stored = self.read(f"client/{client}/")
-        if self.updates != "delta-fp16" or before is None:
+    def state(self) -> dict[str, Array]:
+        """The strategy's state after the round."""
+        return self._tensors.read("state")
+
+    def client_weights(self, client: str, sent: Weights | None) -> dict[str, Array]:
+        """Weights of a client; empty where none are kept.
+
+        Parameters
+        ----------
+        client
+            Its identity.
+        sent
+            Global weights of the round before, where differences are stored.
+        """
+        group = client_group(client)
+        stored = self._tensors.read(group)
+        if group not in self._differing:
             return stored
-        return {
-            name: np.add(before[name], values.astype(before[name].dtype))
-            if values.dtype == np.float16
-            else values
-            for name, values in stored.items()
-        }
+        if sent is None:
+            raise ValueError(f"{self._tensors.path} holds differences to the round before")
+        return restored(stored, self._differing[group], sent)
+
+    def observed(self, observer: str) -> dict[str, Array]:
+        """Arrays that an observer left; empty where it left none."""
+        return self._tensors.read(observation_group(observer))
 
 
-def decode_round(line: Mapping[str, Any], file: RoundFile, before: Weights | None) -> RoundRecord:
-    """The record that a line and its file hold."""
-    clients = tuple(
-        ClientRecord(
-            client=raw["client"],
-            num_examples=raw["num_examples"],
-            weights=file.client_weights(raw["client"], before),
-            metrics=raw["metrics"],
-            extra={
-                **raw["extra"],
-                **{
-                    name: values.tobytes()
-                    for name, values in file.read(f"extra/{raw['client']}/").items()
-                },
-            },
-        )
-        for raw in line["clients"]
-    )
-    observations = {
-        name: Observation(tables, file.read(f"observed/{name}/"))
-        for name, tables in tables_of(line).items()
-    }
-    return RoundRecord(
-        round=line["round"],
-        weights=file.read("global/"),
-        clients=clients,
-        metrics=line["metrics"],
-        observations=observations,
-        failures=failures_of(line),
-        observer_errors=line["observer_errors"],
-        seconds=line["seconds"],
-        state=file.read("state/"),
+def round_from(line: Mapping[str, Json], file: RoundFile, sent: Weights | None) -> RoundRecord:
+    """The record that a line and its file hold; ``sent`` as in :meth:`RoundFile.client_weights`."""
+    record = record_from_json(line)
+    return replace(
+        record,
+        weights=file.global_weights(),
+        state=file.state(),
+        clients=tuple(
+            replace(client, weights=file.client_weights(client.client, sent))
+            for client in record.clients
+        ),
+        observations={
+            name: Observation(observation.tables, file.observed(name))
+            for name, observation in record.observations.items()
+        },
     )

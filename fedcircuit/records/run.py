@@ -1,40 +1,50 @@
-"""A run on disk as tables and arrays, during the run or any time later."""
+"""A run on disk as frames and arrays, during the run or any time later."""
 
 from __future__ import annotations
 
 import difflib
 import html
-import json
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 
-from fedcircuit.circuits.circuit import CircuitStack, Site, site_slices
-from fedcircuit.records.codec import Array
-from fedcircuit.records.rounds import RoundFile
-from fedcircuit.records.store import (
-    EVALUATIONS,
-    LINES,
-    RunError,
-    read_lines,
-    read_manifest,
-    round_path,
+from fedcircuit.circuits.circuit import CircuitStack
+from fedcircuit.records.beside import (
+    evidence_files,
+    read_evaluations,
+    read_evidence,
+    read_partition,
 )
+from fedcircuit.records.codec import Array
+from fedcircuit.records.folder import RunError, RunFolder
+from fedcircuit.records.frames import Frames, frame_of
+from fedcircuit.records.round_record import RoundRecord
+from fedcircuit.records.stored_circuits import stored_circuits
+from fedcircuit.records.values import Json, numbers_from_json
+
+__all__ = ["Run", "RunError", "UnknownTableError"]
 
 CIRCUITS = "circuits"  # name of the observer whose arrays are circuits
 
 
+class UnknownTableError(RunError, KeyError):
+    """No round of the run has such a table."""
+
+    __str__ = RuntimeError.__str__  # a KeyError would show its message in quotes
+
+
 class Run:
-    """What a run recorded, read only; make one with :meth:`load`."""
+    """What a run had recorded when it was loaded, read only; make one with :meth:`load`.
+
+    Files are read when something is asked of them. A run may still be growing: :meth:`refresh`
+    takes in what came since.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.manifest = read_manifest(path)
-        self._lines = {line["round"]: line for line in read_lines(path / LINES)}
+        self._folder = RunFolder(path)
 
     @classmethod
     def load(cls, path: Path | str) -> Run:
@@ -43,204 +53,209 @@ class Run:
         Raises
         ------
         RunError
-            If the folder is no run, or of a newer schema.
+            If the folder is no run, is damaged, or is of a newer schema.
         """
         return cls(Path(path))
 
-    @property
-    def name(self) -> str:
-        """Name of the run."""
-        return str(self.manifest["name"])
+    def refresh(self) -> Run:
+        """The same run with the rounds recorded since."""
+        return Run(self.path)
 
     @property
-    def rounds(self) -> tuple[int, ...]:
-        """Recorded rounds from 1 on, in order."""
-        return tuple(sorted(number for number in self._lines if number > 0))
+    def path(self) -> Path:
+        """The run folder."""
+        return self._folder.path
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """Seed, configuration, versions, thresholds: what the run says of itself."""
+        return self._folder.manifest
+
+    @property
+    def name(self) -> str:
+        """Name of the run; the folder's where the manifest has none."""
+        return str(self.manifest.get("name") or self.path.resolve().name)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, by class index."""
-        return tuple(self.manifest["class_names"])
+        return tuple(self.manifest.get("class_names") or ())
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """Recorded rounds from 1 on; round 0, the start, has weights alone."""
+        return tuple(range(1, self._folder.n_rounds))
 
     @cached_property
+    def _parts(self) -> tuple[Frames, list[dict[str, Json]]]:
+        """Tables of all rounds, and their lines without them: read once, line by line."""
+        frames, lines = Frames(), []
+        for line in self._folder.lines():
+            frames.add(line["round"], line.pop("observations"))
+            lines.append(line)
+        return frames, lines
+
+    @property
     def table_names(self) -> tuple[str, ...]:
         """Names that :meth:`table` knows."""
-        names: dict[str, None] = {}
-        for line in self._lines.values():
-            for tables in line["observations"].values():
-                names.update(dict.fromkeys(tables))
-        return tuple(names)
+        return self._parts[0].names
 
     def table(self, name: str) -> pd.DataFrame:
-        """All rounds of a table, with the integer column ``round`` first; undefined is NaN.
+        """A table of all rounds, the column ``round`` first; an undefined number is NaN.
 
         Raises
         ------
-        KeyError
-            If no round has such a table; the nearest name is given.
+        UnknownTableError
+            If no round has such a table; the nearest name is given. It is a KeyError too.
         """
         if name not in self.table_names:
-            near = difflib.get_close_matches(name, self.table_names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {self.table_names}"
-            raise KeyError(f"run {self.path} has no table {name!r}; {hint}")
-        columns: list[str] = []
-        rows: list[list[Any]] = []
-        for number in sorted(self._lines):
-            for tables in self._lines[number]["observations"].values():
-                if name in tables:
-                    columns = tables[name]["columns"]
-                    rows += [[number, *row] for row in tables[name]["rows"]]
-        return _frame(rows, ["round", *columns])
+            raise UnknownTableError(f"{self.path} has no table {name!r}; {self._hint(name)}")
+        return self._parts[0].frame(name)
+
+    def _hint(self, name: str) -> str:
+        if not self._folder.n_rounds:
+            return "no round is recorded yet"
+        near = difflib.get_close_matches(name, self.table_names, n=1)
+        if near:
+            return f"did you mean {near[0]!r}?"
+        return f"it has {', '.join(self.table_names) or 'no tables: nothing observed its rounds'}"
 
     @property
     def metrics(self) -> pd.DataFrame:
         """Aggregated metrics, one row a round."""
-        return _frame_of([{"round": n, **self._lines[n]["metrics"]} for n in self.rounds])
+        return self._numbers("metrics")
 
     @property
     def seconds(self) -> pd.DataFrame:
-        """Wall seconds by stage, one row a round."""
-        return _frame_of([{"round": n, **self._lines[n]["seconds"]} for n in self.rounds])
+        """Wall seconds, one row a round and one column a stage."""
+        return self._numbers("seconds")
 
-    @property
-    def evaluations(self) -> pd.DataFrame:
-        """The clients' own evaluation, one row a round."""
-        lines = read_lines(self.path / EVALUATIONS)
-        return _frame_of([{"round": line["round"], **line["metrics"]} for line in lines])
+    def _numbers(self, key: str) -> pd.DataFrame:
+        rows = [
+            {"round": line["round"], **numbers_from_json(line[key])}
+            for line in self._parts[1]
+            if line["round"] > 0
+        ]
+        return frame_of(rows, ["round"])
 
     @property
     def clients(self) -> pd.DataFrame:
-        """Accepted replies: round, client, num_examples and the client's metrics."""
-        return _frame_of(
-            [
-                {
-                    "round": n,
-                    "client": client["client"],
-                    "num_examples": client["num_examples"],
-                    **client["metrics"],
-                }
-                for n in self.rounds
-                for client in self._lines[n]["clients"]
-            ]
-        )
+        """Accepted replies: ``round``, ``client``, ``num_examples`` and the client's metrics."""
+        rows = [
+            {
+                "round": line["round"],
+                "client": client["client"],
+                "num_examples": client["num_examples"],
+                **numbers_from_json(client["metrics"]),
+            }
+            for line in self._parts[1]
+            for client in line["clients"]
+        ]
+        return frame_of(rows, ["round", "client", "num_examples"])
 
     @property
     def failures(self) -> pd.DataFrame:
-        """Replies set aside: round, client, kind, reason."""
-        rows = [[n, *failure] for n in self.rounds for failure in self._lines[n]["failures"]]
-        return _frame(rows, ["round", "client", "kind", "reason"])
+        """Replies set aside: ``round``, ``client``, ``kind``, ``reason``."""
+        columns = ["round", "client", "kind", "reason"]
+        rows = [
+            dict(zip(columns, (line["round"], *failure), strict=True))
+            for line in self._parts[1]
+            for failure in line["failures"]
+        ]
+        return frame_of(rows, columns)
 
     @property
     def observer_errors(self) -> pd.DataFrame:
-        """Observers that failed: round, observer, error."""
+        """Observers that failed: ``round``, ``observer``, ``error``."""
         rows = [
-            [n, name, error]
-            for n in self.rounds
-            for name, error in self._lines[n]["observer_errors"].items()
+            {"round": line["round"], "observer": name, "error": error}
+            for line in self._parts[1]
+            for name, error in line["observer_errors"].items()
         ]
-        return _frame(rows, ["round", "observer", "error"])
+        return frame_of(rows, ["round", "observer", "error"])
 
-    @cached_property
+    @property
+    def evaluations(self) -> pd.DataFrame:
+        """Evaluations that came after their round, one row a round, one column a metric."""
+        rows: dict[int, dict[str, object]] = {}
+        for number, metrics in read_evaluations(self.path):
+            if number < self._folder.n_rounds:
+                rows.setdefault(number, {"round": number}).update(metrics)
+        return frame_of([rows[number] for number in sorted(rows)], ["round"])
+
+    @property
+    def evidence(self) -> pd.DataFrame:
+        """Rounds whose aggregation failed: ``round``, ``error``, ``file``; they never count."""
+        rows = [
+            {"round": record.round, "error": error, "file": str(file)}
+            for file in evidence_files(self.path)
+            for record, error in [read_evidence(file)]
+        ]
+        return frame_of(rows, ["round", "error", "file"])
+
+    @property
     def partition(self) -> dict[str, Any] | None:
         """Who holds what; None where it was not written."""
-        path = self.path / "partition.json"
-        if not path.exists():
-            return None
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return content
+        return read_partition(self.path)
 
-    def file(self, round_number: int) -> RoundFile:
-        """The arrays of a recorded round.
+    def clients_of(self, number: int) -> tuple[str, ...]:
+        """Clients whose replies entered a round."""
+        return tuple(client["client"] for client in self._folder.line(number)["clients"])
 
-        Raises
-        ------
-        RunError
-            If the round is not recorded.
-        """
-        if round_number not in self._lines:
-            raise RunError(f"{self.path} has no round {round_number}; it has {self.rounds}")
-        return RoundFile(round_path(self.path, round_number))
+    def record(self, number: int) -> RoundRecord:
+        """Everything recorded of a round."""
+        return self._folder.record(number)
 
-    def weights(self, round_number: int) -> dict[str, Array]:
-        """Global weights after a round; 0 is the start."""
-        return self.file(round_number).read("global/")
+    def weights(self, number: int) -> dict[str, Array]:
+        """Global weights after a round; those of round 0 are the start."""
+        return self._folder.file(number).global_weights()
 
-    def client_weights(self, round_number: int, client: str) -> dict[str, Array]:
-        """Weights that a client sent in a round.
+    def client_weights(self, number: int, client: str) -> dict[str, Array]:
+        """Weights that a client sent in a round; exact unless the run keeps differences.
 
         Raises
         ------
         RunError
-            If the client's weights of that round are not stored.
+            If the client has no part in the round, or the run keeps no client weights.
         """
-        file = self.file(round_number)
-        before = self.weights(round_number - 1) if file.updates == "delta-fp16" else None
-        weights = file.client_weights(client, before)
-        if not weights:
+        known = self.clients_of(number)
+        if client not in known:
             raise RunError(
-                f"{self.path} keeps no weights of client {client} in round {round_number} "
-                f"(storage.updates is {file.updates})"
+                f"{self.path}: client {client!r} has no part in round {number}; clients: "
+                + (", ".join(known) or "none")
             )
-        return weights
+        if self._folder.storage.updates == "none":
+            raise RunError(f"{self.path} keeps no client weights: its storage.updates is none")
+        return self._folder.client_weights(number, client)
 
-    def observed(self, round_number: int, observer: str) -> dict[str, Array]:
+    def observed(self, number: int, observer: str) -> dict[str, Array]:
         """Arrays that an observer left in a round; empty where it left none."""
-        return self.file(round_number).read(f"observed/{observer}/")
+        return self._folder.file(number).observed(observer)
 
-    def masks(self, round_number: int) -> CircuitStack | None:
+    def masks(self, number: int) -> CircuitStack | None:
         """Circuits of all models and classes in a round; None where none were looked for."""
-        arrays = self.observed(round_number, CIRCUITS)
-        tables = self._lines[round_number]["observations"].get(CIRCUITS, {})
-        if "masks" not in arrays or "sites" not in tables:
-            return None
-        sites = _sites(tables["sites"])
-        n_units = site_slices(sites)[-1].stop
-        bits = np.unpackbits(arrays["masks"].astype(np.uint8), axis=-1, count=n_units)
-        column = tables["models"]["columns"].index("model")
-        return CircuitStack(
-            sites=sites,
-            models=tuple(str(row[column]) for row in tables["models"]["rows"]),
-            masks=torch.from_numpy(bits.astype(np.bool_)),
-            found=torch.from_numpy(arrays["found"].astype(np.bool_)),
-        )
+        tables = self._folder.line(number)["observations"].get(CIRCUITS, {})
+        return stored_circuits(tables, self.observed(number, CIRCUITS))
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {len(self.rounds)} rounds)"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: name, rounds, and the latest metrics."""
-        tables = ", ".join(self.table_names) or "none"
-        latest = self.metrics.tail(5)._repr_html_() if self.rounds else ""
-        return (
-            f"<p><b>{html.escape(self.name)}</b>: {len(self.rounds)} rounds in "
-            f"<code>{html.escape(str(self.path))}</code>; tables: {html.escape(tables)}</p>"
-            f"{latest}"
+        """What a notebook shows: what the run is, its tables and its latest metrics."""
+        facts = {
+            "folder": self.path,
+            "rounds": len(self.rounds),
+            "clients in the last round": len(self.clients_of(self.rounds[-1]))
+            if self.rounds
+            else 0,
+            "replies set aside": len(self.failures),
+            "seed": self.manifest.get("seed"),
+            "created": self.manifest.get("created"),
+            "tables": ", ".join(self.table_names) or "none",
+        }
+        rows = "".join(
+            f"<tr><th>{html.escape(key)}</th><td>{html.escape(str(value))}</td></tr>"
+            for key, value in facts.items()
         )
-
-
-def _sites(table: dict[str, Any]) -> tuple[Site, ...]:
-    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
-    return tuple(
-        Site(row["site"], row["n_units"], row.get("axis", 1), row.get("output", row["site"]))
-        for row in rows
-    )
-
-
-def _frame(rows: list[list[Any]], columns: list[str]) -> pd.DataFrame:
-    """A frame whose all-number columns are numeric, with None as NaN."""
-    return _typed(pd.DataFrame(rows, columns=pd.Index(columns)))
-
-
-def _frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    return _typed(pd.DataFrame(rows if rows else {"round": []}))
-
-
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    for name in frame.columns:
-        values = [value for value in frame[name] if value is not None and value == value]
-        number = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-        if number and (values or name == "round"):
-            frame[name] = pd.to_numeric(frame[name])
-            if name == "round":
-                frame[name] = frame[name].astype("int64")
-    return frame
+        latest = self.metrics.tail(5).to_html(index=False) if self.rounds else ""
+        return f"<h4>{html.escape(self.name)}</h4><table>{rows}</table>{latest}"

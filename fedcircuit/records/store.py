@@ -1,92 +1,145 @@
-"""A run's folder: rounds appended one after another, none lost, none overwritten."""
+"""A run folder as it is written: rounds appended one after another, none lost, none overwritten."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
-import os
-import shutil
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from fedcircuit.learning.weights import Weights
-from fedcircuit.records.jsonl import encode, plain, round_line
+from fedcircuit.records import beside, lock
+from fedcircuit.records.disk import (
+    append_line,
+    complete_lines,
+    cut_torn_line,
+    remove_leftovers,
+    sync_folder,
+    write_whole,
+)
+from fedcircuit.records.folder import (
+    EVALUATIONS,
+    EVIDENCE,
+    LINES,
+    MANIFEST,
+    ROUNDS,
+    SCHEMA,
+    RunError,
+    RunFolder,
+    read_manifest,
+)
+from fedcircuit.records.guard import explained, locked
+from fedcircuit.records.lines import record_to_json, to_line
+from fedcircuit.records.manifest import plain
 from fedcircuit.records.round_record import RoundRecord
-from fedcircuit.records.rounds import RoundFile, Storage, decode_round, encode_round
+from fedcircuit.records.rounds import round_bytes
+from fedcircuit.records.updates import Storage
 
-SCHEMA = 1
-MANIFEST, LINES, EVALUATIONS = "manifest.json", "rounds.jsonl", "evaluations.jsonl"
-
-
-class RunError(RuntimeError):
-    """A run folder that cannot be used as asked."""
+__all__ = ["RunError", "RunStore", "Storage"]
 
 
 class RunStore:
-    """The folder of one run, open for writing by one process at a time.
+    """The folder of one run, written by one process at a time.
 
-    Make one with :meth:`create` or :meth:`open`. A round counts as recorded once
-    :meth:`append` has returned; it is then on disk whatever happens next.
+    Make one with :meth:`create` or :meth:`open`. A round counts as recorded once :meth:`append`
+    has returned: it is then on the disk, whatever happens to the process.
     """
 
-    def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
-        self.path = path
-        self.manifest = manifest
-        self.storage = Storage(**manifest["storage"])
-        self._lock = _locked(path)
-        _cut_torn_line(path / LINES)
-        _cut_torn_line(path / EVALUATIONS)
-        self._lines = {line["round"]: line for line in read_lines(path / LINES)}
-        self._weights: tuple[int, Weights] | None = None
+    def __init__(self, path: Path) -> None:
+        read_manifest(path)  # before the lock: it leaves a file
+        self._release = weakref.finalize(self, lock.release, locked(path))
+        for folder in (path, path / ROUNDS, path / EVIDENCE):
+            remove_leftovers(folder)
+        self._folder = RunFolder(path)
+        self._cut_torn_lines()
 
     @classmethod
     def create(
-        cls, path: Path | str, manifest: Mapping[str, object], storage: Storage | None = None
+        cls,
+        path: Path | str,
+        manifest: Mapping[str, object],
+        storage: Storage | None = None,
     ) -> RunStore:
         """A new run folder.
+
+        Parameters
+        ----------
+        path
+            A folder that does not exist or is empty.
+        manifest
+            What :func:`fedcircuit.records.manifest.build_manifest` returns.
+        storage
+            What is kept; left out, what the manifest says under ``storage``, else everything.
 
         Raises
         ------
         RunError
-            If the folder exists and is not empty.
+            If the folder exists and is not empty, or another process is making it.
+        ValueError
+            If manifest and ``storage`` contradict each other.
         """
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(
-                f"{path} exists already and is not touched; choose another folder, or go on with "
-                f"'fedcircuit resume {path}'"
-            )
-        (path / "rounds").mkdir(parents=True, exist_ok=True)
-        content = {
-            "schema": SCHEMA,
-            **manifest,
-            "storage": asdict(storage or Storage()),
-        }
-        text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
-        _write_atomically(path / MANIFEST, text.encode())
-        return cls(path, json.loads(text))
+        kept = asdict(_agreed(manifest.get("storage"), storage))
+        content = plain({**manifest, "schema": SCHEMA, "storage": kept}, "manifest")
+        data = (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+        _refuse_existing(path)
+        with explained(path, "the manifest", len(data)):
+            path.mkdir(parents=True, exist_ok=True)
+            key = locked(path)
+            try:
+                if (path / MANIFEST).exists():
+                    raise RunError(f"{path} was made by another process just now")
+                (path / ROUNDS).mkdir(exist_ok=True)
+                sync_folder(path.absolute().parent)
+                write_whole(path / MANIFEST, data)
+                return cls(path)
+            finally:
+                lock.release(key)
 
     @classmethod
     def open(cls, path: Path | str) -> RunStore:
         """An existing run folder, to be continued.
 
+        What a killed process left is put in order: unfinished files are deleted, a line that was
+        cut off goes to ``rounds.jsonl.torn-0``. To read a run, use ``Run.load``, which changes
+        nothing.
+
         Raises
         ------
         RunError
-            If it is no run folder, of a newer schema, or open in another process.
+            If it is no run folder, of a newer schema, or being written by another process.
         """
-        return cls(Path(path), read_manifest(Path(path)))
+        return cls(Path(path))
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._folder.path
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """The manifest, as it was when the run was made."""
+        return self._folder.manifest
+
+    @property
+    def storage(self) -> Storage:
+        """What the run keeps."""
+        return self._folder.storage
 
     def close(self) -> None:
-        """Let go of the folder, so that another process may write."""
-        self._lock.close()
+        """Let go of the folder, so that another process may write; reading still works."""
+        self._release()
+
+    def __enter__(self) -> RunStore:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def rounds(self) -> tuple[int, ...]:
-        """Numbers of the recorded rounds, in order; 0 is the start."""
-        return tuple(sorted(self._lines))
+        """Numbers of the recorded rounds; 0 is the start."""
+        return tuple(range(self._folder.n_rounds))
 
     def append(self, record: RoundRecord) -> None:
         """Record a round for good.
@@ -94,184 +147,127 @@ class RunStore:
         Raises
         ------
         RunError
-            If the round is recorded already or is not the next one, or the disk does not take
-            it; what was recorded before is unharmed.
+            If the round is recorded already or is not the next one, the store is closed, or the
+            disk does not take it; what was recorded before is unharmed.
+        ValueError, TypeError
+            If the record holds what cannot be written, such as two clients of one name or an
+            array of an unknown dtype; nothing is written then.
         """
-        expected = max(self._lines, default=-1) + 1
-        if record.round != expected:
-            known = record.round in self._lines
+        self._ready()
+        self._folder.refresh()  # another store in this process may have written
+        expected = self._folder.n_rounds
+        if record.round < expected:
             raise RunError(
-                f"{self.path}: round {record.round} "
-                + ("is recorded already" if known else f"is out of order, the next is {expected}")
+                f"{self.path}: round {record.round} is recorded already and is never overwritten; "
+                f"the next is round {expected}"
             )
-        line = round_line(record)
-        before = self._sent(record.round)
-        try:
-            data = encode_round(record, self.storage, before)
-            _write_atomically(round_path(self.path, record.round), data)
-            _append_line(self.path / LINES, encode(line))
-        except OSError as error:
-            raise _not_recorded(self.path, record.round, error) from error
-        self._lines[record.round] = line
-        self._weights = (record.round, record.weights)
+        if record.round > expected:
+            raise RunError(
+                f"{self.path}: round {record.round} is out of order; the next is round {expected}"
+            )
+        self._write(record)
+        self._folder.refresh()
 
-    def _sent(self, round_number: int) -> Weights | None:
-        """Weights that the clients of a round started from."""
-        if round_number == 0 or self.storage.updates != "delta-fp16":
-            return None
-        if self._weights is not None and self._weights[0] == round_number - 1:
-            return self._weights[1]
-        return RoundFile(round_path(self.path, round_number - 1)).read("global/")
+    def _write(self, record: RoundRecord) -> None:
+        line = to_line(record_to_json(record))
+        differs = self.storage.updates == "delta-fp16" and record.clients
+        sent = self._folder.sent(record.round) if differs else None
+        data = round_bytes(record, self.storage, sent)
+        arrays, lines = self._folder.round_path(record.round), self.path / LINES
+        with explained(self.path, f"round {record.round}", len(data) + len(line)):
+            self._cut_torn_lines()
+            write_whole(arrays, data)
+            try:
+                append_line(lines, line)
+            except OSError:
+                if lines.stat().st_size <= self._folder.end:  # the line is not there: make space
+                    arrays.unlink(missing_ok=True)
+                raise
 
-    def read(self, round_number: int) -> RoundRecord:
+    def read(self, number: int) -> RoundRecord:
         """A recorded round.
 
         Raises
         ------
         RunError
-            If the round is not recorded.
+            If the round is not recorded, or its file is damaged.
         """
-        if round_number not in self._lines:
-            raise RunError(f"{self.path} has no round {round_number}; it has {self.rounds()}")
-        file = RoundFile(round_path(self.path, round_number))
-        return decode_round(self._lines[round_number], file, self._sent(round_number))
+        return self._folder.record(number)
 
     def last(self) -> RoundRecord | None:
-        """The latest recorded round; None where there is none."""
-        return self.read(max(self._lines)) if self._lines else None
+        """The latest complete round, from which a run resumes; None where there is none."""
+        return self.read(self._folder.n_rounds - 1) if self._folder.n_rounds else None
 
     def __iter__(self) -> Iterator[RoundRecord]:
         """Recorded rounds in order."""
         return (self.read(number) for number in self.rounds())
 
-    def add_evaluation(self, round_number: int, metrics: Mapping[str, float]) -> None:
-        """Keep the clients' evaluation of a round, which arrives after it was recorded."""
-        line = {"round": round_number, "metrics": plain(metrics)}
-        _append_line(self.path / EVALUATIONS, encode(line))
+    def add_evaluation(self, number: int, metrics: Mapping[str, float]) -> None:
+        """Keep an evaluation that arrives after its round was recorded.
+
+        Raises
+        ------
+        RunError
+            If the round is not recorded, or a metric of it is kept already.
+        """
+        self._ready()
+        self._folder.refresh()
+        self._folder.check(number)
+        beside.add_evaluation(self.path, number, metrics)
 
     def add_evidence(self, record: RoundRecord, error: str) -> Path:
-        """Keep what the clients sent in a round whose aggregation failed; it never counts."""
-        folder = self.path / "evidence"
-        folder.mkdir(exist_ok=True)
-        number = len(list(folder.glob("*.json")))
-        stem = f"{record.round:04d}-{number}"
-        data = encode_round(record, Storage(), None)
-        _write_atomically(folder / f"{stem}.safetensors", data)
-        line = {**round_line(record), "error": error}
-        _write_atomically(folder / f"{stem}.json", encode(line))
-        return folder / f"{stem}.json"
+        """Keep what the clients sent in a round whose aggregation failed; it never counts.
+
+        Returns
+        -------
+        Path
+            The file, for ``fedcircuit.records.beside.read_evidence``.
+        """
+        self._ready()
+        return beside.add_evidence(self.path, record, error, self.storage)
 
     def write_partition(self, payload: Mapping[str, object]) -> None:
-        """Keep who holds what."""
-        text = json.dumps(plain(payload), allow_nan=False)
-        _write_atomically(self.path / "partition.json", text.encode())
+        """Keep who holds what.
+
+        Raises
+        ------
+        RunError
+            If another partition is recorded already.
+        """
+        self._ready()
+        beside.write_partition(self.path, payload)
+
+    def read_partition(self) -> dict[str, Any] | None:
+        """Who holds what; None where it was not written."""
+        return beside.read_partition(self.path)
+
+    def _ready(self) -> None:
+        if not self._release.alive:
+            raise RunError(f"this store of {self.path} is closed; open it again to write")
+
+    def _cut_torn_lines(self) -> None:
+        cut_torn_line(self.path / LINES, self._folder.end)
+        evaluations = self.path / EVALUATIONS
+        cut_torn_line(evaluations, sum(map(len, complete_lines(evaluations))))
 
 
-def round_path(path: Path, round_number: int) -> Path:
-    """Where the arrays of a round are."""
-    return path / "rounds" / f"{round_number:04d}.safetensors"
+def _agreed(recorded: object, storage: Storage | None) -> Storage:
+    """What manifest and argument say of storage, where they do not contradict each other."""
+    if recorded is None:
+        return storage or Storage()
+    if not isinstance(recorded, Mapping):
+        raise ValueError(f"storage of a manifest is a mapping, got {recorded!r}")
+    said = Storage(**recorded)
+    if storage is not None and storage != said:
+        raise ValueError(f"the manifest says {said}, the argument {storage}; give one of them")
+    return said
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a run folder.
-
-    Raises
-    ------
-    RunError
-        If the folder holds no manifest, or one of a newer schema.
-    """
-    try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunError(f"{path} is not a run folder: it has no {MANIFEST}") from error
-    except json.JSONDecodeError as error:
-        raise RunError(f"{path / MANIFEST} is damaged: {error}") from error
-    if manifest["schema"] > SCHEMA:
+def _refuse_existing(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file; choose another folder with --out")
+    if path.exists() and any(entry.name != lock.LOCK for entry in path.iterdir()):
         raise RunError(
-            f"{path} was written by a newer fedcircuit (schema {manifest['schema']}, this one "
-            f"reads up to {SCHEMA}); upgrade with pip install -U fedcircuit"
+            f"{path} exists already and is left as it is; choose another folder with --out, or "
+            f"continue the run in it with 'fedcircuit resume {path}'"
         )
-    return manifest
-
-
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Complete lines of a JSON lines file; none where the file is missing."""
-    if not path.exists():
-        return
-    for line in path.read_bytes().split(b"\n")[:-1]:
-        yield json.loads(line)
-
-
-def _locked(path: Path) -> IO[str]:
-    handle = (path / ".lock").open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        handle.close()
-        raise RunError(f"{path} is being written by another process") from error
-    return handle
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Put aside the beginning of a line that a killed process left at the end."""
-    if not path.exists():
-        return
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    if end == len(data):
-        return
-    number = len(list(path.parent.glob(f"{path.name}.torn-*")))
-    _write_atomically(path.with_name(f"{path.name}.torn-{number}"), data[end:])
-    with path.open("r+b") as handle:
-        handle.truncate(end)
-        os.fsync(handle.fileno())
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _append_line(path: Path, line: bytes) -> None:
-    existed = path.exists()
-    with path.open("ab", buffering=0) as handle:
-        start = os.fstat(handle.fileno()).st_size
-        try:
-            if handle.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(handle.fileno())
-        except OSError:
-            os.ftruncate(handle.fileno(), start)  # no half line before the next attempt
-            raise
-    if not existed:
-        _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _not_recorded(path: Path, round_number: int, error: OSError) -> RunError:
-    free = shutil.disk_usage(path).free / 2**20
-    mend = (
-        "free some space, or record less with storage.updates=delta-fp16 or none; then "
-        f"'fedcircuit resume {path}'"
-    )
-    cause = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
-    return RunError(
-        f"{path}: round {round_number} could not be recorded: {cause} ({free:.0f} MiB free); "
-        f"all earlier rounds are safe. To go on, {mend}"
-    )

@@ -1,0 +1,72 @@
+"""A round as one line of JSON: everything but its arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from fedcircuit.records.round_record import ClientRecord, Failure, Observation, RoundRecord
+from fedcircuit.records.values import (
+    Json,
+    numbers_from_json,
+    numbers_to_json,
+    table_from_json,
+    table_to_json,
+    value_from_json,
+    value_to_json,
+)
+
+
+def to_line(payload: Mapping[str, Json]) -> bytes:
+    """One line of ASCII, ended by a newline."""
+    return json.dumps(payload, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+
+
+def record_to_json(record: RoundRecord) -> dict[str, Json]:
+    """Everything of a round but weights, state and the observers' arrays."""
+    return {
+        "round": record.round,
+        "metrics": numbers_to_json(record.metrics, "metric"),
+        "clients": [
+            {
+                "client": client.client,
+                "num_examples": int(client.num_examples),
+                "metrics": numbers_to_json(client.metrics, f"metric of client {client.client}"),
+                "extra": {str(key): value_to_json(item) for key, item in client.extra.items()},
+            }
+            for client in record.clients
+        ],
+        "failures": [[one.client, one.kind, one.reason] for one in record.failures],
+        "seconds": numbers_to_json(record.seconds, "seconds of"),
+        "observer_errors": dict(record.observer_errors),
+        "observations": {
+            observer: {name: table_to_json(table) for name, table in observation.tables.items()}
+            for observer, observation in record.observations.items()
+        },
+    }
+
+
+def record_from_json(line: Mapping[str, Json]) -> RoundRecord:
+    """A round without arrays from its line."""
+    return RoundRecord(
+        round=line["round"],
+        weights={},
+        clients=tuple(
+            ClientRecord(
+                client=one["client"],
+                num_examples=one["num_examples"],
+                weights={},
+                metrics=numbers_from_json(one["metrics"]),
+                extra={key: value_from_json(item) for key, item in one["extra"].items()},
+            )
+            for one in line["clients"]
+        ),
+        metrics=numbers_from_json(line["metrics"]),
+        observations={
+            observer: Observation({name: table_from_json(t) for name, t in tables.items()})
+            for observer, tables in line["observations"].items()
+        },
+        failures=tuple(Failure(*failure) for failure in line["failures"]),
+        observer_errors=line["observer_errors"],
+        seconds=numbers_from_json(line["seconds"]),
+    )

@@ -91,9 +91,9 @@ def test_a_registered_hook_is_found() -> None:
 
 
 def test_modules_only_define_things() -> None:
-    assert {
-        name: found for name, text in SOURCES.items() if (found := rules.work_at_import(text))
-    } == {}
+    modules = {name: text for name, text in SOURCES.items() if name != "fedcircuit.__main__"}
+    work = {name: rules.work_at_import(text) for name, text in modules.items()}
+    assert {name: lines for name, lines in work.items() if lines} == {}
 
 
 def test_work_at_import_is_found() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 from fedcircuit.app.config import StudyConfig
@@ -19,9 +20,13 @@ def partition_table(config: StudyConfig) -> tuple[Table, tuple[str, ...]]:
     names = dataset.class_names
     described = summary(partition, dataset.train.labels.numpy(), n_classes=len(names))
     shown = names if len(names) <= _MOST_CLASSES else ()
-    table = Table(title=f"{config.name}: {partition.kind} over {len(partition.indices)} clients")
+    table = Table(
+        title=f"{config.name}: {partition.kind} over {len(partition.indices)} clients",
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
     for heading in ("client", *shown, "samples", "entropy (bits)", "distance"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for client, counts in enumerate(described.counts):
         cells = [str(n) if n else "." for n in counts] if shown else []
         table.add_row(

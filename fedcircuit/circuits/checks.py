@@ -1,0 +1,166 @@
+"""A model prepared for the checks of circuits: its masked form, its labels, its own performance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedcircuit.circuits.circuit import Site
+from fedcircuit.circuits.connectivity import has_path, live_units
+from fedcircuit.circuits.masking import MaskedModel, masked_model
+from fedcircuit.circuits.measures import OneVsRest, masked_mean, one_vs_rest
+from fedcircuit.samples import Samples
+
+
+@dataclass(frozen=True)
+class CheckedModel:
+    """A model on the checking samples; made by `checked_model`.
+
+    Parameters
+    ----------
+    masked
+        The model, ready to run under many masks on the checking inputs.
+    labels
+        ``[n]`` int64, on the CPU.
+    counts
+        ``[classes]`` int64, checking samples of each class.
+    live
+        ``[units]`` bool, units that can carry anything.
+    hits
+        ``[n]`` bool, where the model itself is right.
+    full, empty
+        The model itself, and the model with every unit ablated: one row a class.
+    """
+
+    masked: MaskedModel
+    labels: Tensor
+    counts: Tensor
+    live: Tensor
+    hits: Tensor
+    full: OneVsRest
+    empty: OneVsRest
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Sites of the model."""
+        return self.masked.sites
+
+    def measured(self, masks: Tensor, classes: Tensor) -> OneVsRest:
+        """Circuit i, ``masks[i]``, at telling class ``classes[i]`` from the rest."""
+        return one_vs_rest(self.masked.logits(masks), self.labels, classes)
+
+    def has_path(self, masks: Tensor) -> Tensor:
+        """Whether a path leads through each circuit, ``[rows]`` bool."""
+        return has_path(self.masked.model, self.sites, masks, self.masked.inputs[:1])
+
+
+def checked_model(
+    model: nn.Module,
+    sites: Sequence[Site],
+    samples: Samples,
+    reference: Mapping[str, Tensor] | None,
+    *,
+    n_classes: int,
+    batch: int = 64,
+) -> CheckedModel:
+    """Prepare a model for checks on the given samples.
+
+    Parameters
+    ----------
+    model, sites
+        The model in the weights to be checked, and its sites.
+    samples
+        Checking samples: not those on which the circuits were found.
+    reference
+        By site name, the activation of an ablated unit; None is zero ablation.
+    n_classes, batch
+        Number of classes; most rows in one forward pass.
+
+    Raises
+    ------
+    ValueError
+        If there is no sample, or the model does not give ``[n, n_classes]`` logits.
+    """
+    if not len(samples):
+        raise ValueError("checks need at least one sample, the checking half of the probe is empty")
+    masked = masked_model(model, sites, samples.inputs, reference, batch=batch)
+    n_units = sum(site.n_units for site in sites)
+    ends = masked.logits(torch.stack([torch.ones(n_units), torch.zeros(n_units)]) > 0)
+    if ends.shape[-1] != n_classes:
+        raise ValueError(
+            f"the model gives {ends.shape[-1]} logits, expected {n_classes}, one for each class"
+        )
+    labels, classes = samples.labels.cpu(), torch.arange(n_classes)
+    full, empty = (
+        one_vs_rest(end.expand(n_classes, -1, -1), labels, classes) for end in (ends[0], ends[1])
+    )
+    return CheckedModel(
+        masked=masked,
+        labels=labels,
+        counts=torch.bincount(labels, minlength=n_classes),
+        live=live_units(model, sites, samples.inputs[:1]),
+        hits=ends[0].argmax(-1) == labels,
+        full=full,
+        empty=empty,
+    )
+
+
+@dataclass(frozen=True)
+class KnockOut:
+    """What the removal of a circuit does, ``[rows]`` float64.
+
+    Parameters
+    ----------
+    necessity
+        Drop of the recall of the circuit's own class.
+    collateral
+        Mean drop of the recall of the other classes; NaN if there is none.
+    """
+
+    necessity: Tensor
+    collateral: Tensor
+
+
+def knock_out(subject: CheckedModel, masks: Tensor, classes: Tensor, *, negatives: int) -> KnockOut:
+    """Ablate each circuit's units and see which classes suffer.
+
+    Parameters
+    ----------
+    subject
+        The model on the checking samples.
+    masks, classes
+        ``[rows, units]`` bool, and the class of each row.
+    negatives
+        Most samples of other classes for the collateral damage.
+    """
+    necessity, collateral = [], []
+    for mask, class_index in zip(masks, classes.tolist(), strict=True):
+        samples = contrast(subject.labels, class_index, negatives)
+        logits = subject.masked.pair_logits(
+            ~mask[None], torch.zeros(len(samples), dtype=torch.int64), samples
+        )
+        labels = subject.labels[samples]
+        lost = subject.hits[samples].double() - (logits.argmax(-1) == labels).double()
+        members = labels == torch.arange(len(subject.counts))[:, None]
+        drop = masked_mean(lost.expand(len(members), -1), members)
+        necessity.append(drop[class_index])
+        others = torch.arange(len(drop)) != class_index
+        collateral.append(drop[others].nanmean())
+    return KnockOut(torch.stack(necessity), torch.stack(collateral))
+
+
+def contrast(labels: Tensor, class_index: int, negatives: int) -> Tensor:
+    """All samples of a class, then some of the others; positions ``[k]`` int64.
+
+    The others are at most ``negatives``, evenly spaced over the classes, so that each class keeps
+    its share and a rate measured on them estimates the rate on all.
+    """
+    by_class = labels.sort(stable=True).indices
+    own = labels[by_class] == class_index
+    others = by_class[~own]
+    if len(others) > negatives:
+        others = others[torch.arange(negatives) * len(others) // max(negatives, 1)]
+    return torch.cat([by_class[own], others])

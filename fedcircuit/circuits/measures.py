@@ -1,0 +1,87 @@
+"""How well logits tell one class from the rest: recall, FPR, AUROC, separation.
+
+A quantity without samples to measure it on is NaN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class OneVsRest:
+    """One class against the rest, ``[rows]`` float64 each.
+
+    Parameters
+    ----------
+    recall
+        Share of the class's samples assigned to it (arg max over all classes).
+    fpr
+        Share of the other samples assigned to it.
+    auroc
+        Area under the ROC curve of the centred logit ``t_c = z_c - mean_j z_j``.
+    separation
+        ``mean of t_c over the class - mean of t_c over the others``.
+    variance
+        Largest variance of a centred logit over the samples: 0 for a constant function.
+    """
+
+    recall: Tensor
+    fpr: Tensor
+    auroc: Tensor
+    separation: Tensor
+    variance: Tensor
+
+    @property
+    def balanced_accuracy(self) -> Tensor:
+        """``(recall + 1 - fpr) / 2``; 0.5 is what a constant predictor gets."""
+        return (self.recall + 1 - self.fpr) / 2
+
+
+def one_vs_rest(logits: Tensor, labels: Tensor, classes: Tensor) -> OneVsRest:
+    """Measures of row i's logits for class ``classes[i]`` against the rest.
+
+    Parameters
+    ----------
+    logits
+        ``[rows, n, n_classes]``.
+    labels
+        ``[n]`` int64.
+    classes
+        ``[rows]`` int64.
+    """
+    labels, classes = labels.cpu(), classes.cpu()
+    centred = (logits - logits.mean(-1, keepdim=True)).double()
+    score = centred[torch.arange(len(classes)), :, classes]  # [rows, n]
+    positive = labels == classes[:, None]
+    assigned = logits.argmax(-1) == classes[:, None]
+    return OneVsRest(
+        recall=masked_mean(assigned, positive),
+        fpr=masked_mean(assigned, ~positive),
+        auroc=torch.from_numpy(_auroc(score.numpy(), positive.numpy())),
+        separation=masked_mean(score, positive) - masked_mean(score, ~positive),
+        variance=centred.var(dim=1, correction=0).amax(-1),
+    )
+
+
+def masked_mean(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of the chosen values along the last axis, float64; NaN where none is chosen."""
+    total = torch.where(chosen, values.double(), 0.0).sum(-1)
+    return total / chosen.sum(-1)  # 0 / 0 is NaN
+
+
+def _auroc(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Mann-Whitney's U by ranks, ties counted half, for each row."""
+    n_positive = positive.sum(1).astype(np.float64)
+    n_pairs = n_positive * (~positive).sum(1)
+    ranks = np.where(positive, rankdata(score, axis=1), 0.0).sum(1)
+    u = ranks - n_positive * (n_positive + 1) / 2
+    result: NDArray[np.float64] = np.full(len(u), np.nan)
+    np.divide(u, n_pairs, out=result, where=n_pairs > 0)
+    return result

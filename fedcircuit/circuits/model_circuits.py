@@ -1,0 +1,218 @@
+"""The circuits of one model: found on one half of the probe, checked on the other."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedcircuit.circuits.ablation import reference_activations
+from fedcircuit.circuits.checks import CheckedModel, checked_model
+from fedcircuit.circuits.circuit import Circuit, Site, split_by_site
+from fedcircuit.circuits.discovery import Task
+from fedcircuit.circuits.exchange import SentCircuits
+from fedcircuit.circuits.masking import fast_copy
+from fedcircuit.circuits.probe import Probe
+from fedcircuit.circuits.settings import CircuitSettings
+from fedcircuit.circuits.sites import find_sites
+from fedcircuit.circuits.validity import NOT_FOUND, Validity, check_circuits
+from fedcircuit.circuits.verdict import CircuitFunction
+
+
+@dataclass(frozen=True)
+class ModelCircuits:
+    """The circuits of all classes of one model, with their checks.
+
+    Parameters
+    ----------
+    model
+        ``"global"`` or the client.
+    sites
+        Sites of the model.
+    masks, found
+        ``[classes, units]`` bool, and ``[classes]`` bool.
+    reasons
+        One for each class: why no circuit was found; meaningless where one was.
+    scores
+        ``[classes, units]`` float; None where a client sent circuits without scores.
+    live
+        ``[units]`` bool, units that can carry anything.
+    validity
+        One for each class, measured on the checking half of the probe.
+    """
+
+    model: str
+    sites: tuple[Site, ...]
+    masks: Tensor
+    found: Tensor
+    reasons: tuple[str, ...]
+    scores: Tensor | None
+    live: Tensor
+    validity: tuple[Validity, ...]
+
+    def circuit(self, class_index: int) -> Circuit | None:
+        """The circuit of a class; None where none was found."""
+        if not bool(self.found[class_index]):
+            return None
+        return Circuit(split_by_site(self.masks[class_index], self.sites))
+
+
+class Clock:
+    """Wall seconds by part of the work."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._start = time.perf_counter()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Counts the time inside to the part."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def elapsed(self) -> float:
+        """Seconds since the clock was made."""
+        return time.perf_counter() - self._start
+
+
+def stream(seed: int, *words: int | str) -> torch.Generator:
+    """A generator of its own for every stream of words, such as round, model and purpose."""
+    entropy = [seed]
+    for word in words:
+        # the length first: no two streams can spell the same numbers
+        codes = list(word.encode()) if isinstance(word, str) else [word]
+        entropy += [len(codes), *codes]
+    state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def circuits_of_model(
+    model: nn.Module, probe: Probe, settings: CircuitSettings | None = None, *, seed: int = 0
+) -> ModelCircuits:
+    """Find and check the circuits of all classes of one model.
+
+    Parameters
+    ----------
+    model
+        Takes ``[n, ...]`` and gives logits ``[n, classes]``; it is left as it came.
+    probe
+        Labelled samples in two halves.
+    settings, seed
+        None takes the defaults; the seed is that of random controls and random methods.
+
+    Raises
+    ------
+    ValueError
+        If the model has no sites or does not fit the probe.
+    """
+    settings = settings or CircuitSettings()
+    example = probe.checking.inputs[:2]
+    sites = find_sites(model, example)
+    search = Search(sites, probe, settings, seed, 0, Clock())
+    return search.examine(fast_copy(model, example), "model")[0]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What the search for circuits has in common for all models of a round."""
+
+    sites: tuple[Site, ...]
+    probe: Probe
+    settings: CircuitSettings
+    seed: int
+    round: int
+    clock: Clock
+
+    def examine(
+        self, model: nn.Module, name: str, *, sent: SentCircuits | None = None
+    ) -> tuple[ModelCircuits, CheckedModel]:
+        """Circuits of a model with their checks, and the model ready for further circuits.
+
+        Parameters
+        ----------
+        model, name
+            The model in its weights, and its identity: random draws depend on seed, round and
+            identity alone.
+        sent
+            Circuits to check instead of searching for any.
+        """
+        n_classes = self.probe.n_classes
+        with self.clock.part("discovery"):
+            reference = reference_activations(
+                model,
+                self.sites,
+                self.probe.discovery,
+                n_classes=n_classes,
+                ablation=self.settings.ablation,
+            )
+            scores, reasons = None, ("the client sent none",) * n_classes
+            if sent is None:
+                found = self.settings.discovery()(
+                    model,
+                    self.sites,
+                    Task(self.probe.discovery, n_classes, reference),
+                    stream(self.seed, self.round, name, "discovery"),
+                )
+                sent = SentCircuits(found.masks, found.found, None)
+                scores, reasons = found.scores, found.reasons
+        with self.clock.part("checks"):
+            subject = checked_model(
+                model,
+                self.sites,
+                self.probe.checking,
+                reference,
+                n_classes=n_classes,
+                batch=self.settings.batch,
+            )
+            validity = check_circuits(
+                subject,
+                sent.masks,
+                sent.found,
+                self.settings.checks(),
+                stream(self.seed, self.round, name, "controls"),
+            )
+        validity = tuple(
+            replace(one, reason=f"{one.reason}: {why}") if one.reason == NOT_FOUND and why else one
+            for one, why in zip(validity, reasons, strict=True)
+        )
+        circuits = ModelCircuits(
+            name, self.sites, sent.masks, sent.found, reasons, scores, subject.live, validity
+        )
+        return circuits, subject
+
+
+def circuit_functions(
+    subject: CheckedModel, masks: Tensor, chosen: Tensor
+) -> tuple[CircuitFunction, ...]:
+    """Another model's circuits inside this model's weights, one result for each class.
+
+    Parameters
+    ----------
+    subject
+        The receiving model on the checking samples.
+    masks, chosen
+        ``[classes, units]`` bool, and ``[classes]`` bool: the circuits to run; the others are NaN.
+    """
+    result = [CircuitFunction()] * len(masks)
+    classes = (chosen & (subject.counts > 0)).nonzero().flatten()
+    if len(classes):
+        measured = subject.measured(masks[classes], classes)
+        room = subject.full.balanced_accuracy[classes] - 0.5
+        normalised = torch.where(room > 0, (measured.balanced_accuracy - 0.5) / room, math.nan)
+        for row, index in enumerate(classes.tolist()):
+            result[index] = CircuitFunction(
+                recall=float(measured.recall[row]),
+                fpr=float(measured.fpr[row]),
+                balanced_accuracy=float(measured.balanced_accuracy[row]),
+                normalised=float(normalised[row]),
+            )
+    return tuple(result)

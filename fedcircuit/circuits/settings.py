@@ -1,0 +1,71 @@
+"""How the circuits of a round are found, checked and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fedcircuit.circuits.ablation import Ablation
+from fedcircuit.circuits.controls import Controls
+from fedcircuit.circuits.discovery import DiscoveryMethod, discovery_method
+from fedcircuit.circuits.validity import CheckSettings, ValidityThresholds
+from fedcircuit.circuits.verdict import VerdictThresholds
+
+
+@dataclass(frozen=True)
+class CircuitSettings:
+    """How the circuits of a round are found, checked and judged.
+
+    Parameters
+    ----------
+    method, method_options
+        A name of ``fedcircuit.circuits.discovery.METHOD_NAMES`` with its options; or a method,
+        which has its options already.
+    ablation
+        What a unit outside a circuit becomes, in discovery and in every check.
+    controls, control_negatives
+        Random circuits for each circuit, and samples of other classes each of them runs on; see
+        `fedcircuit.circuits.controls.Controls`.
+    validity, verdict
+        Thresholds.
+    batch
+        Most rows (a circuit on a sample) in one forward pass of the checks: bounds the memory.
+
+    Raises
+    ------
+    ValueError
+        If the method, an option or the ablation is unknown, or a number is out of range.
+    """
+
+    method: str | DiscoveryMethod = "attribution"
+    method_options: Mapping[str, object] = field(default_factory=dict)
+    ablation: Ablation = "mean"
+    controls: int = Controls.count
+    control_negatives: int = Controls.negatives
+    validity: ValidityThresholds = field(default_factory=ValidityThresholds)
+    verdict: VerdictThresholds = field(default_factory=VerdictThresholds)
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        self.discovery()
+        self.checks()
+        if self.ablation not in ("zero", "mean"):
+            raise ValueError(f"ablation must be 'zero' or 'mean', got {self.ablation!r}")
+        if self.batch < 1:
+            raise ValueError(f"batch must be >= 1, got {self.batch}")
+
+    def discovery(self) -> DiscoveryMethod:
+        """The discovery method."""
+        if isinstance(self.method, str):
+            return discovery_method(self.method, **self.method_options)
+        if self.method_options:
+            raise ValueError(
+                f"method {self.method.name!r} is given with its options set; "
+                f"method_options {dict(self.method_options)} would be ignored"
+            )
+        return self.method
+
+    def checks(self) -> CheckSettings:
+        """Thresholds and controls of the checks."""
+        controls = Controls(count=self.controls, negatives=self.control_negatives)
+        return CheckSettings(thresholds=self.validity, controls=controls)

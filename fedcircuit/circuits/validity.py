@@ -1,0 +1,259 @@
+"""Whether a circuit is one: sufficient, specific, better than luck, and not a constant.
+
+All measures are taken on the checking half of the probe, with the ablation of the discovery.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from fedcircuit.circuits.checks import CheckedModel, knock_out
+from fedcircuit.circuits.controls import Controls, run_controls
+
+NOT_FOUND = "no circuit was found"
+
+
+class Status(StrEnum):
+    """What is known of a class in a model."""
+
+    ABSENT = "absent"  # the checking samples have none of the class
+    NOT_LEARNED = "not_learned"  # the full model does not recognise the class
+    UNDISCOVERED = "undiscovered"  # recognised, but no subset of units passed the checks
+    VALID = "valid"
+
+
+@dataclass(frozen=True)
+class ValidityThresholds:
+    """When a class counts as learned, and a circuit as valid.
+
+    The absolute gates are those of our discovery study. A circuit is not asked to be more
+    selective than its model, though: a client that knows three of ten classes assigns the other
+    seven to these, so its own FPR is high, and its circuits are compared with that.
+
+    Parameters
+    ----------
+    full_recall, full_balanced_accuracy
+        The class is learned if the full model reaches both. The second is what a model that
+        assigns everything to one class (0.5) does not reach.
+    balanced_accuracy
+        Least balanced accuracy of the circuit; or ``share_of_model`` of the full model's, counted
+        from 0.5, where that is less.
+    share_of_model
+        See ``balanced_accuracy``.
+    fpr
+        Largest FPR of the circuit; or ``fpr_margin`` above the full model's, where that is more.
+    fpr_margin
+        See ``fpr``.
+    output_variance
+        A circuit none of whose centred logits varies more than this is constant.
+    """
+
+    full_recall: float = 0.5
+    full_balanced_accuracy: float = 0.6
+    balanced_accuracy: float = 0.8
+    share_of_model: float = 0.85
+    fpr: float = 0.15
+    fpr_margin: float = 0.05
+    output_variance: float = 1e-6
+
+    def least_balanced_accuracy(self, full: float) -> float:
+        """What a circuit must reach in a model with this balanced accuracy."""
+        return min(self.balanced_accuracy, 0.5 + self.share_of_model * (full - 0.5))
+
+    def largest_fpr(self, full: float) -> float:
+        """What a circuit must not exceed in a model with this FPR."""
+        return max(self.fpr, full + self.fpr_margin)
+
+
+@dataclass(frozen=True)
+class Validity:
+    """The checks of one class's circuit in one model; what was not measured is NaN (or None).
+
+    Parameters
+    ----------
+    status, reason
+        The status, and in words what made it so (empty where valid).
+    size
+        Units of the circuit; None where none was found.
+    full_recall, full_fpr
+        Recall and FPR of the full model.
+    recall, fpr, balanced_accuracy, auroc
+        Of the circuit alone, everything else ablated.
+    faithfulness
+        ``(m(circuit) - m(empty)) / (m(full) - m(empty))`` with m the separation of the centred
+        logit; not clipped, may exceed 1 or be negative. NaN where the full model separates the
+        class no better than the empty one.
+    null_balanced_accuracy
+        High quantile of random circuits with the same size in every layer.
+    necessity, necessity_null
+        Drop of the class's recall when the circuit, or such random circuits (mean), are ablated.
+    collateral
+        Mean drop of the other classes' recall when the circuit is ablated.
+    constant
+        Whether the circuit is a constant function; None where none was checked.
+    """
+
+    status: Status
+    reason: str
+    size: int | None = None
+    full_recall: float = math.nan
+    full_fpr: float = math.nan
+    recall: float = math.nan
+    fpr: float = math.nan
+    balanced_accuracy: float = math.nan
+    auroc: float = math.nan
+    faithfulness: float = math.nan
+    null_balanced_accuracy: float = math.nan
+    necessity: float = math.nan
+    necessity_null: float = math.nan
+    collateral: float = math.nan
+    constant: bool | None = None
+
+    @property
+    def full_balanced_accuracy(self) -> float:
+        """Balanced accuracy of the full model."""
+        return (self.full_recall + 1 - self.full_fpr) / 2
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """Thresholds and controls of the checks."""
+
+    thresholds: ValidityThresholds = field(default_factory=ValidityThresholds)
+    controls: Controls = field(default_factory=Controls)
+
+
+def check_circuits(
+    subject: CheckedModel,
+    masks: Tensor,
+    found: Tensor,
+    settings: CheckSettings,
+    generator: torch.Generator,
+) -> tuple[Validity, ...]:
+    """Check the circuits of all classes of a model, in the order of the classes.
+
+    Circuits are run only where the class has samples and the full model recognises it.
+
+    Parameters
+    ----------
+    subject
+        The model on the checking samples.
+    masks, found
+        ``[classes, units]`` bool, and ``[classes]`` bool.
+    settings, generator
+        Thresholds and controls, and the source of the random circuits.
+    """
+    known = [
+        _before_checks(subject, index, settings.thresholds) for index in range(len(subject.counts))
+    ]
+    sizes = masks.sum(1).tolist()
+    to_check = [i for i, v in enumerate(known) if v is None and bool(found[i])]
+    checked = _checked(
+        subject, masks, torch.tensor(to_check, dtype=torch.int64), settings, generator
+    )
+    result = []
+    for index, early in enumerate(known):
+        if early is None and bool(found[index]):
+            result.append(checked[index])
+            continue
+        status, reason = early or (Status.UNDISCOVERED, NOT_FOUND)
+        result.append(
+            Validity(
+                status,
+                reason,
+                size=int(sizes[index]) if bool(found[index]) else None,
+                full_recall=float(subject.full.recall[index]),
+                full_fpr=float(subject.full.fpr[index]),
+            )
+        )
+    return tuple(result)
+
+
+def _before_checks(
+    subject: CheckedModel, index: int, thresholds: ValidityThresholds
+) -> tuple[Status, str] | None:
+    """The status of a class that no circuit can change; None if it depends on the circuit."""
+    if not int(subject.counts[index]):
+        return Status.ABSENT, "no sample of the class to check on"
+    recall, fpr = float(subject.full.recall[index]), float(subject.full.fpr[index])
+    if recall < thresholds.full_recall:
+        return Status.NOT_LEARNED, (
+            f"the full model's recall is {recall:.2f}, below {thresholds.full_recall:.2f}"
+        )
+    accuracy = float(subject.full.balanced_accuracy[index])
+    if math.isnan(accuracy):
+        return Status.NOT_LEARNED, "no sample of another class to tell this one from"
+    if accuracy < thresholds.full_balanced_accuracy:
+        return Status.NOT_LEARNED, (
+            f"the full model assigns {fpr:.0%} of the other samples to the class: balanced "
+            f"accuracy {accuracy:.2f}, below {thresholds.full_balanced_accuracy:.2f}"
+        )
+    return None
+
+
+def _checked(
+    subject: CheckedModel,
+    masks: Tensor,
+    classes: Tensor,
+    settings: CheckSettings,
+    generator: torch.Generator,
+) -> dict[int, Validity]:
+    if not len(classes):
+        return {}
+    rows = masks[classes]
+    alone = subject.measured(rows, classes)
+    removed = knock_out(subject, rows, classes, negatives=settings.controls.negatives)
+    null = run_controls(subject, rows, classes, settings.controls, generator)
+    constant = ~subject.has_path(rows) | (alone.variance < settings.thresholds.output_variance)
+    empty = subject.empty.separation[classes]
+    room = subject.full.separation[classes] - empty
+    faithfulness = torch.where(room > 0, (alone.separation - empty) / room, torch.nan)
+    result = {}
+    for row, index in enumerate(classes.tolist()):
+        measured = Validity(
+            status=Status.VALID,
+            reason="",
+            size=int(rows[row].sum()),
+            full_recall=float(subject.full.recall[index]),
+            full_fpr=float(subject.full.fpr[index]),
+            recall=float(alone.recall[row]),
+            fpr=float(alone.fpr[row]),
+            balanced_accuracy=float(alone.balanced_accuracy[row]),
+            auroc=float(alone.auroc[row]),
+            faithfulness=float(faithfulness[row]),
+            null_balanced_accuracy=float(null.balanced_accuracy[row]),
+            necessity=float(removed.necessity[row]),
+            necessity_null=float(null.necessity[row]),
+            collateral=float(removed.collateral[row]),
+            constant=bool(constant[row]),
+        )
+        result[index] = judged(measured, settings.thresholds)
+    return result
+
+
+def judged(measured: Validity, thresholds: ValidityThresholds) -> Validity:
+    """The measures of a found circuit with the status they give it, and all reasons against it.
+
+    Where there were no controls the comparison with random circuits is left out.
+    """
+    failures = []
+    if measured.constant:
+        failures.append("the circuit is a constant function")
+    least = thresholds.least_balanced_accuracy(measured.full_balanced_accuracy)
+    if not measured.balanced_accuracy >= least:
+        failures.append(f"balanced accuracy {measured.balanced_accuracy:.2f}, below {least:.2f}")
+    largest = thresholds.largest_fpr(measured.full_fpr)
+    if not measured.fpr <= largest:
+        failures.append(f"FPR {measured.fpr:.2f}, above {largest:.2f}")
+    if measured.balanced_accuracy <= measured.null_balanced_accuracy:
+        failures.append(
+            f"balanced accuracy {measured.balanced_accuracy:.2f}, no better than the "
+            f"{measured.null_balanced_accuracy:.2f} of random circuits of its size"
+        )
+    status = Status.UNDISCOVERED if failures else Status.VALID
+    return replace(measured, status=status, reason="; ".join(failures))

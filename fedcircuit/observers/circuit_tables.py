@@ -1,0 +1,141 @@
+"""The circuits of a round as tables for people and arrays for later work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedcircuit.circuits.circuit import Site, site_slices
+from fedcircuit.circuits.overlap import Overlap
+from fedcircuit.circuits.preservation import ModelCircuits, RoundCircuits
+from fedcircuit.circuits.validity import Validity
+from fedcircuit.circuits.verdict import CircuitFunction
+from fedcircuit.records.round_record import Cell, Observation, Table
+
+Row = tuple[Cell, ...]
+_MEASURES = tuple(field.name for field in fields(Validity))
+OVERLAP_COLUMNS = (
+    "layer", "iou", "chance", "adjusted", "p_value", "size_local", "size_global", "intersection",
+    "pool",
+)  # fmt: skip
+_FUNCTION_MEASURES = tuple(field.name for field in fields(CircuitFunction))
+
+
+def round_observation(
+    result: RoundCircuits, skipped: Sequence[tuple[str, str]] = (), *, scores: bool
+) -> Observation:
+    """Tables and arrays of a round; ``skipped`` are clients left out before the analysis."""
+    tables = {
+        "sites": sites_table(result.sites, result.models[0].live),
+        "models": models_table([one.model for one in result.models]),
+        "validity": validity_table({one.model: one.validity for one in result.models}),
+        "function": _function_table(result),
+        "overlap": _overlap_table(result),
+        "verdicts": _verdicts_table(result),
+        "skipped": skipped_table((*skipped, *result.skipped)),
+        "seconds": Table(("part", "seconds"), tuple(result.seconds.items())),
+    }
+    stack = result.stack
+    arrays = mask_arrays(stack.masks, stack.found, result.live)
+    if scores:
+        arrays["scores"] = _scores(result.models)
+    return Observation(tables=tables, arrays=arrays)
+
+
+def sites_table(sites: Sequence[Site], live: Tensor) -> Table:
+    """Units, and live units of one model, of every site."""
+    counts = [int(live[part].sum()) for part in site_slices(sites)]
+    rows = tuple((site.name, site.n_units, n) for site, n in zip(sites, counts, strict=True))
+    return Table(("site", "n_units", "live"), rows)
+
+
+def models_table(models: Sequence[str]) -> Table:
+    """The models in the order of the arrays' rows."""
+    return Table(("model",), tuple((model,) for model in models))
+
+
+def skipped_table(skipped: Sequence[tuple[str, str]]) -> Table:
+    """Clients left out, with the reason."""
+    return Table(("client", "reason"), tuple(skipped))
+
+
+def validity_table(validity: Mapping[str, Sequence[Validity]]) -> Table:
+    """The checks of every class by model."""
+    rows: list[Row] = []
+    for model, classes in validity.items():
+        for index, one in enumerate(classes):
+            values = (getattr(one, name) for name in _MEASURES)
+            rows.append((model, index, str(one.status), *list(values)[1:]))
+    return Table(("model", "class", *_MEASURES), tuple(rows))
+
+
+def mask_arrays(masks: Tensor, found: Tensor, live: Tensor) -> dict[str, NDArray[np.generic]]:
+    """Circuits as packed bits, where one was found, and live units.
+
+    Parameters
+    ----------
+    masks, found, live
+        ``[models, classes, units]``, ``[models, classes]`` and ``[models, units]`` bool.
+    """
+    return {
+        "masks": np.packbits(masks.numpy(), axis=-1),
+        "found": found.numpy().copy(),
+        "live": live.numpy().copy(),
+    }
+
+
+def overlap_row(layer: str, overlap: Overlap) -> Row:
+    """Cells of `OVERLAP_COLUMNS`."""
+    return (
+        layer, overlap.iou, overlap.chance, overlap.adjusted, overlap.p_value, overlap.size_a,
+        overlap.size_b, overlap.intersection, overlap.pool,
+    )  # fmt: skip
+
+
+def _function_table(result: RoundCircuits) -> Table:
+    rows: list[Row] = []
+    for client, pair in result.comparisons.items():
+        directions = {
+            "local_in_global": pair.local_in_global,
+            "global_in_local": pair.global_in_local,
+        }
+        for direction, functions in directions.items():
+            rows += [
+                (client, index, direction, *(getattr(one, name) for name in _FUNCTION_MEASURES))
+                for index, one in enumerate(functions)
+            ]
+    return Table(("client", "class", "direction", *_FUNCTION_MEASURES), tuple(rows))
+
+
+def _overlap_table(result: RoundCircuits) -> Table:
+    rows = tuple(
+        (client, index, *overlap_row(layer, overlap))
+        for client, pair in result.comparisons.items()
+        for index, layers in enumerate(pair.overlaps)
+        for layer, overlap in (layers or {}).items()
+    )
+    return Table(("client", "class", *OVERLAP_COLUMNS), rows)
+
+
+def _verdicts_table(result: RoundCircuits) -> Table:
+    rows = tuple(
+        (client, index, None if found is None else str(found), reason)
+        for client, pair in result.comparisons.items()
+        for index, (found, reason) in enumerate(pair.verdicts)
+    )
+    return Table(("client", "class", "verdict", "reason"), rows)
+
+
+def _scores(models: Sequence[ModelCircuits]) -> NDArray[np.generic]:
+    """``[models, classes, units]`` float16; NaN where circuits came without scores."""
+    largest = torch.finfo(torch.float16).max
+    rows = [
+        torch.full(one.masks.shape, torch.nan) if one.scores is None else one.scores
+        for one in models
+    ]
+    return torch.stack([row.clamp(-largest, largest).half() for row in rows]).numpy()

@@ -1,0 +1,171 @@
+"""The circuits of every round: found, checked, compared, as tables and packed masks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fedcircuit.circuits.exchange import SentCircuits, from_message
+from fedcircuit.circuits.model_circuits import stream
+from fedcircuit.circuits.preservation import CircuitSettings, RoundTask, analyse_round
+from fedcircuit.circuits.probe import Probe
+from fedcircuit.circuits.sites import evaluating, find_sites
+from fedcircuit.observers.circuit_tables import round_observation
+from fedcircuit.observers.unprobed import Architecture, unprobed_observation
+from fedcircuit.records.round_record import ClientRecord, Observation, RoundView
+
+
+class CircuitObserver:
+    """Finds, checks and compares circuits after the rounds it looks at.
+
+    Tables: ``sites``, ``models``, ``validity``, ``function``, ``overlap``, ``verdicts``,
+    ``seconds`` and ``skipped`` (who was left out and why); arrays: ``masks``, ``found``, ``live``,
+    and ``scores`` on request. Other rounds give an empty observation.
+
+    Without a probe nothing can be run, so only what clients sent is recorded: their circuits, the
+    overlaps among them (``client_overlap``) and their own checks; a table ``unavailable`` names
+    what is missing.
+
+    Parameters
+    ----------
+    model
+        The architecture; it is copied.
+    probe
+        Labelled samples in two halves; None if the server has none (then ``discover_on`` must be
+        ``"clients"`` and ``example`` is needed).
+    settings
+        How circuits are found, checked and judged.
+    seed
+        Of the sample of clients, of random circuits and of random methods.
+    every
+        Look at rounds divisible by this.
+    max_clients
+        Look at a sample of this many clients, drawn from (seed, round) alone; None is all. The
+        global model is always looked at.
+    time_budget
+        Seconds after which no further client is begun; None is no limit. Which client comes
+        first is drawn from (seed, round), so that it is not always the same one that is left out.
+    discover_on
+        ``"server"`` searches for every client's circuits on the probe; ``"clients"`` takes those
+        the clients sent (``fedcircuit.circuits.exchange``).
+    example
+        One input ``[1, ...]`` or more, where there is no probe.
+    scores
+        Record the discovery scores of every unit, as float16.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or neither probe nor example is given.
+    """
+
+    name = "circuits"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        probe: Probe | None,
+        settings: CircuitSettings,
+        *,
+        seed: int,
+        every: int = 1,
+        max_clients: int | None = None,
+        time_budget: float | None = None,
+        discover_on: Literal["server", "clients"] = "server",
+        example: Tensor | None = None,
+        scores: bool = False,
+    ) -> None:
+        for label, value in (("every", every), ("max_clients", max_clients)):
+            if value is not None and value < 1:
+                raise ValueError(f"{label} must be >= 1, got {value} (circuit observer)")
+        if time_budget is not None and time_budget <= 0:
+            raise ValueError(f"time_budget must be > 0 seconds, got {time_budget}")
+        if discover_on not in ("server", "clients"):
+            raise ValueError(f"discover_on must be 'server' or 'clients', got {discover_on!r}")
+        if probe is None and (discover_on == "server" or example is None):
+            raise ValueError(
+                "without a probe circuits can only come from the clients: give "
+                "discover_on='clients' and an example input, or a probe"
+            )
+        self._model = copy.deepcopy(model)
+        self._probe = probe
+        self._settings = settings
+        self._seed = seed
+        self._every = every
+        self._max_clients = max_clients
+        self._time_budget = time_budget
+        self._on_clients = discover_on == "clients"
+        self._scores = scores
+        self._architecture = _architecture(self._model, probe, example)
+
+    def __call__(self, view: RoundView) -> Observation:
+        """What is known of the circuits of this round."""
+        if view.round % self._every:
+            return Observation()
+        order = self._order(view)
+        chosen = [record for record in view.clients if record.client in set(order)]
+        sent, unreadable = self._sent(chosen)
+        if self._probe is None:
+            return unprobed_observation(self._architecture, chosen, sent, unreadable)
+        left_out = dict(unreadable)
+        readable = [record for record in chosen if record.client not in left_out]
+        task = RoundTask(
+            self._settings,
+            self._seed,
+            view.round,
+            time_budget=self._time_budget,
+            order=[client for client in order if client not in left_out],
+            sent=sent if self._on_clients else None,
+        )
+        result = analyse_round(
+            self._model,
+            view.after,
+            {record.client: record.weights for record in readable},
+            self._probe,
+            task,
+        )
+        return round_observation(result, unreadable, scores=self._scores)
+
+    def _order(self, view: RoundView) -> list[str]:
+        """The clients to look at, in the order of work; the same for any order of replies."""
+        clients = sorted(record.client for record in view.clients)
+        shuffled = torch.randperm(
+            len(clients), generator=stream(self._seed, view.round, "sample of clients")
+        )
+        return [clients[index] for index in shuffled.tolist()[: self._max_clients]]
+
+    def _sent(
+        self, clients: Sequence[ClientRecord]
+    ) -> tuple[dict[str, SentCircuits], tuple[tuple[str, str], ...]]:
+        """Circuits the clients sent, and whose could not be read."""
+        sent: dict[str, SentCircuits] = {}
+        unreadable: list[tuple[str, str]] = []
+        if not self._on_clients:
+            return sent, ()
+        shape = self._architecture
+        for record in clients:
+            try:
+                circuits = from_message(
+                    record.extra, n_classes=shape.n_classes, n_units=shape.n_units
+                )
+            except ValueError as error:
+                # one client's malformed message must not cost the others their analysis
+                unreadable.append((record.client, f"its circuits cannot be read: {error}"))
+                continue
+            if circuits is not None:
+                sent[record.client] = circuits
+        return sent, tuple(unreadable)
+
+
+def _architecture(model: nn.Module, probe: Probe | None, example: Tensor | None) -> Architecture:
+    if probe is not None:
+        example, n_classes = probe.checking.inputs[:1], probe.n_classes
+    else:
+        assert example is not None  # checked when the observer was made
+        with evaluating(model), torch.no_grad():
+            n_classes = model(example[:1]).shape[-1]
+    return Architecture(model, find_sites(model, example), example, n_classes)

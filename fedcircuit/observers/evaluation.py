@@ -1,0 +1,53 @@
+"""Accuracy of the global model on held-out samples, after every aggregation."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+from torch import nn
+
+from fedcircuit.learning.training import evaluate
+from fedcircuit.learning.weights import set_weights
+from fedcircuit.records.round_record import GLOBAL, Cell, Observation, RoundView, Table
+from fedcircuit.samples import Samples
+
+ALL_CLASSES = -1  # class index of the row over all classes
+
+
+class EvaluationObserver:
+    """Table ``accuracy``: model, class, recall, fpr, n, loss.
+
+    The row of class -1 holds the accuracy (as its recall) and the loss over all samples.
+
+    Parameters
+    ----------
+    model
+        The architecture; it is copied.
+    test
+        Samples no client trains on and no probe holds.
+    class_names
+        Of all classes, those without samples included.
+    """
+
+    name = "evaluation"
+
+    def __init__(self, model: nn.Module, test: Samples, class_names: Sequence[str]) -> None:
+        self._model = copy.deepcopy(model)
+        self._test = test
+        self._n_classes = len(class_names)
+
+    def __call__(self, view: RoundView) -> Observation:
+        """Recall and false positive rate of every class, accuracy and loss over all."""
+        set_weights(self._model, view.after)
+        result = evaluate(self._model, self._test, n_classes=self._n_classes)
+        nan = float("nan")
+        rows: list[tuple[Cell, ...]] = [
+            (GLOBAL, ALL_CLASSES, result.accuracy, nan, len(self._test), result.loss)
+        ]
+        rows += [
+            (GLOBAL, index, result.recall[index], result.fpr[index], result.counts[index], nan)
+            for index in range(self._n_classes)
+        ]
+        columns = ("model", "class", "recall", "fpr", "n", "loss")
+        return Observation({"accuracy": Table(columns, tuple(rows))})

@@ -1,0 +1,120 @@
+"""A round without a probe: what clients sent is recorded, what cannot be known is named."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+
+from fedcircuit.circuits.circuit import Site
+from fedcircuit.circuits.connectivity import live_units
+from fedcircuit.circuits.exchange import SentCircuits
+from fedcircuit.circuits.overlap import Overlap, Side, paired_overlaps
+from fedcircuit.learning.weights import set_weights
+from fedcircuit.observers.circuit_tables import (
+    mask_arrays,
+    models_table,
+    overlap_row,
+    sites_table,
+    validity_table,
+)
+from fedcircuit.records.round_record import Cell, ClientRecord, Observation, Table
+
+_WHY = "needs labelled samples on the server, and there is no probe"
+UNAVAILABLE = (
+    ("global circuits", _WHY),
+    ("function", _WHY),
+    ("overlap", _WHY + "; overlaps among clients are in client_overlap"),
+    ("verdicts", _WHY),
+)
+COLUMNS = (
+    "client_a", "client_b", "class", "layer", "iou", "chance", "adjusted", "p_value", "size_a",
+    "size_b", "intersection", "pool",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model whose weights do not matter, its sites, one input and the number of classes."""
+
+    model: nn.Module
+    sites: tuple[Site, ...]
+    example: Tensor
+    n_classes: int
+
+    @property
+    def n_units(self) -> int:
+        """Units of all sites."""
+        return sum(site.n_units for site in self.sites)
+
+
+def unprobed_observation(
+    architecture: Architecture,
+    clients: Sequence[ClientRecord],
+    sent: Mapping[str, SentCircuits],
+    skipped: Sequence[tuple[str, str]],
+) -> Observation:
+    """The circuits that clients sent, their own checks, and the overlaps among them.
+
+    Parameters
+    ----------
+    architecture
+        The model and its sites.
+    clients, sent
+        Clients looked at, and by client what they sent; who sent nothing is named in ``skipped``.
+    skipped
+        Clients left out already, with the reason.
+    """
+    here = [record for record in clients if record.client in sent]
+    out = dict(skipped)
+    silent = [r.client for r in clients if r.client not in sent and r.client not in out]
+    skipped = (*skipped, *((client, "the client sent no circuits") for client in silent))
+    n_classes, n_units = architecture.n_classes, architecture.n_units
+    empty = torch.zeros(0, n_classes, n_units, dtype=torch.bool)
+    masks = torch.cat([empty, *(sent[record.client].masks[None] for record in here)])
+    found = torch.cat([empty[..., 0], *(sent[record.client].found[None] for record in here)])
+    live = torch.cat([empty[:, 0], *(_live(architecture, record)[None] for record in here)])
+    names = [record.client for record in here]
+    reported = {name: sent[name].validity for name in names}
+    tables = {
+        "sites": sites_table(architecture.sites, live.any(0)),
+        "models": models_table(names),
+        "validity": validity_table({k: v for k, v in reported.items() if v is not None}),
+        "client_overlap": _client_overlap(architecture, names, masks, found, live),
+        "unavailable": Table(("part", "reason"), UNAVAILABLE),
+        "skipped": Table(("client", "reason"), tuple(skipped)),
+    }
+    return Observation(tables=tables, arrays=mask_arrays(masks, found, live))
+
+
+def _live(architecture: Architecture, record: ClientRecord) -> Tensor:
+    model = copy.deepcopy(architecture.model)
+    set_weights(model, record.weights)
+    return live_units(model, architecture.sites, architecture.example)
+
+
+def _client_overlap(
+    architecture: Architecture, names: Sequence[str], masks: Tensor, found: Tensor, live: Tensor
+) -> Table:
+    """Overlap over all layers of every two clients' circuits of the same class."""
+    pairs = list(combinations(range(len(names)), 2))
+    rows: list[tuple[Cell, ...]] = []
+    if pairs:
+        a, b = torch.tensor(pairs).T
+        for index in range(architecture.n_classes):
+            table = paired_overlaps(
+                Side(masks[a, index], found[a, index], live[a]),
+                Side(masks[b, index], found[b, index], live[b]),
+                architecture.sites,
+            )
+            for row, (first, second) in enumerate(pairs):
+                layers: dict[str, Overlap] = table.at(row) or {}
+                rows += [
+                    (names[first], names[second], index, *overlap_row(layer, overlap))
+                    for layer, overlap in layers.items()
+                ]
+    return Table(COLUMNS, tuple(rows))

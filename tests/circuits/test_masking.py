@@ -1,0 +1,142 @@
+import pytest
+import torch
+from torch import nn
+
+from fedcircuit.circuits.ablation import reference_activations
+from fedcircuit.circuits.circuit import split_by_site
+from fedcircuit.circuits.masking import fast_copy, masked_model
+from fedcircuit.circuits.sites import evaluating, find_sites, gated
+from fedcircuit.learning.models import build_model
+from fedcircuit.samples import Samples
+
+
+class ViewNet(nn.Module):
+    """Flattens with view, which the channels-last layout does not allow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.relu, self.head = nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Linear(3 * 36, 4)
+
+    def forward(self, x):
+        x = self.relu(self.conv(x))
+        return self.head(x.view(x.size(0), -1))
+
+
+class AroundNet(ViewNet):
+    """A branch from the input to the head passes the first site by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.around = nn.Linear(64, 4)
+
+    def forward(self, x):
+        return super().forward(x) + self.around(x.flatten(1))
+
+
+class EarlySizeNet(ViewNet):
+    """Reads the batch size from the input."""
+
+    def forward(self, x):
+        n = x.size(0)
+        return self.head(self.relu(self.conv(x)).reshape(n, -1))
+
+
+MODELS = {
+    "cnn": lambda: build_model("simple-cnn", (1, 8, 8), 4, seed=1, widths=(3, 5)),
+    "mlp": lambda: build_model("mlp", (1, 8, 8), 4, seed=1, widths=(6, 5)),
+    "resnet": lambda: build_model("resnet", (1, 8, 8), 4, seed=1, widths=(3, 4)),
+    "view": ViewNet,
+    "around": AroundNet,
+    "early-size": EarlySizeNet,
+}
+INPUTS = torch.randn(7, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def prepared(name: str, ablation: str = "mean", batch: int = 5):
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    sites = find_sites(model, INPUTS)
+    samples = Samples(INPUTS, torch.tensor([0, 1, 2, 3, 0, 1, 2]))
+    reference = reference_activations(model, sites, samples, n_classes=4, ablation=ablation)
+    random = torch.Generator().manual_seed(1)
+    masks = torch.rand(3, sum(site.n_units for site in sites), generator=random) < 0.5
+    return masked_model(fast_copy(model, INPUTS), sites, INPUTS, reference, batch=batch), masks
+
+
+def one_by_one(masked, mask, sample):
+    """The slow way: the model itself, one mask on one sample."""
+    gates = split_by_site(mask, masked.sites)
+    with (
+        evaluating(masked.model),
+        torch.no_grad(),
+        gated(masked.model, masked.sites, gates, masked.reference),
+    ):
+        return masked.model(INPUTS[sample : sample + 1])[0]
+
+
+@pytest.mark.parametrize("ablation", ["mean", "zero"])
+@pytest.mark.parametrize("name", MODELS)
+def test_many_masks_at_once_give_what_each_gives_alone(name, ablation) -> None:
+    masked, masks = prepared(name, ablation)
+    logits = masked.logits(masks)
+    assert logits.shape == (3, 7, 4)
+    expected = torch.stack(
+        [torch.stack([one_by_one(masked, m, i) for i in range(7)]) for m in masks]
+    )
+    assert torch.allclose(logits, expected, atol=1e-5)
+    pairs = masked.pair_logits(masks, torch.tensor([2, 0, 2]), torch.tensor([6, 1, 0]))
+    assert torch.allclose(pairs, expected[[2, 0, 2], [6, 1, 0]], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_copy_for_speed_gives_the_same_logits(name) -> None:
+    model = MODELS[name]()
+    fast = fast_copy(model, INPUTS)
+    with evaluating(model), evaluating(fast), torch.no_grad():
+        assert torch.allclose(fast(INPUTS), model(INPUTS), atol=1e-5)
+    assert fast is not model
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("cnn", True), ("mlp", True), ("resnet", True), ("around", False), ("early-size", False)],
+)
+def test_the_first_site_is_kept_only_where_all_else_depends_on_it(name, kept) -> None:
+    masked, _ = prepared(name)
+    assert (masked.prefix is not None) == kept
+
+
+def test_a_model_that_cannot_take_the_fast_layout_stays_as_it_is() -> None:
+    assert fast_copy(ViewNet(), INPUTS).conv.weight.is_contiguous()
+    changed = fast_copy(MODELS["cnn"](), INPUTS)[3].weight
+    assert changed.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_batch_size_changes_nothing() -> None:
+    small, masks = prepared("cnn", batch=2)
+    large, _ = prepared("cnn", batch=1000)
+    assert torch.allclose(small.logits(masks), large.logits(masks), atol=1e-6)
+
+
+def test_no_pairs_give_no_logits() -> None:
+    masked, masks = prepared("mlp")
+    none = torch.zeros(0, dtype=torch.int64)
+    assert masked.pair_logits(masks, none, none).shape == (0, 4)
+    assert masked.logits(masks[:0]).shape == (0, 7, 4)
+
+
+def test_the_full_model_is_the_one_with_every_unit() -> None:
+    masked, _ = prepared("resnet")
+    with evaluating(masked.model), torch.no_grad():
+        assert torch.allclose(masked.full_logits(), masked.model(INPUTS), atol=1e-5)
+    assert masked.model.training  # as it came
+
+
+def test_preparing_a_model_in_training_mode_moves_no_running_statistics() -> None:
+    model = MODELS["resnet"]().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    copy = fast_copy(model, INPUTS)
+    masked_model(copy, find_sites(model, INPUTS), INPUTS, None)
+    for name, value in before.items():
+        assert torch.equal(model.state_dict()[name], value)
+        assert torch.equal(copy.state_dict()[name], value)

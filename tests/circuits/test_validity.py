@@ -1,0 +1,342 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from toy_network import N_UNITS, toy_model, toy_samples, toy_subject, units
+
+from fedcircuit.circuits.checks import checked_model, contrast, knock_out
+from fedcircuit.circuits.circuit import Site
+from fedcircuit.circuits.controls import Controls, random_like, run_controls
+from fedcircuit.circuits.sites import find_sites
+from fedcircuit.circuits.validity import (
+    CheckSettings,
+    Status,
+    Validity,
+    ValidityThresholds,
+    check_circuits,
+    judged,
+)
+from fedcircuit.samples import Samples
+
+PAIRS = torch.stack([units(0, 3), units(1, 4), units(2, 5)])
+FOUND = torch.ones(3, dtype=torch.bool)
+
+
+def checked(subject, masks=PAIRS, found=FOUND, **settings):
+    return check_circuits(
+        subject, masks, found, CheckSettings(**settings), torch.Generator().manual_seed(0)
+    )
+
+
+def test_the_planted_circuits_are_valid() -> None:
+    for one in checked(toy_subject()):
+        assert (one.status, one.reason, one.size) == (Status.VALID, "", 2)
+        assert (one.full_recall, one.full_fpr) == (1.0, 0.0)
+        assert (one.recall, one.fpr, one.balanced_accuracy, one.auroc) == (1.0, 0.0, 1.0, 1.0)
+        assert one.null_balanced_accuracy < 1.0
+        assert one.constant is False
+
+
+def test_faithfulness_by_hand() -> None:
+    # Class 0, mean references 1/3 and 1/6. Full: t_0 - its mean over the others = 3 (bias cancels).
+    # Unit 0 alone: z_0 moves by 2, so two thirds of z_0's share of the separation (which is 3 of
+    # z_0, less a third of 3 for each class's own logit): 2 - 2/3 = 4/3. Ratio 4/9.
+    masks = PAIRS.clone()
+    masks[0] = units(0)
+    assert checked(toy_subject(), masks)[0].faithfulness == pytest.approx(4 / 9, abs=1e-2)
+
+
+def test_necessity_and_collateral_by_hand() -> None:
+    # A prior of 1.5 for class 1. Without 0 and 3 class 0 gets z = (1, 1.5, 0): lost to it.
+    # Classes 1 and 2 are kept: (1, 4.5, 0) and (1, 1.5, 3).
+    subject = toy_subject(toy_model(prior=1.5))
+    result = knock_out(subject, PAIRS[:1], torch.tensor([0]), negatives=8)
+    assert (result.necessity.item(), result.collateral.item()) == (1.0, 0.0)
+    # without 2 and 5 as well class 2 is lost too, (0, 1.5, 1): one of the two others
+    both = knock_out(subject, units(0, 3, 2, 5)[None], torch.tensor([0]), negatives=8)
+    assert (both.necessity.item(), both.collateral.item()) == (1.0, 0.5)
+    # class 1 has its prior: without its units it still wins, (0, 2.5, 0)
+    own = knock_out(subject, PAIRS[1:2], torch.tensor([1]), negatives=8)
+    assert own.necessity.item() == 0.0
+
+
+def naive(model, reference, mask, inputs):
+    """Logits of the masked network by hand, in NumPy."""
+    first, _, head = model
+    hidden = np.maximum(inputs @ first.weight.detach().numpy().T + first.bias.detach().numpy(), 0)
+    hidden = np.where(mask, hidden, reference)
+    return hidden @ head.weight.detach().numpy().T + head.bias.detach().numpy()
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 10**6))
+def test_all_measures_agree_with_a_naive_computation(seed) -> None:
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    samples = Samples(torch.randn(30, 6), torch.arange(30) % 3)
+    sites = find_sites(model, samples.inputs)
+    reference = {sites[0].name: torch.rand(1, 8)}
+    subject = checked_model(model, sites, samples, reference, n_classes=3)
+    masks = torch.rand(3, 8) < 0.6
+    everything = ValidityThresholds(full_recall=0, full_balanced_accuracy=-1)
+    result = checked(subject, masks, thresholds=everything, controls=Controls(negatives=100))
+    labels, x = samples.labels.numpy(), samples.inputs.numpy()
+    ref = next(iter(reference.values())).numpy()
+
+    def measures(mask, c):
+        z = naive(model, ref, mask, x)
+        t = z[:, c] - z.mean(1)
+        own = labels == c
+        hit = z.argmax(1) == c
+        return hit[own].mean(), hit[~own].mean(), t[own].mean() - t[~own].mean(), z.argmax(1)
+
+    for c, one in enumerate(result):
+        mask = masks[c].numpy()
+        recall, fpr, kept, _ = measures(mask, c)
+        full_recall, full_fpr, full, predicted = measures(np.ones(8, bool), c)
+        gone_recall, _, _, left = measures(~mask, c)
+        *_, empty, _ = measures(np.zeros(8, bool), c)
+        drops = [
+            ((predicted == k) & (labels == k)).sum() / 10 - ((left == k) & (labels == k)).sum() / 10
+            for k in range(3)
+            if k != c
+        ]
+        assert one.recall == pytest.approx(recall)
+        assert one.fpr == pytest.approx(fpr)
+        assert (one.full_recall, one.full_fpr) == pytest.approx((full_recall, full_fpr))
+        assert one.necessity == pytest.approx(full_recall - gone_recall)
+        assert one.collateral == pytest.approx(np.mean(drops))
+        if full - empty > 1e-3:
+            assert one.faithfulness == pytest.approx((kept - empty) / (full - empty), rel=1e-3)
+
+
+def test_a_constant_circuit_is_never_valid() -> None:
+    masks = torch.stack([units(), units(0), units(6)])
+    result = checked(toy_subject(), masks)
+    assert [one.constant for one in result] == [True, False, False]
+    assert result[0].status is Status.UNDISCOVERED
+    assert "constant function" in result[0].reason
+    # decoys vary, but less than an output that means anything
+    strict = ValidityThresholds(output_variance=1e-2)
+    assert checked(toy_subject(), masks, thresholds=strict)[2].constant is True
+
+
+def test_a_circuit_that_no_sample_moves_is_constant_although_it_has_a_path() -> None:
+    model = toy_model()
+    with torch.no_grad():
+        model[0].bias[0] = -5.0  # closed for every sample
+    subject = toy_subject(model)
+    masks = PAIRS.clone()
+    masks[0] = units(0)
+    assert subject.has_path(masks).all()
+    everything = ValidityThresholds(full_recall=0, full_balanced_accuracy=0)
+    assert checked(subject, masks, thresholds=everything)[0].constant is True
+
+
+def test_a_constant_that_happens_to_score_is_refused() -> None:
+    perfect = Validity(
+        Status.VALID, "", full_recall=1, full_fpr=0, recall=1, fpr=0, balanced_accuracy=1,
+        null_balanced_accuracy=0.5, constant=True,
+    )  # fmt: skip
+    assert judged(perfect, ValidityThresholds()).status is Status.UNDISCOVERED
+
+
+def test_a_class_without_samples_is_absent() -> None:
+    result = checked(toy_subject(samples=toy_samples(classes=(0, 1))))
+    assert [one.status for one in result] == [Status.VALID, Status.VALID, Status.ABSENT]
+    assert math.isnan(result[2].full_recall)
+    assert math.isnan(result[2].recall)
+    assert result[2].constant is None
+    assert "no sample" in result[2].reason
+
+
+def test_a_class_the_model_does_not_recognise_is_not_learned() -> None:
+    model = toy_model()
+    with torch.no_grad():
+        model[2].bias.copy_(torch.tensor([0.0, 0.0, -9.0]))
+    result = checked(toy_subject(model))
+    assert [one.status for one in result] == [Status.VALID, Status.VALID, Status.NOT_LEARNED]
+    assert result[2].full_recall == 0.0
+    assert "recall is 0.00, below 0.50" in result[2].reason
+    assert math.isnan(result[2].balanced_accuracy)
+    assert result[2].size == 2
+
+
+def test_a_model_that_says_one_class_to_everything_has_not_learned_it() -> None:
+    model = toy_model()
+    with torch.no_grad():
+        model[2].bias[1] = 9.0
+    result = checked(toy_subject(model))
+    assert result[1].full_recall == 1.0
+    assert result[1].status is Status.NOT_LEARNED
+    assert "100% of the other samples" in result[1].reason
+
+
+def test_one_class_alone_cannot_be_told_from_anything() -> None:
+    result = checked(toy_subject(samples=toy_samples(classes=(0,))))
+    assert result[0].status is Status.NOT_LEARNED
+    assert "no sample of another class" in result[0].reason
+
+
+def test_a_class_whose_circuit_was_not_found_is_undiscovered() -> None:
+    result = checked(toy_subject(), found=torch.tensor([True, False, True]))
+    assert result[1].status is Status.UNDISCOVERED
+    assert (result[1].reason, result[1].size) == ("no circuit was found", None)
+    assert math.isnan(result[1].recall)
+    assert result[1].full_recall == 1.0
+
+
+def test_units_of_another_class_are_no_circuit() -> None:
+    masks = torch.stack([units(0, 3), units(1, 4), units(0, 3)])
+    result = checked(toy_subject(), masks)
+    assert result[2].status is Status.UNDISCOVERED
+    assert result[2].recall == 0.0
+    assert "balanced accuracy 0.50, below 0.80" in result[2].reason
+
+
+GOOD = Validity(
+    Status.VALID, "", size=5, full_recall=0.95, full_fpr=0.02, recall=0.9, fpr=0.05,
+    balanced_accuracy=0.925, null_balanced_accuracy=0.6, constant=False,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, ""),
+        ({"recall": 0.6, "balanced_accuracy": 0.775}, "balanced accuracy 0.78, below 0.80"),
+        ({"fpr": 0.2}, "FPR 0.20, above 0.15"),
+        ({"null_balanced_accuracy": 0.925}, "no better than the 0.93 of random circuits"),
+        ({"null_balanced_accuracy": math.nan}, ""),  # no controls: left out
+        ({"fpr": math.nan, "balanced_accuracy": math.nan}, "below 0.80; FPR nan"),
+        # a model with an FPR of .3 of its own: its circuit may have .35, and BA .5 + .85 * .32
+        ({"full_fpr": 0.3, "fpr": 0.34, "balanced_accuracy": 0.78}, ""),
+        ({"full_fpr": 0.3, "fpr": 0.36, "balanced_accuracy": 0.78}, "FPR 0.36, above 0.35"),
+        ({"full_fpr": 0.3, "fpr": 0.34, "balanced_accuracy": 0.77}, "0.77, below 0.78"),
+    ],
+)
+def test_the_gates_of_valid(changes, reason) -> None:
+    result = judged(replace(GOOD, **changes), ValidityThresholds())
+    assert (result.status is Status.VALID) == (reason == "")
+    assert reason in result.reason
+    assert (result.reason == "") == (reason == "")
+
+
+def test_every_failed_gate_is_named() -> None:
+    bad = replace(GOOD, constant=True, recall=1, fpr=1, balanced_accuracy=0.5)
+    reason = judged(bad, ValidityThresholds()).reason
+    assert reason.count(";") == 3
+
+
+SITES = (Site("a", 10, 1, "a"), Site("b", 6, 1, "b"))
+
+
+@given(st.integers(0, 10**6))
+def test_random_circuits_have_the_size_of_each_layer_and_live_units(seed) -> None:
+    random = torch.Generator().manual_seed(seed)
+    live = torch.rand(16, generator=random) < 0.7
+    masks = live & (torch.rand(3, 16, generator=random) < 0.5)
+    drawn = random_like(masks, live, SITES, 4, random)
+    assert drawn.shape == (4, 3, 16)
+    for part in (slice(0, 10), slice(10, 16)):
+        assert torch.equal(drawn[..., part].sum(-1), masks[:, part].sum(-1).expand(4, 3))
+    assert not (drawn & ~live).any()
+
+
+def test_random_circuits_are_uniform_over_the_live_units() -> None:
+    live = torch.tensor([True] * 6 + [False] * 4 + [True] * 6)
+    masks = torch.zeros(1, 16, dtype=torch.bool)
+    masks[0, :2] = True
+    drawn = random_like(masks, live, SITES, 3000, torch.Generator().manual_seed(0))
+    shares = drawn[:, 0, :6].double().mean(0)
+    # 3000 draws of probability 1/3: five standard errors
+    assert (shares - 1 / 3).abs().max() < 5 * math.sqrt(2 / 9 / 3000)
+
+
+def test_a_circuit_larger_than_what_is_live_takes_dead_units_last() -> None:
+    live = torch.tensor([True, True, False, False] + [True] * 12)
+    masks = torch.zeros(1, 16, dtype=torch.bool)
+    masks[0, :10] = True
+    drawn = random_like(masks, live, SITES, 2, torch.Generator().manual_seed(0))
+    assert (drawn.sum(-1) == 10).all()
+
+
+def test_few_controls_give_their_largest_balanced_accuracy() -> None:
+    subject = toy_subject(toy_model(prior=1.5))
+    classes, controls = torch.arange(3), Controls(count=5, negatives=8)
+    masks = torch.stack([units(0, 3, *range(6, 106))] * 3)
+    result = run_controls(subject, masks, classes, controls, torch.Generator().manual_seed(3))
+    randoms = random_like(masks, subject.live, subject.sites, 5, torch.Generator().manual_seed(3))
+    each = torch.stack([subject.measured(r, classes).balanced_accuracy for r in randoms])
+    assert torch.equal(result.balanced_accuracy, each.max(0).values)
+    assert each.max() > each.min()
+    gone = torch.stack([subject.measured(~r, classes).recall for r in randoms]).mean(0)
+    assert torch.allclose(result.necessity, 1.0 - gone)
+    assert result.necessity.max() > 0
+
+
+def test_many_controls_give_the_quantile() -> None:
+    subject = toy_subject()
+    masks, classes = torch.stack([units(*range(0, N_UNITS, 2))] * 3), torch.arange(3)
+    most = Controls(count=40, negatives=8, quantile=0.5)
+    result = run_controls(subject, masks, classes, most, torch.Generator().manual_seed(3))
+    randoms = random_like(masks, subject.live, subject.sites, 40, torch.Generator().manual_seed(3))
+    each = torch.stack([subject.measured(r, classes).balanced_accuracy for r in randoms])
+    assert torch.equal(result.balanced_accuracy, each.sort(0).values[20])
+
+
+def test_without_controls_there_is_no_null() -> None:
+    result = checked(toy_subject(), controls=Controls(count=0))
+    assert all(math.isnan(one.null_balanced_accuracy) for one in result)
+    assert all(math.isnan(one.necessity_null) for one in result)
+    assert all(one.status is Status.VALID for one in result)
+
+
+def test_the_controls_depend_on_the_seed_alone() -> None:
+    first, second = (
+        check_circuits(
+            toy_subject(), PAIRS, FOUND, CheckSettings(), torch.Generator().manual_seed(7)
+        )
+        for _ in range(2)
+    )
+    assert first == second
+
+
+def test_contrast_takes_all_of_the_class_and_an_even_share_of_the_others() -> None:
+    labels = torch.tensor([2] * 20 + [0] * 3 + [1] * 10)
+    chosen = contrast(labels, 0, 6)
+    assert labels[chosen].tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 2]
+    assert len(chosen.unique()) == 9
+    assert len(contrast(labels, 0, 1000)) == 33
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"count": -1}, "count must be >= 0, got -1"),
+        ({"negatives": 0}, "negatives must be >= 1, got 0"),
+        ({"quantile": 0.0}, "quantile must lie in"),
+    ],
+)
+def test_controls_out_of_range_are_refused(options, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        Controls(**options)
+
+
+def test_a_probe_that_does_not_fit_the_model_is_refused() -> None:
+    model, samples = toy_model(), toy_samples()
+    sites = find_sites(model, samples.inputs)
+    with pytest.raises(ValueError, match="3 logits, expected 4"):
+        checked_model(model, sites, samples, None, n_classes=4)
+    nothing = samples.take(torch.zeros(0, dtype=torch.int64))
+    with pytest.raises(ValueError, match="at least one sample"):
+        checked_model(model, sites, nothing, None, n_classes=3)
+
+
+def test_the_toy_network_has_no_dead_unit() -> None:
+    assert toy_subject().live.tolist() == [True] * N_UNITS

@@ -17,7 +17,7 @@ exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}
 default_role = "code"  # single backticks in docstrings
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
 autodoc_typehints = "description"
@@ -26,6 +26,18 @@ autodoc_member_order = "bysource"
 autodoc_class_signature = "mixed"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+
+
+def keep_colons(app, what, name, obj, options, lines):
+    """Start a property's docstring with an empty comment: napoleon takes "x: y" for a type."""
+    if what == "property":
+        lines[:0] = ["..", ""]
+
+
+def setup(app):
+    """Called by Sphinx; the handler goes before napoleon's."""
+    app.connect("autodoc-process-docstring", keep_colons, priority=1)
+
 
 html_theme = "furo"
 html_title = f"fedcircuit {version}"

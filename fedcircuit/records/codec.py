@@ -10,7 +10,9 @@ A file holds groups of arrays: ``global``, ``clients/3``, and so on. An array ``
   entries, the first from position 0 (uint8 or uint16). The largest number of the type, 255 or
   65535, says "this far and on": it is added to the distance and stands for no entry.
 
-The file's metadata hold, under ``index``, JSON: ``{GROUP: {NAME: shape}}`` in the original order.
+The file's metadata hold, under ``fedcircuit``, JSON with the shape of every array in the original
+order, ``{"groups": {GROUP: {NAME: shape}}, ...}``, and what else the writer noted. It is one entry
+because safetensors writes several in any order, and equal content shall give equal files.
 
 An entry is zero if all its bits are: -0.0 is not, and nor is any NaN, so every array comes back
 bit for bit.
@@ -32,6 +34,7 @@ from safetensors.numpy import save
 Array = NDArray[np.generic]
 Arrays = Mapping[str, Array]
 
+METADATA = "fedcircuit"  # the one entry of the metadata
 PARTS = ("dense", "mask", "gaps", "values")
 _ENTRY_BYTES = 100  # what one more array costs in the file's header, about
 _DTYPES = (
@@ -106,7 +109,7 @@ def _gaps(positions: NDArray[np.int64], kind: type[np.uint8] | type[np.uint16]) 
     return gaps
 
 
-def to_bytes(groups: Mapping[str, Arrays], notes: Mapping[str, str]) -> bytes:
+def to_bytes(groups: Mapping[str, Arrays], notes: Mapping[str, object]) -> bytes:
     """The bytes of a safetensors file with these groups of arrays.
 
     Parameters
@@ -114,7 +117,7 @@ def to_bytes(groups: Mapping[str, Arrays], notes: Mapping[str, str]) -> bytes:
     groups
         By group name, arrays by name; names may hold any characters.
     notes
-        More metadata for the file; ``index`` is taken.
+        More for the metadata, as JSON has it; ``groups`` is taken.
 
     Raises
     ------
@@ -133,8 +136,8 @@ def to_bytes(groups: Mapping[str, Arrays], notes: Mapping[str, str]) -> bytes:
         group: {name: np.shape(values) for name, values in arrays.items()}
         for group, arrays in groups.items()
     }
-    text = json.dumps(index, separators=(",", ":"))
-    data: bytes = save(tensors, {**notes, "index": text})
+    text = json.dumps({**notes, "groups": index}, separators=(",", ":"))
+    data: bytes = save(tensors, {METADATA: text})
     return data
 
 
@@ -154,10 +157,13 @@ class TensorFile:
             self._file = opened(str(path), framework="numpy")
         except SafetensorError as error:
             raise ValueError(f"{path} is damaged: {error}") from error
-        self.notes: dict[str, str] = dict(self._file.metadata() or {})
-        if "index" not in self.notes:
-            raise ValueError(f"{path} is no file of fedcircuit: its metadata have no 'index'")
-        self._index: dict[str, dict[str, list[int]]] = json.loads(self.notes["index"])
+        metadata = self._file.metadata() or {}
+        if METADATA not in metadata:
+            raise ValueError(
+                f"{path} is no file of fedcircuit: {METADATA!r} is not in its metadata"
+            )
+        self.notes: dict[str, Any] = json.loads(metadata[METADATA])
+        self._index: dict[str, dict[str, list[int]]] = self.notes.pop("groups")
         self._keys = frozenset(self._file.keys())
 
     @property

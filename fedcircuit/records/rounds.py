@@ -2,13 +2,12 @@
 
 Groups of the file (see ``codec``): ``global``, ``state``, ``clients/ID`` and
 ``observations/OBSERVER``, with ID and OBSERVER percent-encoded, so that any name will do.
-The metadata ``differences`` name, by group, the tensors that are differences to the global
+The metadata name under ``differences``, by group, the tensors that are differences to the global
 weights of the round before.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -71,10 +70,7 @@ def round_bytes(record: RoundRecord, storage: Storage, sent: Weights | None) -> 
             for name, values in observation.arrays.items()
             if storage.scores or name != "scores"
         }
-    notes = {"fedcircuit": FORMAT, "round": str(record.round)}
-    if differing:
-        notes["differences"] = json.dumps(differing, separators=(",", ":"))
-    return to_bytes(groups, notes)
+    return to_bytes(groups, {"format": FORMAT, "round": record.round, "differences": differing})
 
 
 class RoundFile:
@@ -88,7 +84,7 @@ class RoundFile:
 
     def __init__(self, path: Path) -> None:
         self._tensors = TensorFile(path)
-        differing: dict[str, list[str]] = json.loads(self._tensors.notes.get("differences", "{}"))
+        differing: dict[str, list[str]] = self._tensors.notes["differences"]
         self._differing = {group: frozenset(names) for group, names in differing.items()}
 
     @property

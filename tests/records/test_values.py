@@ -1,0 +1,114 @@
+"""Plain values and tables as JSON: nothing is lost, and what cannot be kept is refused by name."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+
+import numpy as np
+import pytest
+from hypothesis import given
+from record_examples import extras, identical, numbers, tables
+
+from fedcircuit.records.lines import to_line
+from fedcircuit.records.round_record import Table
+from fedcircuit.records.values import (
+    number_from_json,
+    number_to_json,
+    table_from_json,
+    table_to_json,
+    value_from_json,
+    value_to_json,
+)
+
+NAN = float("nan")
+
+
+def through_json(payload: object) -> object:
+    """What another program reads: strict JSON has no NaN."""
+    return json.loads(to_line({"it": payload}), parse_constant=pytest.fail)["it"]
+
+
+def test_a_table_is_written_column_by_column_with_types() -> None:
+    table = Table(
+        ("client", "class", "iou", "found", "verdict"),
+        (("a", 0, 0.25, True, None), ("b", 1, NAN, None, None)),
+    )
+    assert table_to_json(table) == {
+        "types": {
+            "client": "text",
+            "class": "int",
+            "iou": "float",
+            "found": "bool",
+            "verdict": "null",
+        },
+        "cells": {
+            "client": ["a", "b"],
+            "class": [0, 1],
+            "iou": [0.25, None],
+            "found": [True, None],
+            "verdict": [None, None],
+        },
+    }
+
+
+@given(tables())
+def test_tables_come_back_with_every_nan_none_and_type(table: Table) -> None:
+    assert identical(table_from_json(through_json(table_to_json(table))), table)
+
+
+def test_an_absent_cell_among_floats_is_nan() -> None:
+    table = Table(("x",), ((1.5,), (None,)))
+    assert identical(table_from_json(table_to_json(table)), Table(("x",), ((1.5,), (NAN,))))
+
+
+def test_columns_of_mixed_types_tell_nan_from_none_and_infinity_from_text() -> None:
+    cells = ("Infinity", float("inf"), None, NAN, True, 1)
+    table = Table(("x",), tuple((cell,) for cell in cells))
+    payload = table_to_json(table)
+    assert payload["types"] == {"x": "any"}
+    assert identical(table_from_json(through_json(payload)), table)
+
+
+def test_numpy_scalars_and_enums_become_plain_cells() -> None:
+    class Status(StrEnum):
+        VALID = "valid"
+
+    row = (np.float32(0.5), np.int64(3), np.bool_(True), Status.VALID)
+    stored = table_from_json(through_json(table_to_json(Table(("a", "b", "c", "d"), (row,)))))
+    assert identical(stored.rows, ((0.5, 3, True, "valid"),))
+
+
+def test_a_cell_that_is_no_plain_value_is_refused_with_its_column() -> None:
+    with pytest.raises(TypeError, match=r"column 'who' holds \[1\] of type list"):
+        table_to_json(Table(("who",), (([1],),)))
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="different names"):
+        table_to_json(Table(("x", "x"), ((1, 2),)))
+
+
+@given(numbers)
+def test_numbers_come_back_whatever_they_are(number: float) -> None:
+    assert identical(number_from_json(through_json(number_to_json(number))), number)
+
+
+def test_what_is_no_number_is_refused() -> None:
+    with pytest.raises(TypeError, match="expected a number, got 'high'"):
+        number_to_json("high")
+
+
+@given(extras)
+def test_nested_values_come_back(value: object) -> None:
+    assert identical(value_from_json(through_json(value_to_json(value))), value)
+
+
+def test_a_mapping_that_looks_like_a_tag_stays_a_mapping() -> None:
+    value = {"base64": "AAAA", "float": "nan"}
+    assert value_from_json(value_to_json(value)) == value
+
+
+def test_a_value_of_a_foreign_type_is_refused() -> None:
+    with pytest.raises(TypeError, match="of type set; use numbers, text, bytes"):
+        value_to_json({1, 2})

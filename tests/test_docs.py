@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -201,6 +203,18 @@ def test_every_page_is_in_the_table_of_contents() -> None:
 def examples(text: str) -> str:
     """The Python of a page that a reader can run from top to bottom."""
     return "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S))
+
+
+def modules_with_examples() -> list[str]:
+    sources = rules.package_sources()
+    return [name for name, text in sources.items() if re.search(r"^\s*>>> ", text, re.M)]
+
+
+@pytest.mark.parametrize("name", modules_with_examples())
+def test_the_examples_in_docstrings_are_true(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 @pytest.mark.slow

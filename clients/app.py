@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -18,13 +17,16 @@ from fedcircuit.circuits.exchange import to_message
 from fedcircuit.circuits.model_circuits import circuits_of_model
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.settings import CircuitSettings
-from fedcircuit.clients.sparse_client import SparseClient
+from fedcircuit.clients.identity import identity, partition_of
+from fedcircuit.clients.sparse_client import SparseClient, round_of, training_metrics
 from fedcircuit.learning.seeds import derived_seed
 from fedcircuit.learning.training import LocalTraining
+from fedcircuit.learning.weights import Weights, get_weights
 from fedcircuit.samples import Samples
 
 ModelFactory = Callable[[], nn.Module]
 ClientData = Callable[[Context], Samples]
+Mod = Callable[[Message, Context, Callable[[Message, Context], Message]], Message]
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,16 @@ class ClientCircuits:
     ----------
     settings
         Method and ablation, as on the server.
+    every
+        Look in rounds divisible by this.
     """
 
     settings: CircuitSettings
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"every must be >= 1, got {self.every}")
 
 
 def client_app(
@@ -50,6 +59,8 @@ def client_app(
     n_classes: int,
     seed: int = 0,
     circuits: ClientCircuits | None = None,
+    test: ClientData | None = None,
+    mods: Sequence[Mod] = (),
 ) -> ClientApp:
     """A ClientApp for message-based strategies that can be sent to any worker.
 
@@ -67,99 +78,132 @@ def client_app(
         Training of client k in round t is seeded by (seed, t, k).
     circuits
         Look for circuits on the clients' own data as well.
+    test
+        Samples to evaluate on; left out: the training samples.
+    mods
+        Flower's client mods, such as those for differential privacy; the first is outermost.
     """
-    app = ClientApp()
-
-    @app.train()
-    def train(message: Message, context: Context) -> Message:
-        client = _client(model, data, training, n_classes, seed, context)
-        names, arrays, config = _incoming(message)
-        weights, count, metrics = client.fit(arrays, config)
-        extra = _identity(client, n_classes)
-        if circuits is not None:
-            extra.update(_circuits(client, circuits, int(config.get("server-round", 0))))
-        content = RecordDict(
-            {
-                "arrays": ArrayRecord(
-                    {name: Array(w) for name, w in zip(names, weights, strict=True)}
-                ),
-                "metrics": MetricRecord({**metrics, "num-examples": count}),
-                messages.SIDE_CHANNEL: ConfigRecord(extra),
-            }
-        )
-        return Message(content=content, reply_to=message)
-
-    @app.evaluate()
-    def evaluate(message: Message, context: Context) -> Message:
-        client = _client(model, data, training, n_classes, seed, context)
-        _, arrays, config = _incoming(message)
-        loss, count, metrics = client.evaluate(arrays, config)
-        record = MetricRecord({**metrics, "loss": loss, "num-examples": count})
-        return Message(content=RecordDict({"metrics": record}), reply_to=message)
-
-    @app.query()
-    def query(message: Message, context: Context) -> Message:
-        content = RecordDict({messages.SIDE_CHANNEL: ConfigRecord(_who(_partition(context)))})
-        return Message(content=content, reply_to=message)
-
+    app = ClientApp(mods=list(mods))
+    clients = _Clients(model, data, training, n_classes, seed, circuits, test)
+    app.train()(clients.train)
+    app.evaluate()(clients.evaluate)
+    app.query()(clients.query)
+    app.query(messages.IDENTITY_QUERY.partition(".")[2])(clients.query)
     return app
 
 
+@dataclass(frozen=True)
+class _Clients:
+    """What all clients have in common, and how they answer; see :func:`client_app`."""
+
+    model: ModelFactory
+    data: ClientData
+    training: LocalTraining
+    n_classes: int
+    seed: int
+    circuits: ClientCircuits | None
+    test: ClientData | None
+
+    def train(self, message: Message, context: Context) -> Message:
+        """Train, and say who did."""
+        client = self._client(context)
+        sent = _incoming(message, client.model)
+        result = client.train(sent.weights, sent.config)
+        trained = get_weights(client.model)
+        said = identity(context)
+        said[messages.CLASS_COUNTS] = client.samples.counts(self.n_classes).tolist()
+        number = round_of(sent.config)
+        if self.circuits is not None and number % self.circuits.every == 0:
+            said.update(_circuits(client, self.circuits, number))
+        arrays = {name: Array(trained[own]) for name, own in sent.names.items()}
+        metrics = {**training_metrics(result), "num-examples": result.num_examples}
+        content = RecordDict(
+            {
+                sent.key: ArrayRecord(arrays),
+                "metrics": MetricRecord(metrics),
+                messages.SIDE_CHANNEL: ConfigRecord(said),
+            }
+        )
+        return Message(content, reply_to=message)
+
+    def evaluate(self, message: Message, context: Context) -> Message:
+        """Evaluate the weights sent."""
+        client = self._client(context)
+        result = client.assess(_incoming(message, client.model).weights)
+        metrics = {"loss": result.loss, "accuracy": result.accuracy}
+        record = MetricRecord({**metrics, "num-examples": len(client.test)})
+        return Message(RecordDict({"metrics": record}), reply_to=message)
+
+    def query(self, message: Message, context: Context) -> Message:
+        """Say which partition this client holds."""
+        content = RecordDict({messages.SIDE_CHANNEL: ConfigRecord(identity(context))})
+        return Message(content, reply_to=message)
+
+    def _client(self, context: Context) -> SparseClient:
+        return SparseClient(
+            _copy_of(self.model),
+            self.data(context),
+            self.training,
+            n_classes=self.n_classes,
+            seed=self.seed,
+            client=partition_of(context),
+            test=None if self.test is None else self.test(context),
+        )
+
+
+def _copy_of(model: ModelFactory) -> nn.Module:
+    """A fresh network; copied, as initialising weights that are replaced at once takes longer."""
+    try:
+        return copy.deepcopy(_built(model))
+    except TypeError:  # a factory that cannot be hashed
+        return model()
+
+
 @lru_cache(maxsize=1)
-def _pristine(model: ModelFactory) -> nn.Module:
+def _built(model: ModelFactory) -> nn.Module:
     return model()
 
 
-def _client(
-    model: ModelFactory,
-    data: ClientData,
-    training: LocalTraining,
-    n_classes: int,
-    seed: int,
-    context: Context,
-) -> SparseClient:
-    return SparseClient(
-        copy.deepcopy(_pristine(model)),  # building anew would initialise weights for nothing
-        data(context),
-        training,
-        n_classes=n_classes,
-        seed=seed,
-        client=_partition(context),
-    )
+@dataclass(frozen=True)
+class _Incoming:
+    """What a message brings: weights under the model's names, and what they were called."""
+
+    key: str  # of the one ArrayRecord
+    names: dict[str, str]  # as sent -> as the model calls it
+    weights: Weights
+    config: dict[str, Any]
 
 
-def _partition(context: Context) -> int:
-    try:
-        return int(context.node_config["partition-id"])
-    except KeyError as error:
-        raise ValueError(
-            "the node has no partition-id; start it with "
-            '--node-config "partition-id=0 num-partitions=..."'
-        ) from error
+def _incoming(message: Message, model: nn.Module) -> _Incoming:
+    """Read a message.
 
-
-def _incoming(message: Message) -> tuple[list[str], list[Any], dict[str, Any]]:
-    (arrays,) = message.content.array_records.values()
-    configs = list(message.content.config_records.values())
-    config = dict(configs[0].items()) if configs else {}
-    return list(arrays), [array.numpy() for array in arrays.values()], config
-
-
-def _who(client: int) -> dict[str, Any]:
-    return {messages.PARTITION_ID: client, messages.CODE_VERSION: version("fedcircuit")}
-
-
-def _identity(client: SparseClient, n_classes: int) -> dict[str, Any]:
-    counts = client.samples.counts(n_classes).tolist()
-    return {**_who(client.client), messages.CLASS_COUNTS: counts}
+    Raises
+    ------
+    ValueError
+        If it holds another number of ArrayRecords than one, or misses some of the model's weights.
+    """
+    records, configs = message.content.array_records, message.content.config_records
+    if len(records) != 1:
+        raise ValueError(f"expected one ArrayRecord in the message, got {list(records)}")
+    ((key, arrays),) = records.items()
+    own = list(model.state_dict())
+    numbered = list(arrays) == [str(index) for index in range(len(own))]  # sent as a bare list
+    names = dict(zip(arrays, own if numbered else arrays, strict=True))
+    weights = {names[name]: array.numpy() for name, array in arrays.items()}
+    if set(weights) != set(own):
+        raise ValueError(f"the message has the weights {list(weights)}, the model {own}")
+    config = {name: value for record in configs.values() for name, value in record.items()}
+    return _Incoming(key, names, weights, config)
 
 
 def _circuits(client: SparseClient, circuits: ClientCircuits, round_number: int) -> dict[str, Any]:
     """Circuits of the client's own model, found and checked on its own data, packed."""
     seed = derived_seed(client.seed, "client-circuits", round_number, client.client)
     samples, names = client.samples, tuple(map(str, range(client.n_classes)))
-    counts = samples.counts(client.n_classes)
     # a single sample of a class cannot both find a circuit and check it
-    probe = Probe.split(samples.take(counts[samples.labels] > 1), names, seed)
+    enough = samples.counts(client.n_classes)[samples.labels] > 1
+    if not bool(enough.any()):
+        return {}
+    probe = Probe.split(samples.take(enough), names, seed)
     found = circuits_of_model(client.model, probe, circuits.settings, seed=seed)
     return dict(to_message(found.masks, found.found, found.validity))

@@ -7,6 +7,9 @@ from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
+from fedcircuit import messages
+from fedcircuit.clients.identity import identity
+
 CallNext = Callable[[Message, Context], Message]
 _PREFIXES = {"train": ("fitins", "fitres"), "evaluate": ("evaluateins", "evaluateres")}
 
@@ -17,13 +20,18 @@ def numpyclient_mod(message: Message, context: Context, call_next: CallNext) -> 
     Use it as ``ClientApp(client_fn=client_fn, mods=[numpyclient_mod])``; differential-privacy
     mods go before it in the list. Messages that already carry a NumPyClient's records, other
     message types and error replies pass untouched, so the same app serves legacy strategies too.
+    An observing strategy's question which partition the client holds is answered.
 
     Raises
     ------
     ValueError
         If the message does not hold exactly one ArrayRecord and at most one ConfigRecord.
     """
-    prefixes = _PREFIXES.get(message.metadata.message_type)
+    kind = message.metadata.message_type
+    if kind == messages.IDENTITY_QUERY and messages.PARTITION_ID in context.node_config:
+        said = RecordDict({messages.SIDE_CHANNEL: ConfigRecord(identity(context))})
+        return Message(said, reply_to=message)
+    prefixes = _PREFIXES.get(kind)
     if prefixes is None or f"{prefixes[0]}.parameters" in message.content.array_records:
         return call_next(message, context)
     incoming = message.content

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from flwr.client import NumPyClient
+from numpy.typing import NDArray
 from torch import nn
 
 from fedcircuit.learning.seeds import derived_seed
-from fedcircuit.learning.training import LocalTraining, evaluate, train_local
-from fedcircuit.learning.weights import get_weights, set_weights
+from fedcircuit.learning.training import (
+    Evaluation,
+    LocalTraining,
+    TrainingResult,
+    evaluate,
+    train_local,
+)
+from fedcircuit.learning.weights import Weights, get_weights, set_weights
 from fedcircuit.samples import Samples
+
+ROUND_KEYS = ("server-round", "server_round")
+PROXIMAL_KEY = "proximal-mu"  # what Flower's FedProx sends
 
 
 class SparseClient(NumPyClient):
@@ -21,15 +34,15 @@ class SparseClient(NumPyClient):
     model
         The client's own copy; its weights are replaced by those that arrive.
     samples
-        Training samples; also evaluated on, where ``test`` is not given.
+        Training samples.
     training
         Optimiser, steps, sparsity and objective.
     n_classes
         Number of logits.
     seed, client
-        With ``config["server-round"]`` they make the seed of a round's training.
+        Together with the round they make the seed of a round's training.
     test
-        Samples to evaluate on.
+        Samples to evaluate on; left out: the training samples.
     """
 
     def __init__(
@@ -51,44 +64,101 @@ class SparseClient(NumPyClient):
         self.client = client
         self.test = samples if test is None else test
 
-    def get_parameters(self, config: dict[str, Any]) -> list[Any]:
+    def get_parameters(self, config: dict[str, Any]) -> list[NDArray[np.generic]]:
         """Weights in the order of the model's state dict."""
         return list(get_weights(self.model).values())
 
     def fit(
-        self, parameters: list[Any], config: dict[str, Any]
-    ) -> tuple[list[Any], int, dict[str, Any]]:
+        self, parameters: list[NDArray[np.generic]], config: dict[str, Any]
+    ) -> tuple[list[NDArray[np.generic]], int, dict[str, Any]]:
         """Train from the given weights: new weights, number of samples, loss and accuracy.
 
         Raises
         ------
         ValueError
-            If the weights do not fit, there are no samples, or the loss is not finite.
+            As for :meth:`train`.
         """
-        self._load(parameters)
-        result = train_local(
-            self.model,
-            self.samples,
-            self.training,
-            n_classes=self.n_classes,
-            seed=derived_seed(self.seed, int(config.get("server-round", 0)), self.client),
-        )
-        metrics = {"train_loss": result.loss, "train_accuracy": result.accuracy}
-        return self.get_parameters(config), result.num_examples, metrics
+        result = self.train(self._named(parameters), config)
+        return self.get_parameters(config), result.num_examples, training_metrics(result)
 
     def evaluate(
-        self, parameters: list[Any], config: dict[str, Any]
+        self, parameters: list[NDArray[np.generic]], config: dict[str, Any]
     ) -> tuple[float, int, dict[str, Any]]:
         """Loss, number of samples and accuracy of the given weights."""
-        self._load(parameters)
-        result = evaluate(self.model, self.test, n_classes=self.n_classes)
+        result = self.assess(self._named(parameters))
         return result.loss, len(self.test), {"accuracy": result.accuracy}
 
-    def _load(self, parameters: list[Any]) -> None:
+    def train(self, weights: Weights, config: Mapping[str, Any]) -> TrainingResult:
+        """Train the model from named weights.
+
+        Parameters
+        ----------
+        weights
+            Where training starts.
+        config
+            ``server-round`` is needed for the seed; FedProx's ``proximal-mu`` is obeyed.
+
+        Raises
+        ------
+        ValueError
+            If the weights do not fit, the round is missing, there are no samples, or the loss is
+            not finite.
+        """
+        set_weights(self.model, weights)
+        return train_local(
+            self.model,
+            self.samples,
+            _with_proximal_term(self.training, config),
+            n_classes=self.n_classes,
+            seed=derived_seed(self.seed, round_of(config), self.client),
+        )
+
+    def assess(self, weights: Weights) -> Evaluation:
+        """Evaluate named weights on the test samples."""
+        set_weights(self.model, weights)
+        return evaluate(self.model, self.test, n_classes=self.n_classes)
+
+    def _named(self, parameters: list[NDArray[np.generic]]) -> Weights:
         names = list(self.model.state_dict())
         if len(names) != len(parameters):
             raise ValueError(
                 f"the model has {len(names)} tensors, {len(parameters)} arrived; "
                 "server and clients must build the same model"
             )
-        set_weights(self.model, dict(zip(names, parameters, strict=True)))
+        return dict(zip(names, parameters, strict=True))
+
+
+def training_metrics(
+    result: TrainingResult,
+) -> dict[str, int | float | list[int] | list[float]]:
+    """What a client reports of its training; ``train_loss`` is the name that QFedAvg reads."""
+    return {"train_loss": result.loss, "train_accuracy": result.accuracy}
+
+
+def round_of(config: Mapping[str, Any]) -> int:
+    """The round in a message's config.
+
+    Raises
+    ------
+    ValueError
+        If there is none: every round would then be trained alike.
+    """
+    for key in ROUND_KEYS:
+        if key in config:
+            return int(config[key])
+    raise ValueError(
+        f"the config has no {ROUND_KEYS[0]!r}, which seeds the training; message-based strategies "
+        'send it, legacy ones need on_fit_config_fn=lambda r: {"server-round": r}'
+    )
+
+
+def _with_proximal_term(training: LocalTraining, config: Mapping[str, Any]) -> LocalTraining:
+    mu = float(config.get(PROXIMAL_KEY, 0.0))
+    if mu in (0.0, training.proximal_mu):
+        return training
+    if training.proximal_mu:
+        raise ValueError(
+            f"the strategy sends {PROXIMAL_KEY} {mu}, the client's training has proximal_mu "
+            f"{training.proximal_mu}; set one of them"
+        )
+    return replace(training, proximal_mu=mu)

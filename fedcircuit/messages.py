@@ -3,6 +3,7 @@
 Extra ConfigRecords in replies are allowed by every Flower strategy and disturb none of them.
 """
 
+IDENTITY_QUERY = "query.fedcircuit"  # message type: which partition do you hold?
 SIDE_CHANNEL = "fedcircuit"  # name of the ConfigRecord in a reply
 PARTITION_ID = "partition-id"  # int: which partition the client holds
 CODE_VERSION = "version"  # str: version of fedcircuit that the client runs

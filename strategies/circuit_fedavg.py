@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
-from torch import Tensor, nn
+from torch import nn
 
-from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.records.round_record import Observer
 from fedcircuit.records.store import RunStore
+from fedcircuit.strategies.assembly import ProbeLike, build_recorder, parameter_names
 from fedcircuit.strategies.message_api import MessageHooks
-from fedcircuit.strategies.recorder import RecorderOptions
-from fedcircuit.strategies.setup import build_recorder
+from fedcircuit.strategies.recorder import RecorderOptions, in_dtype
 
 
 class CircuitFedAvg(FedAvg):
@@ -34,6 +33,11 @@ class CircuitFedAvg(FedAvg):
     *args, **kwargs
         As for ``flwr.serverapp.strategy.FedAvg``.
     model, probe, run_dir, store, observers, circuits, options
+        As for :func:`fedcircuit.strategies.observe`; ``fail_when_all_fail`` is True if not set.
+
+    Raises
+    ------
+    ValueError
         As for :func:`fedcircuit.strategies.observe`.
     """
 
@@ -43,7 +47,7 @@ class CircuitFedAvg(FedAvg):
         self,
         *args: Any,
         model: nn.Module | None = None,
-        probe: Probe | tuple[Tensor, Tensor] | None = None,
+        probe: ProbeLike | None = None,
         run_dir: Path | str | None = None,
         store: RunStore | None = None,
         observers: Sequence[Observer] = (),
@@ -52,58 +56,60 @@ class CircuitFedAvg(FedAvg):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        if run_dir is not None and store is not None:
-            raise ValueError("give run_dir or store, not both")
-        self.fedcircuit_hooks = MessageHooks(
-            build_recorder(
-                model=model,
-                probe=probe,
-                store=store if run_dir is None else Path(run_dir),
-                observers=observers,
-                circuits=circuits,
-                options=options or RecorderOptions(fail_when_all_fail=True),
-                name="CircuitFedAvg",
-            )
+        options = options or RecorderOptions()
+        if options.fail_when_all_fail is None:
+            options = replace(options, fail_when_all_fail=True)
+        recorder = build_recorder(
+            self,
+            model=model,
+            probe=probe,
+            run_dir=run_dir,
+            store=store,
+            observers=observers,
+            circuits=circuits,
+            options=options,
         )
+        self.fedcircuit_hooks = MessageHooks(self, recorder, parameter_names(None, model))
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Sample clients from (seed, round) in the stable order of their partitions."""
-        return self.fedcircuit_hooks.configure_train(
-            self, super().configure_train, server_round, arrays, config, grid
-        )
+        inner = super().configure_train
+        return self.fedcircuit_hooks.configure_train(inner, server_round, arrays, config, grid)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Average the usable replies in the order of clients, record and observe."""
-        hooks = self.fedcircuit_hooks
-        arrays, metrics = hooks.aggregate_train(
-            self, super().aggregate_train, server_round, replies
-        )
-        if arrays is not None:
-            arrays = self._in_sent_dtypes(arrays)
-        return arrays, metrics
+        average = super().aggregate_train
+
+        def inner(
+            number: int, usable: Iterable[Message]
+        ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+            arrays, metrics = average(number, usable)
+            return None if arrays is None else self._in_sent_dtypes(arrays), metrics
+
+        return self.fedcircuit_hooks.aggregate_train(inner, replies)
 
     def _in_sent_dtypes(self, arrays: ArrayRecord) -> ArrayRecord:
-        before = self.fedcircuit_hooks.recorder.before
-        if all(array.dtype == str(before[name].dtype) for name, array in arrays.items()):
-            return arrays
-        cast = ArrayRecord()
-        for name, array in arrays.items():
-            values, dtype = array.numpy(), before[name].dtype
-            exact = np.rint(values) if dtype.kind in "iub" else values
-            cast[name] = Array(np.asarray(exact, dtype=dtype))
-        return cast
+        """Averages of integers and booleans as such again; Flower gives float64."""
+        dtypes = self.fedcircuit_hooks.sent_dtypes
+        return ArrayRecord(
+            {
+                name: array
+                if array.dtype == str(dtypes.get(name, array.dtype))
+                else Array(in_dtype(array.numpy(), dtypes[name]))
+                for name, array in arrays.items()
+            }
+        )
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Sample clients for evaluation reproducibly."""
-        return self.fedcircuit_hooks.configure_evaluate(
-            super().configure_evaluate, server_round, arrays, config, grid
-        )
+        inner = super().configure_evaluate
+        return self.fedcircuit_hooks.configure_evaluate(inner, server_round, arrays, config, grid)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]

@@ -61,17 +61,17 @@ def _is_library(frame: TracebackType) -> bool:
     )
 
 
-class AllClientsFailed(RuntimeError):
-    """No client of a round sent a usable reply; training on would change nothing.
+class AllClientsFailedError(RuntimeError):
+    """No client of a round sent a usable reply; going on would change nothing.
 
     Parameters
     ----------
     round
         The round.
-    client
-        The first client that failed, in client order.
-    reason
-        What it reported.
+    client, reason
+        The first client that failed, in client order, and what it reported.
+    n_clients
+        How many failed.
     where
         The user's own last line, where the client ran in this process.
     """

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
-from flwr.common import FitIns, FitRes, Parameters, parameters_to_ndarrays
+from flwr.common import (
+    EvaluateIns,
+    EvaluateRes,
+    FitIns,
+    FitRes,
+    Parameters,
+    ndarrays_to_parameters,
+    parameters_to_ndarrays,
+)
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import Strategy
 
+from fedcircuit import messages
 from fedcircuit.learning.weights import Weights
-from fedcircuit.strategies.recorder import Reply, RoundRecorder
-from fedcircuit.strategies.state import strategy_state
+from fedcircuit.strategies.failures import ClientError
+from fedcircuit.strategies.legacy_clients import OrderedClients, grid_of, hides_clients
+from fedcircuit.strategies.message_api import named
+from fedcircuit.strategies.recorder import RoundRecorder
+from fedcircuit.strategies.replies import Reply, client_order
+from fedcircuit.strategies.roster import Roster
+from fedcircuit.strategies.sampling import seeded_sampling
+from fedcircuit.strategies.state import as_returned, strategy_state
 
 Result = tuple[ClientProxy, FitRes]
-SECURE_AGGREGATION = "the client's own weights are hidden by secure aggregation"
+Evaluated = tuple[ClientProxy, EvaluateRes]
+Configure = Callable[[int, Parameters, ClientManager], list[tuple[ClientProxy, Any]]]
+Fitted = tuple[Parameters | None, dict[str, Any]]
+Failures = list[Any]  # exceptions without a client, or results with a bad status
 
 
 def is_legacy(strategy: object) -> bool:
@@ -25,73 +42,157 @@ def is_legacy(strategy: object) -> bool:
 
 
 class LegacyHooks:
-    """What is done before and after a legacy strategy's own methods."""
+    """What is done before and after a legacy strategy's own methods, given as ``inner``."""
 
-    def __init__(self, recorder: RoundRecorder, names: Sequence[str] | None) -> None:
-        self.recorder = recorder
-        self._names = names
-        self._sent: list[str] = []
-
-    def before_fit(self, strategy: object, server_round: int, parameters: Parameters) -> None:
-        """Note the weights sent."""
-        round_number = server_round + self.recorder.options.round_offset
-        self.recorder.begin(round_number, self._weights(parameters), strategy_state(strategy))
-
-    def sent(self, instructions: list[tuple[ClientProxy, FitIns]]) -> None:
-        """Note who was asked."""
-        self._sent = [_client(proxy) for proxy, _ in instructions]
-
-    def usable(self, results: list[Result]) -> list[Result]:
-        """Results that may enter the average, sorted by client.
-
-        Under secure aggregation every result carries the aggregate: it is recorded as nobody's
-        weights, and the results pass as they came.
-        """
-        if hides_clients(results):
-            hidden = [Reply(_client(proxy), error=("error", SECURE_AGGREGATION))
-                      for proxy, _ in results]  # fmt: skip
-            self.recorder.accept(hidden)
-            return sorted(results, key=lambda result: _client(result[0]))
-        replies = [self._reply(*result) for result in results]
-        answered = {reply.client for reply in replies}
-        lost = [
-            Reply(client, error=("error", "the client failed or did not answer"))
-            for client in self._sent
-            if client not in answered
-        ]
-        return [results[i] for i in self.recorder.accept([*replies, *lost])]
-
-    def after_fit(
-        self, strategy: object, parameters: Parameters | None, metrics: dict[str, Any]
+    def __init__(
+        self, strategy: Strategy, recorder: RoundRecorder, names: Sequence[str] | None
     ) -> None:
-        """Record the round."""
-        numbers = {k: v for k, v in metrics.items() if isinstance(v, (int, float))}
-        weights = None if parameters is None else self._weights(parameters)
-        self.recorder.finish(weights, numbers, strategy_state(strategy))
+        self.recorder = recorder
+        self.roster = Roster(ask=recorder.options.identify)
+        self._strategy = strategy
+        self._names = names
+        self._sent: list[ClientProxy] = []
+        self._parameters: Parameters | None = None
 
-    def _reply(self, proxy: ClientProxy, result: FitRes) -> Reply:
-        metrics = {k: v for k, v in result.metrics.items() if isinstance(v, (int, float))}
-        extra = {k: v for k, v in result.metrics.items() if k not in metrics}
-        weights = self._weights(result.parameters)
-        return Reply(_client(proxy), result.num_examples, weights, metrics, extra)
+    def configure_fit(
+        self, inner: Configure, number: int, parameters: Parameters, manager: ClientManager
+    ) -> list[tuple[ClientProxy, FitIns]]:
+        """Note the weights sent, sample reproducibly, and note who was asked."""
+        number += self.recorder.options.round_offset
+        self.recorder.expect(number)
+        with self.recorder.guarded(f"the start of round {number}"):
+            parameters = self._resumed(number, parameters)
+            self.recorder.begin(self._weights(parameters), strategy_state(self._strategy))
+        self._parameters = parameters
+        instructions = self._configured(inner, number, parameters, manager, "train")
+        self._sent = [proxy for proxy, _ in instructions]
+        self.recorder.sent()
+        return instructions
+
+    def configure_evaluate(
+        self, inner: Configure, number: int, parameters: Parameters, manager: ClientManager
+    ) -> list[tuple[ClientProxy, EvaluateIns]]:
+        """Sample reproducibly."""
+        number += self.recorder.options.round_offset
+        return self._configured(inner, number, parameters, manager, "evaluate")
+
+    def _configured(
+        self,
+        inner: Configure,
+        number: int,
+        parameters: Parameters,
+        manager: ClientManager,
+        purpose: str,
+    ) -> list[tuple[ClientProxy, Any]]:
+        with self.recorder.guarded("who holds which partition"):
+            grid = grid_of(manager.all().values())
+            if grid is not None:
+                self.roster.update(grid)
+        options = self.recorder.options
+        if not options.reproducible_sampling:
+            return list(inner(number, parameters, manager))
+        with seeded_sampling(options.seed, number, purpose):
+            return list(inner(number, parameters, OrderedClients(manager, self._order)))
+
+    def _resumed(self, number: int, parameters: Parameters) -> Parameters:
+        """At the start of a resumed run, the weights exactly as the strategy had returned them."""
+        store, offset = self.recorder.store, self.recorder.options.round_offset
+        if store is None or offset == 0 or number != offset + 1:
+            return parameters
+        record = store.read(offset)
+        given = self._weights(parameters)
+        if any(v.tobytes() != record.weights[name].tobytes() for name, v in given.items()):
+            return parameters  # somebody wants to go on from other weights
+        return ndarrays_to_parameters(list(as_returned(record.weights, record.state).values()))
+
+    def aggregate_fit(
+        self,
+        inner: Callable[[int, list[Result], Failures], Fitted],
+        results: list[Result],
+        failures: Failures,
+    ) -> Fitted:
+        """Hand the usable results to the strategy, sorted by client, and record the round."""
+        usable = results
+        with self.recorder.guarded(f"the replies of round {self.recorder.round}"):
+            usable = self._usable(results, failures)
+            self.recorder.check_some_left(self._raised())
+        try:
+            parameters, metrics = inner(self.recorder.round, usable, failures)
+        except Exception as error:
+            self.recorder.failed(f"{type(error).__name__}: {error}")
+            raise
+        with self.recorder.guarded(f"round {self.recorder.round}"):
+            weights = None if parameters is None else self._weights(parameters)
+            self.recorder.finish(weights, _numbers(metrics), strategy_state(self._strategy))
+        return parameters, metrics
+
+    def _usable(self, results: list[Result], failures: Failures) -> list[Result]:
+        """Good results sorted by client; all of them where the server sees none of the weights."""
+        results = sorted(results, key=lambda result: client_order(self._client(*result)))
+        failed = self._failed(results, failures)
+        options = self.recorder.options
+        if options.hidden_updates or hides_clients(results, self._parameters):
+            replies = [self._reply(proxy, result, hidden=True) for proxy, result in results]
+            self.recorder.hide([*replies, *failed])
+            return results
+        replies = [self._reply(proxy, result, hidden=False) for proxy, result in results]
+        return [results[i] for i in self.recorder.accept([*replies, *failed])]
+
+    def _failed(self, results: list[Result], failures: Failures) -> list[Reply]:
+        """Who was asked and gave no result; Flower does not say which exception is whose."""
+        answered = {proxy.cid for proxy, _ in results}
+        words = dict.fromkeys(
+            str(item) if isinstance(item, BaseException) else item[1].status.message
+            for item in failures
+        )
+        error = ("error", " | ".join(words)) if words else ("lost", "no reply in time")
+        return [
+            Reply(self.roster.name(proxy.node_id), error=error)
+            for proxy in self._sent
+            if proxy.cid not in answered
+        ]
+
+    def _raised(self) -> ClientError | None:
+        """The first exception of this round, where the Grid runs clients in this process."""
+        errors: Iterable[ClientError] = getattr(grid_of(self._sent), "errors", ())
+        return next((error for error in errors if error.round == self.recorder.round), None)
+
+    def _reply(self, proxy: ClientProxy, result: FitRes, *, hidden: bool) -> Reply:
+        metrics = _numbers(result.metrics)
+        return Reply(
+            self._client(proxy, result),
+            num_examples=result.num_examples,
+            weights={} if hidden else self._weights(result.parameters),
+            metrics=metrics,
+            extra={k: v for k, v in result.metrics.items() if k not in metrics},
+        )
+
+    def aggregate_evaluate(
+        self,
+        inner: Callable[[int, list[Evaluated], Failures], tuple[float | None, dict[str, Any]]],
+        results: list[Evaluated],
+        failures: Failures,
+    ) -> tuple[float | None, dict[str, Any]]:
+        """Hand the results to the strategy, sorted by client, and keep what it makes of them."""
+        ordered = sorted(results, key=lambda r: client_order(self.roster.name(r[0].node_id)))
+        loss, metrics = inner(self.recorder.round, ordered, failures)
+        if loss is not None:
+            with self.recorder.guarded(f"the evaluation of round {self.recorder.round}"):
+                self.recorder.evaluated({"loss": loss, **_numbers(metrics)})
+        return loss, metrics
+
+    def _client(self, proxy: ClientProxy, result: FitRes | EvaluateRes) -> str:
+        """The partition a client says it holds in its metrics, else its name in the roster."""
+        said = result.metrics.get(messages.PARTITION_ID)
+        return self.roster.name(proxy.node_id) if said is None else str(said)
+
+    def _order(self, proxy: ClientProxy) -> tuple[str, int]:
+        return client_order(self.roster.name(proxy.node_id))
 
     def _weights(self, parameters: Parameters) -> Weights:
+        """Copies by name: deserialising makes new arrays."""
         arrays = parameters_to_ndarrays(parameters)
-        names = self._names or [str(index) for index in range(len(arrays))]
-        if len(names) != len(arrays):
-            raise ValueError(f"param_names has {len(names)} names for {len(arrays)} arrays")
-        return dict(zip(names, arrays, strict=True))
-
-
-def hides_clients(results: list[Result]) -> bool:
-    """Whether all results carry the very same Parameters, as after secure aggregation."""
-    return len(results) > 1 and all(
-        result.parameters is results[0][1].parameters for _, result in results
-    )
-
-
-def _client(proxy: ClientProxy) -> str:
-    return f"node-{proxy.node_id}"
+        return named({str(index): array for index, array in enumerate(arrays)}, self._names)
 
 
 def observe_legacy(
@@ -99,7 +200,7 @@ def observe_legacy(
 ) -> None:
     """Put the hooks around a legacy strategy, in place."""
     base = type(cast(Strategy, strategy))
-    hooks = LegacyHooks(recorder, param_names)
+    hooks = LegacyHooks(cast(Strategy, strategy), recorder, param_names)
 
     class Observed(base):  # type: ignore[misc, valid-type]
         fedcircuit_observed = True
@@ -108,29 +209,33 @@ def observe_legacy(
         def configure_fit(
             self, server_round: int, parameters: Parameters, client_manager: ClientManager
         ) -> list[tuple[ClientProxy, FitIns]]:
-            hooks.before_fit(self, server_round, parameters)
-            state = random.getstate()  # client managers sample with the global generator
-            random.seed(f"{recorder.options.seed}:{recorder.round}")
-            try:
-                instructions = super().configure_fit(recorder.round, parameters, client_manager)
-            finally:
-                random.setstate(state)
-            hooks.sent(instructions)
-            return list(instructions)
+            inner = super().configure_fit
+            return hooks.configure_fit(inner, server_round, parameters, client_manager)
 
         def aggregate_fit(
-            self, server_round: int, results: list[Result], failures: list[Any]
-        ) -> tuple[Parameters | None, dict[str, Any]]:
-            usable = hooks.usable(results)
-            try:
-                parameters, metrics = super().aggregate_fit(recorder.round, usable, failures)
-            except Exception as error:
-                recorder.failed(f"{type(error).__name__}: {error}")
-                raise
-            hooks.after_fit(self, parameters, metrics)
-            return parameters, metrics
+            self, server_round: int, results: list[Result], failures: Failures
+        ) -> Fitted:
+            return hooks.aggregate_fit(super().aggregate_fit, results, failures)
 
-    Observed.__name__ = f"Observed{base.__name__}"
-    Observed.__qualname__ = Observed.__name__
+        def configure_evaluate(
+            self, server_round: int, parameters: Parameters, client_manager: ClientManager
+        ) -> list[tuple[ClientProxy, EvaluateIns]]:
+            inner = super().configure_evaluate
+            return hooks.configure_evaluate(inner, server_round, parameters, client_manager)
+
+        def aggregate_evaluate(
+            self, server_round: int, results: list[Evaluated], failures: Failures
+        ) -> tuple[float | None, dict[str, Any]]:
+            return hooks.aggregate_evaluate(super().aggregate_evaluate, results, failures)
+
+    Observed.__name__ = Observed.__qualname__ = f"Observed{base.__name__}"
     become: Any = strategy
     become.__class__ = Observed
+
+
+def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    return {
+        key: value
+        for key, value in metrics.items()
+        if isinstance(value, (int, float)) and key != messages.PARTITION_ID
+    }

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+from numpy.typing import NDArray
 
-from fedcircuit import messages
-from fedcircuit.strategies.recorder import Reply, RoundRecorder, client_order
-from fedcircuit.strategies.state import strategy_state
+from fedcircuit.learning.weights import Weights
+from fedcircuit.strategies.failures import ClientError
+from fedcircuit.strategies.grids import OrderedGrid
+from fedcircuit.strategies.recorder import RoundRecorder
+from fedcircuit.strategies.replies import Reply, client_order
+from fedcircuit.strategies.roster import Roster
+from fedcircuit.strategies.sampling import seeded_sampling
+from fedcircuit.strategies.state import as_returned, strategy_state
 
 Configure = Callable[[int, ArrayRecord, ConfigRecord, Grid], Iterable[Message]]
 Aggregate = Callable[[int, Iterable[Message]], tuple[ArrayRecord | None, MetricRecord | None]]
@@ -19,176 +25,209 @@ Evaluate = Callable[[int, Iterable[Message]], MetricRecord | None]
 
 
 class MessageHooks:
-    """What is done before and after a message-based strategy's own methods."""
+    """What is done before and after a message-based strategy's own methods.
 
-    def __init__(self, recorder: RoundRecorder) -> None:
+    Every method takes the strategy's own one as ``inner``. What is ours may fail without harm;
+    what the strategy does may not, and passes.
+
+    Parameters
+    ----------
+    strategy
+        The strategy, for its state between rounds.
+    recorder
+        What collects and records.
+    param_names
+        Names of the weights, where those sent are only numbered.
+    """
+
+    def __init__(
+        self, strategy: Strategy, recorder: RoundRecorder, param_names: Sequence[str] | None = None
+    ) -> None:
         self.recorder = recorder
-        self._clients: dict[int, str] = {}  # node id -> client
-        self._asked = False
+        self.roster = Roster(ask=recorder.options.identify)
+        self.sent_dtypes: dict[str, np.dtype[np.generic]] = {}
+        self._strategy = strategy
+        self._names = param_names
         self._sent: list[Message] = []
+        self._grid: Grid | None = None
 
     def configure_train(
-        self,
-        strategy: object,
-        inner: Configure,
-        server_round: int,
-        arrays: ArrayRecord,
-        config: ConfigRecord,
-        grid: Grid,
+        self, inner: Configure, number: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
         """Note the weights sent, sample reproducibly, and keep the messages."""
-        round_number = server_round + self.recorder.options.round_offset
-        self.recorder.begin(round_number, _weights(arrays), strategy_state(strategy))
-        self._identify(grid)
-        self._sent = self._configured(inner, round_number, arrays, config, grid)
+        number, self._grid = number + self.recorder.options.round_offset, grid
+        self.recorder.expect(number)
+        with self.recorder.guarded(f"the start of round {number}"):
+            arrays = self._resumed(number, arrays)
+            weights = self._weights(arrays)
+            dtypes = (values.dtype for values in weights.values())
+            self.sent_dtypes = dict(zip(arrays, dtypes, strict=True))
+            self.recorder.begin(weights, strategy_state(self._strategy))
+        self._sent = self._configured(inner, number, arrays, config, "train")
+        self.recorder.sent()
         return self._sent
 
     def configure_evaluate(
-        self,
-        inner: Configure,
-        server_round: int,
-        arrays: ArrayRecord,
-        config: ConfigRecord,
-        grid: Grid,
+        self, inner: Configure, number: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
-        """Sample reproducibly for evaluation."""
-        round_number = server_round + self.recorder.options.round_offset
-        return self._configured(inner, round_number, arrays, config, grid)
+        """Sample reproducibly, and keep the messages."""
+        number, self._grid = number + self.recorder.options.round_offset, grid
+        self._sent = self._configured(inner, number, arrays, config, "evaluate")
+        return self._sent
 
     def _configured(
-        self,
-        inner: Configure,
-        round_number: int,
-        arrays: ArrayRecord,
-        config: ConfigRecord,
-        grid: Grid,
+        self, inner: Configure, number: int, arrays: ArrayRecord, config: ConfigRecord, purpose: str
     ) -> list[Message]:
-        ordered = cast(Grid, OrderedGrid(grid, self._clients))
-        state = random.getstate()  # strategies sample with the global generator
-        random.seed(f"{self.recorder.options.seed}:{round_number}")
-        try:
-            return list(inner(round_number, arrays, config, ordered))
-        finally:
-            random.setstate(state)
+        assert self._grid is not None  # set by both callers
+        options, grid = self.recorder.options, self._grid
+        with self.recorder.guarded("who holds which partition"):
+            self.roster.update(grid)
+        if not options.reproducible_sampling:
+            return list(inner(number, arrays, config, grid))
+        with seeded_sampling(options.seed, number, purpose):
+            return list(inner(number, arrays, config, OrderedGrid(grid, self.roster.order)))
+
+    def _resumed(self, number: int, arrays: ArrayRecord) -> ArrayRecord:
+        """At the start of a resumed run, the weights exactly as the strategy had returned them."""
+        store, offset = self.recorder.store, self.recorder.options.round_offset
+        if store is None or offset == 0 or number != offset + 1:
+            return arrays
+        record = store.read(offset)
+        exact, given = as_returned(record.weights, record.state), self._weights(arrays)
+        same = list(given) == list(exact) and all(
+            values.tobytes() == record.weights[name].tobytes() for name, values in given.items()
+        )
+        if not same:
+            return arrays  # somebody wants to go on from other weights
+        return ArrayRecord(
+            {name: Array(values) for name, values in zip(arrays, exact.values(), strict=True)}
+        )
 
     def aggregate_train(
-        self, strategy: object, inner: Aggregate, server_round: int, replies: Iterable[Message]
+        self, inner: Aggregate, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Hand the usable replies to the strategy, sorted by client, and record the round."""
         received = list(replies)
-        accepted = self.recorder.accept(self._replies(received))
+        usable = received
+        with self.recorder.guarded(f"the replies of round {self.recorder.round}"):
+            usable = self._usable(received)
+            self.recorder.check_some_left(self._raised())
         try:
-            result = inner(
-                self.recorder.round, [received[i] for i in accepted if i < len(received)]
-            )
+            result = inner(self.recorder.round, usable)
         except Exception as error:
             self.recorder.failed(f"{type(error).__name__}: {error}")
             raise
         arrays, metrics = result
-        self.recorder.finish(
-            None if arrays is None else _weights(arrays),
-            {} if metrics is None else _numbers(metrics),
-            strategy_state(strategy),
-        )
+        with self.recorder.guarded(f"round {self.recorder.round}"):
+            self.recorder.finish(
+                None if arrays is None else self._weights(arrays),
+                {} if metrics is None else _numbers(metrics),
+                strategy_state(self._strategy),
+            )
         return result
+
+    def _usable(self, received: list[Message]) -> list[Message]:
+        """Good replies sorted by client, then errors, which some strategies count."""
+        nodes = self._nodes()
+        replies = [self._reply(message, _node_of(message, nodes)) for message in received]
+        answered = {message.metadata.reply_to_message_id for message in received}
+        lost = [
+            Reply(self.roster.name(node), error=("lost", "no reply in time"))
+            for message_id, node in nodes.items()
+            if message_id not in answered
+        ]
+        accepted = self.recorder.accept([*replies, *lost])
+        return [
+            *(received[i] for i in accepted),
+            *(message for message in received if message.has_error()),
+        ]
+
+    def _raised(self) -> ClientError | None:
+        """The first exception of this round, where the Grid runs clients in this process."""
+        errors: Iterable[ClientError] = getattr(self._grid, "errors", ())
+        return next((error for error in errors if error.round == self.recorder.round), None)
 
     def aggregate_evaluate(
         self, inner: Evaluate, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """Keep the clients' evaluation beside the round."""
-        ordered = sorted(replies, key=lambda reply: client_order(self._client_of(reply)))
+        """Hand the replies to the strategy, sorted by client, and keep the result."""
+        ordered = list(replies)
+        with self.recorder.guarded("who evaluated"):
+            nodes = self._nodes()
+            ordered.sort(key=lambda r: client_order(self.roster.name(_node_of(r, nodes))))
         metrics = inner(self.recorder.round, ordered)
         if metrics is not None:
-            self.recorder.evaluated(self.recorder.round, _numbers(metrics))
+            with self.recorder.guarded(f"the evaluation of round {self.recorder.round}"):
+                self.recorder.evaluated(_numbers(metrics))
         return metrics
 
-    def _identify(self, grid: Grid) -> None:
-        """Ask every node once which partition it holds."""
-        if self._asked or not self.recorder.options.identify:
-            return
-        self._asked = True
-        questions = [
-            Message(content=RecordDict(), dst_node_id=node, message_type=MessageType.QUERY)
-            for node in grid.get_node_ids()
-        ]
-        for reply in grid.send_and_receive(questions):
-            if not reply.has_error() and messages.SIDE_CHANNEL in reply.content.config_records:
-                said = reply.content.config_records[messages.SIDE_CHANNEL]
-                self._clients[reply.metadata.src_node_id] = str(said[messages.PARTITION_ID])
+    def _nodes(self) -> dict[str, int]:
+        """Node by id of the message sent to it; ids are given on sending."""
+        return {sent.metadata.message_id: sent.metadata.dst_node_id for sent in self._sent}
 
-    def _node_of(self, reply: Message) -> int:
-        """The node a reply stands for; where the SuperLink wrote the error, its source is not."""
-        sent = {m.metadata.message_id: m.metadata.dst_node_id for m in self._sent}
-        answered = reply.metadata.reply_to_message_id
-        return int(sent.get(answered, reply.metadata.src_node_id))
-
-    def _client_of(self, reply: Message) -> str:
-        node = self._node_of(reply)
-        return self._clients.get(node, f"node-{node}")
-
-    def _replies(self, received: list[Message]) -> list[Reply]:
-        """One entry for every reply, in order, and one for every message without any."""
-        found = [self._reply(message) for message in received]
-        answered = {message.metadata.reply_to_message_id for message in received}
-        for message in self._sent:
-            if message.metadata.message_id not in answered:
-                node = message.metadata.dst_node_id
-                client = self._clients.get(node, f"node-{node}")
-                found.append(Reply(client, error=("lost", "no reply before the time-out")))
-        return found
-
-    def _reply(self, message: Message) -> Reply:
-        node = self._node_of(message)
+    def _reply(self, message: Message, node: int) -> Reply:
         if message.has_error():
-            error = ("error", f"{message.error.reason} (code {message.error.code})")
-            return Reply(self._client_of(message), error=error)
+            reason = f"{message.error.reason} (code {message.error.code})"
+            return Reply(self.roster.name(node), error=("error", reason))
         content = message.content
-        extra: dict[str, object] = {}
-        for name, record in content.config_records.items():
-            extra.update(dict(record.items()))
-            if name == messages.SIDE_CHANNEL and messages.PARTITION_ID in record:
-                self._clients[node] = str(record[messages.PARTITION_ID])
-        client = self._client_of(message)
-        if len(content.array_records) != 1 or len(content.metric_records) != 1:
+        self.roster.learn(node, content)
+        client = self.roster.name(node)
+        arrays = [
+            record
+            for record in content.array_records.values()
+            if len(content.array_records) == 1 or len(record) == len(self.recorder.before)
+        ]
+        if len(arrays) != 1 or len(content.metric_records) != 1:
             found = f"{list(content.array_records)} and {list(content.metric_records)}"
             reason = f"expected one ArrayRecord and one MetricRecord, got {found}"
             return Reply(client, error=("names", reason))
-        (arrays,) = content.array_records.values()
         (metrics,) = content.metric_records.values()
         numbers = _numbers(metrics)
         return Reply(
-            client=client,
-            num_examples=numbers.pop("num-examples", float("nan")),
-            weights=_weights(arrays),
+            client,
+            num_examples=numbers.pop(_weight_key(self._strategy), float("nan")),
+            weights=self._weights(arrays[0]),
             metrics=numbers,
-            extra=extra,
+            extra={
+                key: value
+                for record in content.config_records.values()
+                for key, value in record.items()
+            },
         )
 
-
-class OrderedGrid:
-    """A Grid whose nodes come in a stable order: by client, else as they registered."""
-
-    def __init__(self, grid: Grid, clients: dict[int, str]) -> None:
-        self._grid, self._clients = grid, clients
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._grid, name)
-
-    def get_node_ids(self) -> list[int]:
-        """Node ids in stable order."""
-        registered = {node.node_id: node.registered_at for node in self._grid.get_nodes()}
-
-        def order(node: int) -> tuple[tuple[int, int, str], str, int]:
-            client = self._clients.get(node)
-            known = (2, 0, "") if client is None else client_order(client)
-            return known, str(registered.get(node, "")), node
-
-        return sorted(self._grid.get_node_ids(), key=order)
+    def _weights(self, arrays: ArrayRecord) -> Weights:
+        """Copies by name: deserialising an Array makes a new one."""
+        return named({name: array.numpy() for name, array in arrays.items()}, self._names)
 
 
-def _weights(arrays: ArrayRecord) -> dict[str, Any]:
-    """Copies: deserialising an Array makes a new one."""
-    return {name: array.numpy() for name, array in arrays.items()}
+def _node_of(reply: Message, nodes: Mapping[str, int]) -> int:
+    """The node a reply stands for; where the SuperLink wrote the error, its source is not."""
+    return nodes.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id)
+
+
+def named(weights: Weights, names: Sequence[str] | None) -> dict[str, NDArray[np.generic]]:
+    """Weights that are only numbered, under their names.
+
+    Raises
+    ------
+    ValueError
+        If there is another number of names.
+    """
+    numbered = list(weights) == [str(index) for index in range(len(weights))]
+    if names is None or not numbered:
+        return dict(weights)
+    if len(names) != len(weights):
+        raise ValueError(f"{len(names)} names of parameters for {len(weights)} arrays")
+    return dict(zip(names, weights.values(), strict=True))
+
+
+def _weight_key(strategy: object) -> str:
+    """The metric that weighs clients, of the strategy or of the one it wraps."""
+    inner = getattr(strategy, "strategy", None)
+    key = getattr(strategy, "weighted_by_key", None)
+    if key is None and inner is not None:
+        return _weight_key(inner)
+    return "num-examples" if key is None else str(key)
 
 
 def _numbers(metrics: MetricRecord) -> dict[str, float]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedcircuit.learning.weights import Weights
 from fedcircuit.records.round_record import (
+    GLOBAL,
     ClientRecord,
     Failure,
     Observation,
@@ -19,55 +22,16 @@ from fedcircuit.records.round_record import (
     RoundView,
 )
 from fedcircuit.records.store import RunStore
+from fedcircuit.strategies.failures import AllClientsFailedError, ClientError
+from fedcircuit.strategies.options import RecorderOptions
+from fedcircuit.strategies.replies import Reply, client_order, fault_of, first_non_finite
+from fedcircuit.strategies.state import returned_state
+
+__all__ = ["AllClientsFailedError", "RecorderOptions", "RoundRecorder", "in_dtype"]
 
 logger = logging.getLogger(__name__)
 
-
-class AllClientsFailedError(RuntimeError):
-    """No reply of a round could enter the average."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One client's answer, in whatever order it came.
-
-    ``error`` is set where the client failed; the other fields are then empty.
-    """
-
-    client: str
-    num_examples: float = 0.0
-    weights: Weights = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    extra: Mapping[str, object] = field(default_factory=dict)
-    error: tuple[str, str] | None = None  # kind and reason of a Failure
-
-
-@dataclass(frozen=True)
-class RecorderOptions:
-    """How a recorder behaves.
-
-    Parameters
-    ----------
-    seed
-        Seed of client sampling.
-    round_offset
-        Added to Flower's round numbers: the last recorded round of a resumed run.
-    strict
-        Raise what observers and the recorder raise, instead of recording it; for tests.
-    fail_when_all_fail
-        Raise :class:`AllClientsFailedError` when no reply of a round is usable.
-    identify
-        Ask every client for its partition by a query message before the first round.
-    on_round
-        Called with every recorded round, such as to show progress.
-    """
-
-    seed: int = 0
-    round_offset: int = 0
-    strict: bool = False
-    fail_when_all_fail: bool = False
-    identify: bool = False
-    on_round: Callable[[RoundRecord], None] | None = None
+HIDDEN = "not available (secure aggregation)"
 
 
 class RoundRecorder:
@@ -81,109 +45,131 @@ class RoundRecorder:
         What looks at every aggregation, in this order.
     options
         Seed, offset and behaviour on errors.
+
+    Raises
+    ------
+    ValueError
+        If the store's last round is not the one the offset says.
     """
 
     def __init__(
         self,
         store: RunStore | None,
-        observers: Sequence[Observer],
-        options: RecorderOptions,
+        observers: Sequence[Observer] = (),
+        options: RecorderOptions | None = None,
     ) -> None:
         self.store = store
         self.observers = tuple(observers)
-        self.options = options
-        self.before: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {}
-        self.round = options.round_offset
+        self.options = options or RecorderOptions()
+        self.round = self.options.round_offset
+        self.before: dict[str, NDArray[np.generic]] = {}
+        self.errors: list[str] = []  # our own, which did not stop the federation
+        self._dtypes = _last_dtypes(store, self.round)
         self._clients: tuple[ClientRecord, ...] = ()
         self._failures: tuple[Failure, ...] = ()
         self._seconds: dict[str, float] = {}
         self._mark = time.perf_counter()
 
-    def begin(self, round_number: int, weights: Weights, state: Weights) -> None:
-        """Note the weights a round starts from; the first of a new run becomes round 0."""
+    def expect(self, round_number: int) -> None:
+        """Turn to a round; what is known of the one before is forgotten."""
         self.round = round_number
-        self.before = {name: np.array(values) for name, values in weights.items()}
-        self._seconds = {}
-        self._mark = time.perf_counter()
+        self.before = {}
+        self._clients, self._failures, self._seconds = (), (), {}
+
+    def begin(self, weights: Weights, state: Weights) -> None:
+        """Note the weights the round starts from; the first of a new run becomes round 0."""
+        self.before = read_only(weights)
+        if not self._dtypes:
+            self._dtypes = {name: values.dtype for name, values in weights.items()}
         if self.store is not None and not self.store.rounds():
-            start = RoundRecord(round=0, weights=self.before, state=state)
-            self._guarded("the start", lambda: self._append(start))
+            self._record(RoundRecord(round=0, weights=self.before, state=state))
+
+    def sent(self) -> None:
+        """Start the clock of the clients' training."""
+        self._lap()
 
     def accept(self, replies: Sequence[Reply]) -> list[int]:
         """Positions of the replies that may enter the average, sorted by client.
 
         Raises
         ------
-        AllClientsFailedError
-            If none may, and the options ask for it.
+        RuntimeError
+            If the round was not begun, so that nothing is known to check replies against.
         """
+        self._check_begun()
         self._seconds["train"] = self._lap()
-        checked = [(client_order(reply.client), i, self._fault(reply)) for i, reply in
-                   enumerate(replies)]  # fmt: skip
-        checked.sort(key=lambda item: item[:2])
-        accepted = [index for _, index, fault in checked if fault is None]
-        self._failures = tuple(fault for _, _, fault in checked if fault is not None)
-        self._clients = tuple(
-            ClientRecord(
-                client=replies[i].client,
-                num_examples=int(replies[i].num_examples),
-                weights={n: np.array(v) for n, v in replies[i].weights.items()},
-                metrics=dict(replies[i].metrics),
-                extra=dict(replies[i].extra),
-            )
-            for i in accepted
-        )
-        for failure in self._failures:
+        order = sorted(range(len(replies)), key=lambda i: (client_order(replies[i].client), i))
+        faults = {i: fault_of(replies[i], self.before) for i in order}
+        good = [i for i in order if faults[i] is None]
+        self._clients = tuple(_client_record(replies[i]) for i in good)
+        self._failures = tuple(fault for fault in faults.values() if fault is not None)
+        for fault in self._failures:
             logger.warning(
-                "round %d: client %s set aside (%s): %s",
-                self.round, failure.client, failure.kind, failure.reason,
+                "round %d: client %s is set aside (%s): %s",
+                self.round, fault.client, fault.kind, fault.reason,
             )  # fmt: skip
-        if not accepted:
-            self._nobody_left()
-        return accepted
+        self._seconds["record"] = self._lap()
+        if self.options.check_replies:
+            return good
+        return [i for i in order if replies[i].error is None]
 
-    def _nobody_left(self) -> None:
-        first = self._failures[0] if self._failures else None
-        reason = "no client answered" if first is None else f"client {first.client}: {first.reason}"
-        message = f"round {self.round}: all {len(self._failures)} replies failed; first {reason}"
-        if self.options.fail_when_all_fail:
-            self.failed(message)
-            raise AllClientsFailedError(message)
-        logger.error("%s; the global weights stay as they were", message)
+    def hide(self, replies: Sequence[Reply]) -> None:
+        """Note who took part in a round whose clients' weights the server never sees."""
+        self._seconds["train"] = self._lap()
+        ordered = sorted(replies, key=lambda reply: client_order(reply.client))
+        hidden = (replace(reply, weights={}) for reply in ordered if reply.error is None)
+        self._clients = tuple(
+            replace(_client_record(reply), extra={**reply.extra, "weights": HIDDEN})
+            for reply in hidden
+        )
+        self._failures = tuple(
+            Failure(reply.client, *reply.error) for reply in ordered if reply.error is not None
+        )
 
-    def _fault(self, reply: Reply) -> Failure | None:
-        """Why a reply cannot enter the average; None where it can."""
-        if reply.error is not None:
-            return Failure(reply.client, *reply.error)
-        missing = [name for name in self.before if name not in reply.weights]
-        extra = [name for name in reply.weights if name not in self.before]
-        if missing or extra:
-            return Failure(reply.client, "names", f"missing {missing}, unexpected {extra}")
-        for name, values in reply.weights.items():
-            expected = self.before[name].shape
-            if values.shape != expected:
-                return Failure(
-                    reply.client, "shape", f"{name!r} has shape {values.shape}, not {expected}"
-                )
-            if np.issubdtype(values.dtype, np.inexact) and not np.isfinite(values).all():
-                return Failure(reply.client, "non-finite", f"{name!r} holds NaN or infinity")
-        if not (np.isfinite(reply.num_examples) and reply.num_examples > 0):
-            return Failure(
-                reply.client, "count", f"num-examples must be > 0, got {reply.num_examples}"
-            )
-        return None
+    def check_some_left(self, raised: ClientError | None = None) -> None:
+        """Act on a round in which clients were asked and none sent a usable reply.
 
-    def finish(
-        self, after: Weights | None, metrics: Mapping[str, float], state: Weights
-    ) -> RoundRecord:
-        """Observe and record the round; ``after`` is None where nothing was aggregated."""
+        Parameters
+        ----------
+        raised
+            The first client's exception, where clients run in this process.
+
+        Raises
+        ------
+        AllClientsFailedError
+            If the options ask for it; what there is of the round is kept as evidence.
+        """
+        if self._clients or not self._failures or not self.options.check_replies:
+            return
+        first = self._failures[0]
+        error = AllClientsFailedError(
+            self.round,
+            first.client,
+            first.reason,
+            n_clients=len(self._failures),
+            where=raised.where if raised is not None else None,
+        )
+        if not self.options.fail_when_all_fail:
+            logger.error("%s; the global weights stay as they were", error)
+            return
+        self.failed(str(error))
+        raise error from (raised.exception if raised is not None else None)
+
+    def finish(self, after: Weights | None, metrics: Mapping[str, float], state: Weights) -> None:
+        """Observe and record the round; ``after`` is None where nothing was aggregated.
+
+        Raises
+        ------
+        RuntimeError
+            If the round was not begun.
+        """
+        self._check_begun()
         self._seconds["aggregate"] = self._lap()
-        weights = {
-            name: self._as_before(name, (self.before if after is None else after)[name])
-            for name in self.before
-        }
-        view = RoundView(self.round, self.before, weights, self._clients)
-        observations, errors = self._observe(view)
+        returned = self.before if after is None else after
+        weights = read_only({name: self._in_initial_dtype(name, v) for name, v in returned.items()})
+        self._judge(after)
+        visible = tuple(client for client in self._clients if client.weights)
+        observations, errors = self._observe(RoundView(self.round, self.before, weights, visible))
         record = RoundRecord(
             round=self.round,
             weights=weights,
@@ -193,19 +179,29 @@ class RoundRecorder:
             failures=self._failures,
             observer_errors=errors,
             seconds=dict(self._seconds),
-            state=state,
+            state={**state, **returned_state(returned, self._dtypes)},
         )
-        self._guarded(f"round {self.round}", lambda: self._append(record))
-        if self.options.on_round is not None:
-            self.options.on_round(record)
-        return record
+        self._record(record)
 
-    def _as_before(
-        self, name: str, values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
-    ) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-        """A copy in the dtype sent: strategies return averages of integers as float64."""
-        dtype = self.before[name].dtype
-        return np.rint(values).astype(dtype) if dtype.kind in "iub" else np.array(values, dtype)
+    def _check_begun(self) -> None:
+        if not self.before:
+            raise RuntimeError(f"the weights sent in round {self.round} are not known")
+
+    def _judge(self, after: Weights | None) -> None:
+        """Name an aggregation that gave nothing, or nothing finite."""
+        fault = None
+        if after is None and self._clients:
+            fault = ("aggregation", "the strategy returned no weights; the model stays as it was")
+        bad = None if after is None else first_non_finite(after)
+        if bad is not None:
+            fault = ("non-finite", f"{bad!r} of the global model holds NaN or infinity")
+        if fault is not None:
+            logger.error("round %d: %s", self.round, fault[1])
+            self._failures = (*self._failures, Failure(GLOBAL, *fault))
+
+    def _in_initial_dtype(self, name: str, values: NDArray[np.generic]) -> NDArray[np.generic]:
+        dtype = self._dtypes.get(name, values.dtype)
+        return in_dtype(values, dtype) if values.dtype != dtype else values
 
     def _observe(self, view: RoundView) -> tuple[dict[str, Observation], dict[str, str]]:
         observations: dict[str, Observation] = {}
@@ -225,33 +221,35 @@ class RoundRecorder:
         """Keep what the clients sent in a round whose aggregation failed."""
         if self.store is None:
             return
-        store = self.store
-        record = RoundRecord(
-            round=self.round,
-            weights=self.before,
-            clients=self._clients,
-            failures=(*self._failures, Failure("", "aggregation", error)),
-        )
-        self._guarded("the evidence", lambda: store.add_evidence(record, error))
+        failures = (*self._failures, Failure(GLOBAL, "aggregation", error))
+        clients = tuple(client for client in self._clients if client.weights)
+        with self.guarded(f"the evidence of round {self.round}"):
+            record = RoundRecord(self.round, self.before, clients, failures=failures)
+            self.store.add_evidence(record, error)
 
-    def evaluated(self, round_number: int, metrics: Mapping[str, float]) -> None:
-        """Keep the clients' evaluation of a round."""
+    def evaluated(self, metrics: Mapping[str, float]) -> None:
+        """Keep the clients' evaluation of the round."""
         if self.store is not None:
-            store = self.store
-            self._guarded("an evaluation", lambda: store.add_evaluation(round_number, metrics))
+            self.store.add_evaluation(self.round, metrics)
 
-    def _append(self, record: RoundRecord) -> None:
+    def _record(self, record: RoundRecord) -> None:
         if self.store is not None:
             self.store.append(record)
+        if self.options.on_round is not None:
+            self.options.on_round(record)
 
-    def _guarded(self, what: str, write: Callable[[], object]) -> None:
-        """Write; a federation that is only observed goes on where that fails."""
+    @contextmanager
+    def guarded(self, what: str) -> Iterator[None]:
+        """Our own work: a federation that is only observed goes on where it fails."""
         try:
-            write()
-        except Exception:
+            yield
+        except AllClientsFailedError:
+            raise
+        except Exception as error:
             if self.options.strict or self.options.fail_when_all_fail:
                 raise
-            logger.exception("%s could not be recorded", what)
+            logger.exception("fedcircuit could not record %s", what)
+            self.errors.append(f"{what}: {type(error).__name__}: {error}")
 
     def _lap(self) -> float:
         now = time.perf_counter()
@@ -259,6 +257,41 @@ class RoundRecorder:
         return lap
 
 
-def client_order(client: str) -> tuple[int, int, str]:
-    """Sort key: numbers in numeric order, then names."""
-    return (0, int(client), "") if client.isdecimal() else (1, 0, client)
+def read_only(weights: Weights) -> dict[str, NDArray[np.generic]]:
+    """The same arrays, which nobody may write to any more: observers share them with the record."""
+    for values in weights.values():
+        values.flags.writeable = False
+    return dict(weights)
+
+
+def in_dtype(values: NDArray[np.generic], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
+    """A copy in another dtype, rounded where that holds integers or booleans."""
+    if dtype.kind in "iub" and values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):  # NaN has no integer; it is reported elsewhere
+            return np.asarray(np.rint(values)).astype(dtype)
+    return values.astype(dtype)
+
+
+def _client_record(reply: Reply) -> ClientRecord:
+    return ClientRecord(
+        client=reply.client,
+        num_examples=int(reply.num_examples),
+        weights=read_only(reply.weights),
+        metrics=dict(reply.metrics),
+        extra=dict(reply.extra),
+    )
+
+
+def _last_dtypes(store: RunStore | None, offset: int) -> dict[str, np.dtype[np.generic]]:
+    """Initial dtypes of a run that goes on; empty for a new one."""
+    if store is None:
+        return {}
+    done = max(store.rounds(), default=0)
+    if done != offset:
+        raise ValueError(
+            f"{store.path} has rounds up to {done}, the offset is {offset}; to go on pass "
+            f"RecorderOptions(round_offset={done}), to start anew choose another folder"
+        )
+    if offset == 0:
+        return {}
+    return {name: values.dtype for name, values in store.read(offset).weights.items()}

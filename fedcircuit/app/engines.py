@@ -6,17 +6,18 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context
+from flwr.app import Array, ArrayRecord, ConfigRecord
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from fedcircuit.app.grid import InProcessGrid
 from fedcircuit.learning.weights import Weights
+from fedcircuit.strategies import RecorderOptions, observe
 
 # Flower and Ray would otherwise install packages, phone home or look for updates.
 QUIET_ENVIRONMENT = {
@@ -42,11 +43,33 @@ class Engine:
         ``in-process``: one client after another here. ``ray``: Flower's simulation.
     cpus_per_client, gpus_per_client
         Ray: how many clients run at a time follows from these.
+    workers
+        Ray: most clients at a time; None is as many as the machine has room for.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or a number out of range.
     """
 
     name: Literal["in-process", "ray"] = "in-process"
     cpus_per_client: float = 1.0
     gpus_per_client: float = 0.0
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in ("in-process", "ray"):
+            raise ValueError(f"engine must be 'in-process' or 'ray', got {self.name!r}")
+        if self.cpus_per_client <= 0 or self.gpus_per_client < 0:
+            raise ValueError(
+                "cpus_per_client must be > 0 and gpus_per_client >= 0, "
+                f"got {self.cpus_per_client} and {self.gpus_per_client}"
+            )
+        if self.workers is not None and (self.workers < 1 or self.name != "ray"):
+            raise ValueError(
+                f"workers must be >= 1 and belongs to engine 'ray', got {self.workers} "
+                f"for {self.name!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -62,7 +85,7 @@ class Federation:
     num_rounds
         Rounds to run.
     timeout
-        Seconds a round may take (not kept in process).
+        Seconds that all clients together have in a round (not kept in process).
     """
 
     app: ClientApp
@@ -71,92 +94,95 @@ class Federation:
     num_rounds: int
     timeout: float = 3600.0
 
+    def start(self, strategy: Strategy, grid: Grid) -> Result:
+        """Run all rounds on a Grid."""
+        arrays = {name: Array(np.asarray(values)) for name, values in self.initial.items()}
+        return strategy.start(
+            grid,
+            ArrayRecord(arrays),
+            num_rounds=self.num_rounds,
+            timeout=self.timeout,
+            train_config=ConfigRecord(),
+        )
+
 
 def run_federation(engine: Engine, strategy: Strategy, federation: Federation) -> Result:
     """Run all rounds; the same weights, bit for bit, whatever the engine.
 
+    For that to hold every process must use the same number of torch threads. A strategy that is
+    not observed yet is observed from now on, without recording anything: replies reach it sorted
+    by client, clients are sampled reproducibly, and a round in which all of them fail is an error
+    (unless the strategy's options say otherwise).
+
     Raises
     ------
+    ValueError
+        If the strategy waits for more clients than there are.
+    AllClientsFailedError
+        If no client of a round sends a usable reply.
     EngineError
-        If Ray's simulation ended without a result.
+        If Ray's simulation fails, or one of its workers dies.
     Exception
         Whatever the strategy raises, from either engine.
     """
-    for name, value in QUIET_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    _check_enough(strategy, federation.n_clients)
+    _observed(strategy)
     with quiet_flower():
         if engine.name == "in-process":
-            return _run_in_process(strategy, federation)
-        return _run_ray(engine, strategy, federation)
+            grid = InProcessGrid(federation.app, federation.n_clients)
+            return federation.start(strategy, grid)
+        with quiet_environment():
+            from fedcircuit.app.ray_engine import run_on_ray
+
+            return run_on_ray(engine, strategy, federation)
 
 
-def _start(strategy: Strategy, grid: Grid, federation: Federation) -> Result:
-    arrays = {name: Array(np.asarray(values)) for name, values in federation.initial.items()}
-    return strategy.start(
-        grid,
-        ArrayRecord(arrays),
-        num_rounds=federation.num_rounds,
-        timeout=federation.timeout,
-        train_config=ConfigRecord(),
-    )
+def _check_enough(strategy: object, n_clients: int) -> None:
+    """Flower waits for ever for clients that never come."""
+    for name in ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes"):
+        wanted = getattr(strategy, name, 0)
+        if wanted > n_clients:
+            raise ValueError(
+                f"the strategy's {name} is {wanted}, but there are {n_clients} clients: it would "
+                "wait for ever"
+            )
+    if hasattr(strategy, "strategy"):  # what Flower's wrappers wrap
+        _check_enough(strategy.strategy, n_clients)
 
 
-def _run_in_process(strategy: Strategy, federation: Federation) -> Result:
-    grid = InProcessGrid(federation.app, federation.n_clients)
-    try:
-        return _start(strategy, grid, federation)
-    except Exception as error:
-        if grid.first_error is not None:  # where in the user's code the first client failed
-            error.add_note(str(grid.first_error))
-        raise
-
-
-def _run_ray(engine: Engine, strategy: Strategy, federation: Federation) -> Result:
-    from flwr.simulation import run_simulation
-
-    results: list[Result] = []
-    errors: list[Exception] = []
-    server = ServerApp()
-
-    @server.main()
-    def main(grid: Grid, context: Context) -> None:
-        try:
-            results.append(_start(strategy, grid, federation))
-        except Exception as error:
-            errors.append(error)  # run_simulation reports the end of the thread, not its reason
-            raise
-
-    backend: Any = {
-        "client_resources": {
-            "num_cpus": engine.cpus_per_client,
-            "num_gpus": engine.gpus_per_client,
-        },
-        "init_args": {"logging_level": "error", "log_to_driver": False},
-    }
-    try:
-        run_simulation(
-            server_app=server,
-            client_app=federation.app,
-            num_supernodes=federation.n_clients,
-            backend_config=backend,
-        )
-    except Exception as error:
-        if not errors:
-            raise EngineError(f"Ray's simulation failed: {error}") from error
-    if errors:
-        raise errors[0]
-    if not results:
-        raise EngineError("Ray's simulation ended without a result; see its log above")
-    return results[0]
+def _observed(strategy: Strategy) -> None:
+    hooks = getattr(strategy, "fedcircuit_hooks", None)
+    if hooks is None:
+        observe(strategy, options=RecorderOptions(fail_when_all_fail=True))
+    elif hooks.recorder.options.fail_when_all_fail is None:
+        hooks.recorder.options = replace(hooks.recorder.options, fail_when_all_fail=True)
 
 
 @contextmanager
 def quiet_flower() -> Iterator[None]:
-    """Flower's log at errors only: its rounds are shown in our own words."""
+    """Flower's log off, unless ``FLWR_LOG_LEVEL`` asks for it: what matters is said by us."""
     logger = logging.getLogger("flwr")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    if "FLWR_LOG_LEVEL" not in os.environ:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def quiet_environment() -> Iterator[None]:
+    """The environment in which Ray's processes start; ours is given back as it was."""
+    names = (*QUIET_ENVIRONMENT, "PYTHONPATH")  # Flower sets the last for Ray's workers
+    before = {name: os.environ.get(name) for name in names}
+    for name, value in QUIET_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            if old is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = old

@@ -15,6 +15,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
+from fedcircuit.messages import IDENTITY_QUERY
 from fedcircuit.strategies.failures import ClientError
 
 RUN_ID = 1
@@ -188,6 +189,8 @@ class InProcessGrid(Grid):
         return reply
 
     def _keep(self, error: BaseException, message: Message, partition: int) -> None:
+        if message.metadata.message_type == IDENTITY_QUERY:
+            return  # an app need not know our question
         round_ = _round_of(message)
         if self._errors and self._errors[-1].round == round_:
             return

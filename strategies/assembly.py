@@ -1,0 +1,114 @@
+"""From what a user has (a model, a probe, a folder) to a recorder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from fedcircuit.circuits.probe import Probe
+from fedcircuit.circuits.settings import CircuitSettings
+from fedcircuit.circuits.sites import evaluating
+from fedcircuit.observers.circuits import CircuitObserver
+from fedcircuit.observers.evaluation import EvaluationObserver
+from fedcircuit.records.manifest import build_manifest
+from fedcircuit.records.round_record import Observer
+from fedcircuit.records.store import RunStore
+from fedcircuit.samples import Samples
+from fedcircuit.strategies.recorder import RecorderOptions, RoundRecorder
+from fedcircuit.strategies.state import restore_state
+
+ProbeLike = Probe | tuple[Tensor | ArrayLike, Tensor | ArrayLike]
+
+
+def build_recorder(
+    strategy: object,
+    *,
+    model: nn.Module | None,
+    probe: ProbeLike | None,
+    run_dir: Path | str | None,
+    store: RunStore | None,
+    observers: Sequence[Observer],
+    circuits: CircuitSettings | None,
+    options: RecorderOptions,
+) -> RoundRecorder:
+    """A recorder for a strategy, which gets the state back that a resumed run had left.
+
+    Raises
+    ------
+    ValueError
+        If only one of model and probe is given, both a folder and a store, or a store that has
+        other rounds than the options say.
+    RunError
+        If the folder exists and is not empty.
+    """
+    if (model is None) != (probe is None):
+        raise ValueError("circuits need both model and probe; give both, or neither")
+    if run_dir is not None and store is not None:
+        raise ValueError("give run_dir or store, not both")
+    settings = circuits or CircuitSettings()
+    class_names: tuple[str, ...] = ()
+    looking: list[Observer] = []
+    if model is not None and probe is not None:
+        ready = as_probe(probe, model, options.seed)
+        class_names = ready.class_names
+        samples = _joined(ready)
+        looking = [
+            CircuitObserver(model, ready, settings, seed=options.seed),
+            EvaluationObserver(model, samples, class_names),
+        ]
+    if run_dir is not None:
+        manifest = build_manifest(
+            type(strategy).__name__,
+            seed=options.seed,
+            class_names=class_names,
+            thresholds={
+                "validity": asdict(settings.validity),
+                "verdict": asdict(settings.verdict),
+            },
+        )
+        store = RunStore.create(run_dir, manifest)
+    recorder = RoundRecorder(store, [*looking, *observers], options)
+    if store is not None and options.round_offset:
+        restore_state(strategy, store.read(options.round_offset).state)
+    return recorder
+
+
+def as_probe(probe: ProbeLike, model: nn.Module, seed: int) -> Probe:
+    """A probe from itself, or from inputs ``[n, ...]`` and integer labels ``[n]``.
+
+    Classes are then numbered, one for each of the model's logits.
+
+    Raises
+    ------
+    ValueError
+        If there are no samples, or they do not fit the model.
+    """
+    if isinstance(probe, Probe):
+        return probe
+    inputs, labels = (torch.as_tensor(part) for part in probe)
+    samples = Samples(inputs.float(), labels.to(torch.int64))
+    if len(samples) == 0:
+        raise ValueError("the probe has no samples; give some of every class")
+    with evaluating(model), torch.no_grad():
+        logits = model(samples.inputs[:1])
+    if logits.ndim != 2:
+        raise ValueError(f"the model must give [n, classes] logits, it gave {tuple(logits.shape)}")
+    return Probe.split(samples, [str(index) for index in range(logits.shape[1])], seed)
+
+
+def _joined(probe: Probe) -> Samples:
+    """Both halves: no client trains on them, and accuracy needs no separate half."""
+    inputs = torch.cat([probe.discovery.inputs, probe.checking.inputs])
+    return Samples(inputs, torch.cat([probe.discovery.labels, probe.checking.labels]))
+
+
+def parameter_names(names: Sequence[str] | None, model: nn.Module | None) -> tuple[str, ...] | None:
+    """Names of numbered weights: those given, else those of the model."""
+    if names is not None:
+        return tuple(names)
+    return None if model is None else tuple(model.state_dict())

@@ -1,0 +1,51 @@
+"""How a recorder behaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fedcircuit.records.round_record import RoundRecord
+
+
+@dataclass(frozen=True)
+class RecorderOptions:
+    """How a recorder behaves.
+
+    Parameters
+    ----------
+    seed
+        Seed of client sampling.
+    round_offset
+        Added to Flower's round numbers: the last recorded round of a resumed run.
+    strict
+        Raise what observers and the recorder raise, instead of recording it; for tests.
+    fail_when_all_fail
+        Stop with an error when no reply of a round is usable, or a round cannot be recorded.
+        Otherwise both are logged and the federation goes on, as it would without us. None is
+        False for ``observe``, True for ``CircuitFedAvg``.
+    identify
+        Ask every client for its partition by a query message before the first round. Without it,
+        and where a client does not answer, clients are named by their nodes.
+    reproducible_sampling
+        Draw clients from (seed, round) in the stable order of their identities; else as the
+        strategy does, from Python's global random state.
+    check_replies
+        Set replies aside that do not fit the weights sent, are not finite or count no examples.
+        Turn it off for strategies whose clients send something else than whole models.
+    hidden_updates
+        The server never sees a client's own weights (secure aggregation): record who took part
+        and the average alone. Flower's own secure aggregation is recognised without it.
+    on_round
+        Called with every recorded round, such as to show progress.
+    """
+
+    seed: int = 0
+    round_offset: int = 0
+    strict: bool = False
+    fail_when_all_fail: bool | None = None
+    identify: bool = True
+    reproducible_sampling: bool = True
+    check_replies: bool = True
+    hidden_updates: bool = False
+    on_round: Callable[[RoundRecord], None] | None = None

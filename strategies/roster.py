@@ -1,0 +1,119 @@
+"""Who is who: node ids change from run to run, clients do not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from fedcircuit import messages
+from fedcircuit.strategies.replies import client_order
+
+logger = logging.getLogger(__name__)
+
+QUERY_TIMEOUT = 120.0  # seconds that all clients together have to say who they are
+SIMULATED = 1e9  # seconds; a heartbeat this rare is a simulated node's
+
+
+class Roster:
+    """Stable names of nodes, and an order in which to draw from them.
+
+    A client is named by the partition it holds, as text. One that does not say is named after its
+    node: by node id in a deployment, where that is tied to the node's key; by its place in the
+    order of registration in a simulation, where node ids are random in every run.
+    """
+
+    def __init__(self, *, ask: bool = True) -> None:
+        self._ask = ask
+        self._names: dict[int, str] = {}
+        self._partitions: dict[str, int] = {}  # partition -> node that holds it
+
+    def update(self, grid: Grid) -> None:
+        """Name the nodes that are new, asking them where that helps."""
+        order = [int(node_id) for node_id in grid.get_node_ids()]
+        new = [node_id for node_id in order if node_id not in self._names]
+        if not new:
+            return
+        nodes = {node.node_id: node for node in grid.get_nodes()}
+        place = {node_id: index for index, node_id in enumerate(order)}
+
+        def registered(node_id: int) -> tuple[str, int]:
+            return (nodes[node_id].registered_at if node_id in nodes else "", place[node_id])
+
+        new.sort(key=registered)
+        first = len(self._names)
+        for index, node_id in enumerate(new):
+            beat = nodes[node_id].heartbeat_interval if node_id in nodes else 0.0
+            deployed = 0 < beat < SIMULATED
+            self._names[node_id] = f"node-{node_id if deployed else first + index}"
+        if self._ask:
+            self._ask_all(grid, new)
+
+    def _ask_all(self, grid: Grid, nodes: list[int]) -> None:
+        """Ask one node, and the others only if it understands the question."""
+        for asked in (nodes[:1], nodes[1:]):
+            answers = 0
+            for reply in _answers(grid, asked):
+                if not reply.has_error():
+                    answers += self.learn(reply.metadata.src_node_id, reply.content)
+            if asked and answers == 0:
+                logger.info(
+                    "clients do not say which partition they hold; they are called after their "
+                    "nodes. fedcircuit.client_app and numpyclient_mod answer"
+                )
+                return
+
+    def learn(self, node_id: int, content: RecordDict) -> bool:
+        """Take a client's partition from the side channel of its reply, where there is one."""
+        record = content.config_records.get(messages.SIDE_CHANNEL)
+        if record is None or messages.PARTITION_ID not in record:
+            return False
+        partition = str(record[messages.PARTITION_ID])
+        holder = self._partitions.setdefault(partition, node_id)
+        if holder != node_id:
+            logger.warning(
+                "nodes %d and %d both say that they hold partition %s; the second keeps the name "
+                "of its node", holder, node_id, partition,
+            )  # fmt: skip
+            return True
+        self._names[node_id] = partition
+        return True
+
+    def name(self, node_id: int) -> str:
+        """The client on a node."""
+        return self._names.get(node_id, f"node-{node_id}")
+
+    def order(self, node_ids: Iterable[int]) -> list[int]:
+        """Node ids sorted by client: partitions by number, then the others by name."""
+        return sorted(node_ids, key=lambda node_id: client_order(self.name(node_id)))
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """Client by node id."""
+        return dict(self._names)
+
+
+def _answers(grid: Grid, node_ids: list[int]) -> list[Message]:
+    questions = [
+        Message(content=RecordDict(), dst_node_id=node_id, message_type=messages.IDENTITY_QUERY)
+        for node_id in node_ids
+    ]
+    if not questions:
+        return []
+    with _unlogged():
+        return list(grid.send_and_receive(questions, timeout=QUERY_TIMEOUT))
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """No traceback in Flower's log for apps that do not know the question."""
+    flower = logging.getLogger("flwr")
+    level = flower.level
+    flower.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        flower.setLevel(level)

@@ -158,11 +158,11 @@ class CircuitsConfig(Section):
     discover_on: Literal["server", "clients"] = Field(
         "server", description="On the server's probe, or on every client's own data."
     )
-    probe_per_class: int = Field(
-        50,
+    probe_per_class: int | None = Field(
+        None,
         ge=4,
-        description="Test images of each class kept for the probe; half finds "
-        "circuits, half checks them; none of them is used for accuracy.",
+        description="Test images of each class kept for the probe; half finds circuits, half "
+        "checks them, none is used for accuracy. Left out: 50, or half of the rarest class.",
     )
     controls: int | None = Field(
         None, ge=1, description="Random circuits of equal size for each check; left out: default."

@@ -15,7 +15,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fedcircuit.app.config import StudyConfig
 from fedcircuit.app.config_files import ConfigError, parse_study
-from fedcircuit.app.engines import Engine, Federation, run_federation
+from fedcircuit.app.engines import Engine, Federation, quiet_flower, run_federation
 from fedcircuit.app.study import Study, build_study, circuit_settings
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.learning.partitions import summary
@@ -125,7 +125,8 @@ def _run(study: Study, store: RunStore, rounds: int, done: int, on_round: OnRoun
         identify=True,
         on_round=on_round,
     )
-    strategy = _strategy(config, store, _observers(study), options)
+    with quiet_flower():  # it warns of every round without federated evaluation
+        strategy = _strategy(config, store, _observers(study), options)
     initial = store.read(done).weights if done else study.initial_weights()
     engine = Engine(
         config.engine.name, config.engine.cpus_per_client, config.engine.gpus_per_client
@@ -146,6 +147,8 @@ def _observers(study: Study) -> list[Observer]:
                 every=config.circuits.every,
                 max_clients=config.circuits.max_clients,
                 time_budget=config.circuits.time_budget,
+                discover_on=config.circuits.discover_on,
+                scores=config.storage.scores,
             )
         )
     return observers

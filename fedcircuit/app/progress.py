@@ -44,7 +44,9 @@ class RoundProgress:
             self._bar.stop()
 
     def __call__(self, record: RoundRecord) -> None:
-        """Show one round."""
+        """Show one round; the start, round 0, has nothing to show."""
+        if record.round == 0:
+            return
         self._console.print(round_line(record, self._rounds), highlight=False)
         if self._bar is not None:
             self._bar.update(self._task, completed=record.round)

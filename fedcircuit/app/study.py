@@ -166,15 +166,20 @@ def build_study(config: StudyConfig) -> Study:
     )
 
 
-def split_probe(dataset: Dataset, per_class: int, seed: int) -> tuple[Probe, Samples]:
+_PROBE_PER_CLASS = 50
+
+
+def split_probe(dataset: Dataset, asked: int | None, seed: int) -> tuple[Probe, Samples]:
     """The probe, and the test samples that are left to measure accuracy on.
 
     Raises
     ------
     ValueError
-        If a class has no more than ``per_class`` test samples.
+        If a class has no more test samples than are asked for.
     """
     labels = dataset.test.labels
+    rarest = int(dataset.test.counts(len(dataset.class_names)).min())
+    per_class = min(_PROBE_PER_CLASS, rarest // 2) if asked is None else asked
     generator = torch.Generator().manual_seed(derived_seed(seed, "probe"))
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     for index, name in enumerate(dataset.class_names):

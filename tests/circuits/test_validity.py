@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from toy_network import N_UNITS, toy_model, toy_samples, toy_subject, units
 
-from fedcircuit.circuits.checks import checked_model, contrast, knock_out
-from fedcircuit.circuits.circuit import Site
-from fedcircuit.circuits.controls import Controls, random_like, run_controls
+from fedcircuit.circuits.checks import checked_model, knock_out
+from fedcircuit.circuits.controls import Controls
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.circuits.validity import (
     CheckSettings,
@@ -231,101 +230,6 @@ def test_every_failed_gate_is_named() -> None:
     bad = replace(GOOD, constant=True, recall=1, fpr=1, balanced_accuracy=0.5)
     reason = judged(bad, ValidityThresholds()).reason
     assert reason.count(";") == 3
-
-
-SITES = (Site("a", 10, 1, "a"), Site("b", 6, 1, "b"))
-
-
-@given(st.integers(0, 10**6))
-def test_random_circuits_have_the_size_of_each_layer_and_live_units(seed) -> None:
-    random = torch.Generator().manual_seed(seed)
-    live = torch.rand(16, generator=random) < 0.7
-    masks = live & (torch.rand(3, 16, generator=random) < 0.5)
-    drawn = random_like(masks, live, SITES, 4, random)
-    assert drawn.shape == (4, 3, 16)
-    for part in (slice(0, 10), slice(10, 16)):
-        assert torch.equal(drawn[..., part].sum(-1), masks[:, part].sum(-1).expand(4, 3))
-    assert not (drawn & ~live).any()
-
-
-def test_random_circuits_are_uniform_over_the_live_units() -> None:
-    live = torch.tensor([True] * 6 + [False] * 4 + [True] * 6)
-    masks = torch.zeros(1, 16, dtype=torch.bool)
-    masks[0, :2] = True
-    drawn = random_like(masks, live, SITES, 3000, torch.Generator().manual_seed(0))
-    shares = drawn[:, 0, :6].double().mean(0)
-    # 3000 draws of probability 1/3: five standard errors
-    assert (shares - 1 / 3).abs().max() < 5 * math.sqrt(2 / 9 / 3000)
-
-
-def test_a_circuit_larger_than_what_is_live_takes_dead_units_last() -> None:
-    live = torch.tensor([True, True, False, False] + [True] * 12)
-    masks = torch.zeros(1, 16, dtype=torch.bool)
-    masks[0, :10] = True
-    drawn = random_like(masks, live, SITES, 2, torch.Generator().manual_seed(0))
-    assert (drawn.sum(-1) == 10).all()
-
-
-def test_few_controls_give_their_largest_balanced_accuracy() -> None:
-    subject = toy_subject(toy_model(prior=1.5))
-    classes, controls = torch.arange(3), Controls(count=5, negatives=8)
-    masks = torch.stack([units(0, 3, *range(6, 106))] * 3)
-    result = run_controls(subject, masks, classes, controls, torch.Generator().manual_seed(3))
-    randoms = random_like(masks, subject.live, subject.sites, 5, torch.Generator().manual_seed(3))
-    each = torch.stack([subject.measured(r, classes).balanced_accuracy for r in randoms])
-    assert torch.equal(result.balanced_accuracy, each.max(0).values)
-    assert each.max() > each.min()
-    gone = torch.stack([subject.measured(~r, classes).recall for r in randoms]).mean(0)
-    assert torch.allclose(result.necessity, 1.0 - gone)
-    assert result.necessity.max() > 0
-
-
-def test_many_controls_give_the_quantile() -> None:
-    subject = toy_subject()
-    masks, classes = torch.stack([units(*range(0, N_UNITS, 2))] * 3), torch.arange(3)
-    most = Controls(count=40, negatives=8, quantile=0.5)
-    result = run_controls(subject, masks, classes, most, torch.Generator().manual_seed(3))
-    randoms = random_like(masks, subject.live, subject.sites, 40, torch.Generator().manual_seed(3))
-    each = torch.stack([subject.measured(r, classes).balanced_accuracy for r in randoms])
-    assert torch.equal(result.balanced_accuracy, each.sort(0).values[20])
-
-
-def test_without_controls_there_is_no_null() -> None:
-    result = checked(toy_subject(), controls=Controls(count=0))
-    assert all(math.isnan(one.null_balanced_accuracy) for one in result)
-    assert all(math.isnan(one.necessity_null) for one in result)
-    assert all(one.status is Status.VALID for one in result)
-
-
-def test_the_controls_depend_on_the_seed_alone() -> None:
-    first, second = (
-        check_circuits(
-            toy_subject(), PAIRS, FOUND, CheckSettings(), torch.Generator().manual_seed(7)
-        )
-        for _ in range(2)
-    )
-    assert first == second
-
-
-def test_contrast_takes_all_of_the_class_and_an_even_share_of_the_others() -> None:
-    labels = torch.tensor([2] * 20 + [0] * 3 + [1] * 10)
-    chosen = contrast(labels, 0, 6)
-    assert labels[chosen].tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 2]
-    assert len(chosen.unique()) == 9
-    assert len(contrast(labels, 0, 1000)) == 33
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"count": -1}, "count must be >= 0, got -1"),
-        ({"negatives": 0}, "negatives must be >= 1, got 0"),
-        ({"quantile": 0.0}, "quantile must lie in"),
-    ],
-)
-def test_controls_out_of_range_are_refused(options, message) -> None:
-    with pytest.raises(ValueError, match=message):
-        Controls(**options)
 
 
 def test_a_probe_that_does_not_fit_the_model_is_refused() -> None:

@@ -15,7 +15,7 @@ from fedcircuit.circuits.checks import CheckedModel, checked_model
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.samples import Samples
 
-N_DECOYS = 200  # so many that a random pair of units hardly ever holds a detector
+N_DECOYS = 1000  # so many that a random pair of units hardly ever holds a detector
 N_UNITS = 6 + N_DECOYS
 
 
@@ -29,7 +29,7 @@ def toy_model(*, prior: float = 0.0, order: torch.Tensor | None = None) -> nn.Se
             first.weight[c, c], first.weight[3 + c, c] = 1.0, 0.5
             head.weight[c, [c, 3 + c]] = 2.0
         first.weight[6:, 3] = 1.0
-        head.weight[:, 6:] = 0.01 * torch.randn(
+        head.weight[:, 6:] = 0.005 * torch.randn(
             3, N_DECOYS, generator=torch.Generator().manual_seed(0)
         )
         head.bias[1] = prior

@@ -1,0 +1,103 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SMALL = [
+    "--set", "data.train_limit=200", "--set", "data.test_limit=150",
+    "--set", "training.rounds=2", "--set", "circuits.probe_per_class=6",
+    "--set", "model.widths=[4,6]", "--set", "circuits.controls=1",
+]  # fmt: skip
+
+
+def fedcircuit(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fedcircuit", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+        env={**os.environ, "COLUMNS": "120"},
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a study and one finished run of it."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "study.yaml").write_text("name: tiny\npartition: {kind: iid, clients: 2}\n")
+    result = fedcircuit("run", "study.yaml", *SMALL, "--out", "run", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "round 2/2  accuracy 0." in result.stdout
+    assert "report: run/report.html" in result.stdout
+    return folder
+
+
+def test_the_demo_ends_with_a_verdict_and_the_path_of_a_report(tmp_path: Path) -> None:
+    result = fedcircuit("demo", "--out", "out", cwd=tmp_path)
+
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "circuits in round 4" in result.stdout
+    assert result.stdout.rstrip().endswith("report: out/report.html")
+    assert (tmp_path / "out" / "report.html").stat().st_size > 20_000
+
+
+def test_reports_plots_and_comparisons_are_made_from_a_run(finished: Path) -> None:
+    plot = fedcircuit("plot", "run", "--formats", "svg", cwd=finished)
+    compare = fedcircuit("compare", "run", "run", cwd=finished)
+
+    assert plot.returncode == compare.returncode == 0, plot.stderr + compare.stderr
+    assert (finished / "run/figures/accuracy.svg").exists()
+    assert "accuracy" in compare.stdout
+    assert (finished / "comparison.html").exists()
+
+
+def test_a_finished_run_is_not_resumed_but_can_be_extended(finished: Path) -> None:
+    refused = fedcircuit("resume", "run", cwd=finished)
+    extended = fedcircuit("resume", "run", "--rounds", "3", cwd=finished)
+
+    assert refused.returncode == 1
+    assert "has all 2 rounds; ask for more with --rounds" in refused.stderr
+    assert "round 3/3" in extended.stdout
+
+
+def test_the_partition_is_shown_without_training(finished: Path) -> None:
+    result = fedcircuit("partition", "study.yaml", cwd=finished)
+
+    assert result.returncode == 0
+    assert "tiny: iid over 2 clients" in result.stdout
+    assert "719" in result.stdout  # half of the 1,437 training digits, rounded up
+
+
+def test_the_doctor_looks_at_everything(tmp_path: Path) -> None:
+    result = fedcircuit("doctor", "--root", str(tmp_path), cwd=tmp_path)
+
+    for topic in ("versions", "processors", "disk", "memory", "torchvision", "SuperLink", "mnist"):
+        assert topic in result.stdout
+    assert f"not below {tmp_path}" in result.stdout.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "none.yaml"], "error: cannot read the study none.yaml: No such file"),
+        (["run", "study.yaml", "--set", "trainin.rounds=1"], "did you mean 'training'"),
+        (["run", "study.yaml", "--out", "run"], "run exists"),
+        (["run", "study.yaml", "--set", "data.name=mnist", "--set", "data.root=nowhere"],
+         "nowhere/MNIST/raw/train-images-idx3-ubyte"),
+        (["report", "nowhere"], "nowhere is not a run folder"),
+        (["plot", "run", "--formats", "gif"], "unknown figure formats ['gif']"),
+    ],
+)  # fmt: skip
+def test_expected_errors_are_one_message_and_exit_code_one(
+    finished: Path, arguments: list[str], message: str
+) -> None:
+    result = fedcircuit(*arguments, cwd=finished)
+
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from planted_helpers import N_CLASSES, planted_mlp, planted_samples
+
+from fedcircuit.circuits.ablation import reference_activations
+from fedcircuit.circuits.circuit import Site, split_by_site
+from fedcircuit.circuits.discovery import Attribution, Task
+from fedcircuit.circuits.discovery.sizes import mass_rule
+from fedcircuit.circuits.sites import find_sites, gated
+from fedcircuit.learning.models import build_model
+from fedcircuit.samples import Samples
+
+
+def noise(n_classes: int = 4, n: int = 40, seed: int = 0) -> Samples:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(n_classes, (n,), generator=generator)
+    return Samples(torch.randn(n, 1, 8, 8, generator=generator), labels)
+
+
+def task(model: torch.nn.Module, samples: Samples, n_classes: int, ablation: str = "mean") -> Task:
+    sites = find_sites(model, samples.inputs)
+    reference = reference_activations(model, sites, samples, n_classes=n_classes, ablation=ablation)
+    return Task(samples, n_classes, reference)
+
+
+def separation(logits: torch.Tensor, labels: torch.Tensor, index: int) -> torch.Tensor:
+    """By its definition, class by class."""
+    target = logits[:, index] - logits.mean(1)
+    others = [target[labels == c].mean() for c in labels.unique().tolist() if c != index]
+    return target[labels == index].mean() - torch.stack(others).mean()
+
+
+@pytest.mark.parametrize("ablation", ["mean", "zero"])
+def test_scores_are_the_derivative_of_the_separation_by_the_gates(ablation: str) -> None:
+    samples = noise()
+    model = build_model("simple-cnn", (1, 8, 8), 4, seed=1, widths=(3, 5))
+    sites = find_sites(model, samples.inputs)
+    problem = task(model, samples, 4, ablation)
+
+    found = Attribution()(model, sites, problem, torch.Generator())
+
+    for index in range(4):
+        gates = torch.ones(8, requires_grad=True)
+        with gated(model, sites, split_by_site(gates, sites), problem.reference):
+            value = separation(model(samples.inputs), samples.labels, index)
+        (expected,) = torch.autograd.grad(value, gates)
+        assert torch.allclose(found.scores[index], expected, atol=1e-5)
+
+
+def test_circuits_of_a_planted_network_are_found_exactly() -> None:
+    model, truth = planted_mlp()
+    samples = planted_samples(40, seed=0)
+    sites = find_sites(model, samples.inputs)
+
+    found = Attribution()(model, sites, task(model, samples, N_CLASSES), torch.Generator())
+
+    assert torch.equal(found.masks, truth)
+    assert found.found.all()
+
+
+def test_many_classes_at_once_give_the_same_circuits_as_one_pass_each() -> None:
+    model, truth = planted_mlp()
+    samples = planted_samples(40, seed=1)
+    sites = find_sites(model, samples.inputs)
+    problem = task(model, samples, N_CLASSES)
+    rows = Attribution(max_jacobian_classes=1, negatives=N_CLASSES - 1)
+
+    by_rows = rows(model, sites, problem, torch.Generator().manual_seed(0))
+    by_class = Attribution()(model, sites, problem, torch.Generator())
+
+    # with every other class as a negative the two are the same sum
+    assert torch.allclose(by_rows.scores, by_class.scores, atol=1e-4)
+    assert torch.equal(by_rows.masks, truth)
+
+
+def test_an_absent_class_has_no_circuit_and_a_reason() -> None:
+    samples = noise()
+    kept = samples.take(samples.labels != 2)
+    model = build_model("mlp", (1, 8, 8), 4, seed=0, widths=(6,))
+
+    found = Attribution()(
+        model, find_sites(model, kept.inputs), task(model, kept, 4), torch.Generator()
+    )
+
+    assert found.found.tolist() == [True, True, False, True]
+    assert found.reasons[2] == "no sample of the class"
+    assert found.scores[2].isnan().all()
+    assert found.circuit(2) is None
+
+
+def test_the_model_comes_back_as_it_went() -> None:
+    samples = noise()
+    model = build_model("resnet", (1, 8, 8), 4, seed=0, widths=(4, 4)).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    Attribution()(model, find_sites(model, samples.inputs), task(model, samples, 4),
+                  torch.Generator())  # fmt: skip
+
+    assert model.training
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+SITES = (Site("a", 3, 1, "a"), Site("b", 2, 1, "b"))
+
+
+def test_the_mass_rule_takes_the_fewest_units_and_one_in_every_site() -> None:
+    scores = torch.tensor([[5.0, 4.0, 1.0, -9.0, -2.0], [0.0, -1.0, 0.0, 0.0, -3.0]])
+
+    masks = mass_rule(scores, SITES, share=0.9)
+
+    # 5 + 4 = .9 of 10; site b keeps its best although it is negative; no positive mass: nothing
+    assert masks.tolist() == [[True, True, False, False, True], [False] * 5]
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=5, max_size=5), st.floats(0.05, 1.0))
+def test_no_smaller_set_holds_the_share_of_the_mass(values: list[float], share: float) -> None:
+    one_site = (Site("a", 5, 1, "a"),)
+
+    kept = mass_rule(torch.tensor([values]), one_site, share=share)[0]
+
+    scores = np.array(values, dtype=np.float32)
+    mass, total = scores[kept.numpy()].sum(), scores.sum()
+    assert mass >= share * total * (1 - 1e-5)
+    assert mass - scores[kept.numpy()].min() < share * total * (1 + 1e-5)
+
+
+def test_parameters_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"mass must lie in \(0, 1\], got 0"):
+        Attribution(mass=0)
+    with pytest.raises(ValueError, match="negatives must be >= 1"):
+        Attribution(negatives=0)

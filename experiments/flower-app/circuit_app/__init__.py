@@ -1,0 +1,1 @@
+"""Digits over clients that hold different classes, with circuits after every round."""

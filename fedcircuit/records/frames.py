@@ -67,7 +67,7 @@ def _column(cells: Sequence[Json], column_type: str) -> _Column:
         return "bool", np.array(cells, dtype=np.bool_)
     array = np.empty(len(cells), dtype=object)
     array[:] = [cell_from_json(cell, column_type) for cell in cells]
-    return column_type, array
+    return ("any" if column_type == "int" else column_type), array  # no int64 holds these
 
 
 def _joined(pieces: Iterable[_Column]) -> Any:

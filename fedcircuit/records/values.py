@@ -1,10 +1,10 @@
-"""Plain values and tables as JSON, and back without loss.
+"""Plain values and tables as JSON, and back.
 
 JSON has no NaN: a null among numbers is NaN, and infinities are the texts "Infinity" and
 "-Infinity". A table lists its cells column by column, with the type of every column:
 
 - ``text``, ``int``, ``bool``: null is an absent cell (None);
-- ``float``: null is NaN;
+- ``float``: null is NaN; measurements are kept to nine significant digits;
 - ``null``: no cell has a value;
 - ``any``: cells of several types, written as in a client's ``extra``: bytes are
   ``{"base64": ...}``, mappings ``{"object": ...}``, NaN and infinities ``{"float": ...}``.
@@ -131,7 +131,7 @@ def table_to_json(table: Table) -> dict[str, Json]:
         column = [_item(row[index]) for row in table.rows]
         types[name] = _column_type(name, column)
         if types[name] == "float":
-            cells[name] = [number_to_json(cell) for cell in column]
+            cells[name] = [_measured(cell) for cell in column]
         else:
             cells[name] = [value_to_json(cell) for cell in column]
     return {"types": types, "cells": cells}
@@ -154,6 +154,12 @@ def cell_from_json(cell: Json, column_type: str) -> Cell:
     return result
 
 
+def _measured(cell: object) -> Json:
+    """A measurement to nine significant digits, about what float32 holds."""
+    number = number_to_json(cell)
+    return float(f"{number:.9g}") if isinstance(number, float) else number
+
+
 def _column_type(name: str, cells: Sequence[object]) -> str:
     kinds = set()
     for cell in cells:
@@ -171,6 +177,8 @@ def _column_type(name: str, cells: Sequence[object]) -> str:
 
 def _item(value: object) -> object:
     """A NumPy scalar as a plain value; subclasses of plain types as the plain type."""
+    if type(value) in _KINDS:
+        return value
     if isinstance(value, np.generic):
         return value.item()
     for plain in (int, float, str):

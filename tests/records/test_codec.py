@@ -63,6 +63,18 @@ def test_an_entry_is_zero_only_if_all_its_bits_are() -> None:
     assert identical(decode(encode(values), values.shape), values)
 
 
+def test_weights_cut_by_a_mask_are_small_although_half_of_their_zeros_have_a_sign() -> None:
+    rng = np.random.default_rng(0)
+    dense = rng.standard_normal(10_000).astype(np.float32)
+    cut = dense * (np.abs(dense) > 2.576)
+    assert 0.4 < np.mean(np.signbit(cut[cut == 0])) < 0.6
+    parts = encode(cut)
+    assert set(parts) == {"gaps", "values", "signs"}
+    assert len(parts["signs"]) == 1250
+    assert encoded_size(parts) < 0.06 * cut.nbytes
+    assert identical(decode(parts, cut.shape), cut)
+
+
 @given(arrays())
 def test_every_array_comes_back_bit_for_bit(values: np.ndarray) -> None:
     assert identical(decode(encode(values), values.shape), values)

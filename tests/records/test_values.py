@@ -57,6 +57,12 @@ def test_tables_come_back_with_every_nan_none_and_type(table: Table) -> None:
     assert identical(table_from_json(through_json(table_to_json(table))), table)
 
 
+def test_measurements_in_tables_keep_nine_digits_and_integers_all_of_theirs() -> None:
+    table = Table(("x",), ((1 / 3,), (123456789012,), (1.25e-300,)))
+    stored = table_from_json(through_json(table_to_json(table)))
+    assert stored.rows == ((0.333333333,), (123456789012,), (1.25e-300,))
+
+
 def test_an_absent_cell_among_floats_is_nan() -> None:
     table = Table(("x",), ((1.5,), (None,)))
     assert identical(table_from_json(table_to_json(table)), Table(("x",), ((1.5,), (NAN,))))

@@ -196,6 +196,14 @@ def test_every_link_between_pages_leads_somewhere(path: Path) -> None:
     assert missing == []
 
 
+def test_every_file_that_the_readme_names_is_there() -> None:
+    text = (rules.ROOT / "README.md").read_text("utf-8")
+    paths = re.findall(r"\]\((?!https?://)([^)#]+)", text)
+    paths += re.findall(r"(?<![\w/])((?:experiments|docs)/[\w/.-]+\w)", text)
+    assert paths
+    assert [path for path in paths if not (rules.ROOT / path).exists()] == []
+
+
 def test_every_page_is_in_the_table_of_contents() -> None:
     assert {path.name for path in PAGES} - {"index.md"} <= set(links(page("index.md")))
 

@@ -3,32 +3,72 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from fedcircuit.records.run import Run
-from fedcircuit.report.payload import build_payload
+from fedcircuit.report import tables
+from fedcircuit.report.sections import LETTERS, SECTIONS
+from fedcircuit.report.verdict_text import sentences
+from fedcircuit.report.words import STATUSES, VERDICTS
+
+_SCRIPTS = ("draw.js", "charts.js", *(f"section-{s.key}.js" for s in SECTIONS), "page.js")
 
 
 def write_report(run: Run, path: Path | None = None) -> Path:
     """Write the page of a run, by default ``report.html`` in its folder.
 
-    It can be written while the run goes on, and again at any time.
+    It can be written while the run goes on, and again at any time: the page is replaced whole.
     """
     target = run.path / "report.html" if path is None else path
-    payload = build_payload(run)
+    payload = page_data(run)
     # "</script>" inside a string would end the script; "<" never needs to stand as it is
     data = json.dumps(payload, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    template = environment.from_string(_asset("page.html.j2"))
-    html = template.render(
-        run=payload, data=data, style=_asset("page.css"), script=_asset("page.js")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, loader=FunctionLoader(asset), trim_blocks=True
     )
-    target.write_text(html, encoding="utf-8")
+    html = environment.get_template("page.html.j2").render(
+        run=payload,
+        sections=[section for section in SECTIONS if _is_shown(section.key, payload)],
+        data=data,
+        style=asset("page.css"),
+        script="\n".join(asset(name) for name in _SCRIPTS),
+    )
+    unfinished = target.with_name(target.name + ".tmp")
+    unfinished.write_text(html, encoding="utf-8")
+    unfinished.replace(target)  # a browser that reloads never sees half a page
     return target
 
 
-def _asset(name: str) -> str:
+def page_data(run: Run) -> dict[str, Any]:
+    """Everything the page draws, as plain values; undefined numbers are None."""
+    seen = {str(client) for client in run.clients["client"]}
+    return {
+        "name": run.name,
+        "sentences": sentences(run),
+        "seed": run.manifest.get("seed"),
+        "created": run.manifest.get("created"),
+        "classes": list(run.class_names),
+        "rounds": list(run.rounds),
+        "clients": tables.natural_order(list(seen)),
+        "words": {LETTERS[w.name]: {**asdict(w), "text": w.text} for w in (*VERDICTS, *STATUSES)},
+        **{section.key: section.data(run) for section in SECTIONS},
+    }
+
+
+def _is_shown(key: str, payload: dict[str, Any]) -> bool:
+    """A run without circuits needs no empty frames for them, but is told so at the top."""
+    return key in ("verdicts", "accuracy", "trouble", "setting") or bool(_filled(payload[key]))
+
+
+def _filled(data: Any) -> bool:
+    return any(map(_filled, data.values())) if isinstance(data, dict) else bool(data)
+
+
+def asset(name: str) -> str:
+    """Text of a file of this package."""
     return files("fedcircuit.report").joinpath(name).read_text(encoding="utf-8")

@@ -2,87 +2,143 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
 import pandas as pd
 
 from fedcircuit.records.run import Run
-from fedcircuit.report.words import STATUSES, VERDICTS
+from fedcircuit.report.words import STATUS_NAMES, VERDICT_NAMES
 
 GLOBAL = "global"
 ALL_CLASSES = -1  # class index of figures over all classes
 ALL_LAYERS = "all"
+SIGNIFICANT = 0.05  # p-value below which an overlap counts as more than chance
+KEYS = ["round", "client", "class"]
+
+
+# a run reads its lines anew into a frame each time; a report asks for a frame a dozen times
+_FRAMES: WeakKeyDictionary[Run, dict[str, pd.DataFrame]] = WeakKeyDictionary()
+
+
+def frame(run: Run, name: str) -> pd.DataFrame:
+    """``run.table(name)``, made once for every loaded run; not to be changed in place."""
+    frames = _FRAMES.setdefault(run, {})
+    if name not in frames:
+        frames[name] = run.table(name)
+    return frames[name]
 
 
 def has(run: Run, *names: str) -> bool:
-    """Whether the run has all of these tables."""
-    return all(name in run.table_names for name in names)
+    """Whether the run has all of these tables, each with a row."""
+    return all(name in run.table_names and len(frame(run, name)) for name in names)
+
+
+def _empty(columns: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series(dtype=float) for name in columns}).astype({"round": int})
 
 
 def accuracy(run: Run) -> pd.DataFrame:
-    """Global accuracy by round: columns round, accuracy. Empty where none was measured."""
-    if not has(run, "accuracy"):
-        return pd.DataFrame({"round": pd.Series(dtype=int), "accuracy": pd.Series(dtype=float)})
-    table = run.table("accuracy")
-    chosen = table[(table["class"] == ALL_CLASSES) & (table["model"].astype(str) == GLOBAL)]
-    return chosen[["round", "recall"]].rename(columns={"recall": "accuracy"})
+    """Global accuracy by round: columns round, accuracy, source. Empty where none was measured.
+
+    ``source`` is ``held-out samples`` of the server, else ``clients' evaluation`` where Flower's
+    federated evaluation gave an ``accuracy``.
+    """
+    columns = ["round", "accuracy", "source"]
+    if has(run, "accuracy"):
+        table = frame(run, "accuracy")
+        chosen = table[(table["class"] == ALL_CLASSES) & (table["model"].astype(str) == GLOBAL)]
+        chosen = chosen.rename(columns={"recall": "accuracy"})
+        return chosen.assign(source="held-out samples")[columns].reset_index(drop=True)
+    if "accuracy" in run.evaluations:
+        return run.evaluations.assign(source="clients' evaluation")[columns]
+    return _empty(columns)
 
 
 def class_recall(run: Run) -> pd.DataFrame:
-    """Recall of the global model by round and class on the test samples, else on the probe."""
+    """Recall of the global model: round, class, recall; on test samples, else on the probe."""
     if has(run, "accuracy"):
-        table = run.table("accuracy")
+        table = frame(run, "accuracy")
         table = table[(table["class"] != ALL_CLASSES) & (table["model"].astype(str) == GLOBAL)]
-        return table[["round", "class", "recall"]]
+        return table[["round", "class", "recall"]].reset_index(drop=True)
     if has(run, "validity"):
-        table = run.table("validity")
+        table = frame(run, "validity")
         table = table[table["model"].astype(str) == GLOBAL]
-        return table[["round", "class", "full_recall"]].rename(columns={"full_recall": "recall"})
-    return pd.DataFrame({"round": [], "class": [], "recall": []})
-
-
-def verdict_counts(run: Run) -> pd.DataFrame:
-    """Number of each verdict by round, with the circuits of clients by status."""
-    columns = [word.name for word in VERDICTS] + [word.name for word in STATUSES]
-    if not has(run, "verdicts", "validity"):
-        return pd.DataFrame(columns=pd.Index(["round", *columns]))
-    verdicts = run.table("verdicts").groupby("round")["verdict"].value_counts().unstack()
-    clients = client_validity(run)
-    statuses = clients.groupby("round")["status"].value_counts().unstack()
-    joined = verdicts.join(statuses, how="outer").reindex(columns=columns).fillna(0).astype(int)
-    return joined.reset_index()
+        table = table.rename(columns={"full_recall": "recall"})
+        return table[["round", "class", "recall"]].reset_index(drop=True)
+    return _empty(["round", "class", "recall"])
 
 
 def client_validity(run: Run) -> pd.DataFrame:
-    """Checks of the clients' circuits, without the global model's."""
-    table = run.table("validity")
-    return table[table["model"].astype(str) != GLOBAL]
+    """Checks of the clients' circuits: the table ``validity`` with ``client`` for ``model``."""
+    rows = frame(run, "validity")
+    return rows[rows["model"].astype(str) != GLOBAL].rename(columns={"model": "client"})
+
+
+def judged(run: Run) -> pd.DataFrame:
+    """One row a round, client and class: verdict, status, word and reason.
+
+    ``word`` is the verdict where there is one, else the status of the client's circuit.
+    """
+    columns = [*KEYS, "verdict", "status", "word", "reason"]
+    if not has(run, "verdicts", "validity"):
+        return _empty(columns)
+    status = client_validity(run).rename(columns={"reason": "why"})
+    joined = frame(run, "verdicts").merge(status[[*KEYS, "status", "why"]], on=KEYS)
+    given = joined["verdict"].notna()
+    joined["word"] = joined["verdict"].where(given, joined["status"])
+    # why a verdict is missing is what the status says, unless the circuit is valid
+    valid = joined["status"] == "valid"
+    joined["reason"] = joined["reason"].where(given | valid, joined["why"])
+    return joined[columns]
+
+
+def verdict_counts(run: Run) -> pd.DataFrame:
+    """By round the number of each verdict, and of each status of the clients' circuits."""
+    names = [*VERDICT_NAMES, *STATUS_NAMES]
+    rows = judged(run)
+    if rows.empty:
+        return _empty(["round", *names])
+    verdicts = pd.crosstab(rows["round"], rows["verdict"])
+    statuses = pd.crosstab(rows["round"], rows["status"])
+    counts = statuses.join(verdicts).reindex(columns=names).fillna(0).astype(int)
+    return counts.rename_axis(columns=None).reset_index()
+
+
+def valid_overlap(run: Run) -> pd.DataFrame:
+    """The table ``overlap``, without pairs whose client circuit did not pass the checks."""
+    rows = frame(run, "overlap")
+    if not has(run, "validity"):
+        return rows
+    status = client_validity(run)
+    return rows.merge(status.loc[status["status"] == "valid", KEYS], on=KEYS)
 
 
 def mean_overlap(run: Run) -> pd.DataFrame:
-    """Mean local-global IoU by round and layer, chance and adjusted beside it (RQ4).
+    """Mean IoU of valid client circuits with the global model's, by round and layer (RQ4).
 
-    Columns round, layer, iou, chance, adjusted, significant (share with p < .05), n (defined),
-    n_undefined.
+    Columns round, layer, iou, chance, adjusted, significant (share with p < .05), n (pairs with an
+    IoU), n_undefined (pairs without). Rounds without a valid client circuit have NaN and n = 0.
     """
     columns = ["round", "layer", "iou", "chance", "adjusted", "significant", "n", "n_undefined"]
     if not has(run, "overlap"):
-        return pd.DataFrame(columns=pd.Index(columns))
-    table = run.table("overlap")
-    rows = []
-    for (number, layer), group in table.groupby(["round", "layer"], sort=False):
-        defined = group[group["iou"].notna()]
-        rows.append(
-            [
-                number,
-                layer,
-                defined["iou"].mean(),
-                defined["chance"].mean(),
-                defined["adjusted"].mean(),
-                (defined["p_value"] < 0.05).mean() if len(defined) else float("nan"),
-                len(defined),
-                len(group) - len(defined),
-            ]
-        )
+        return _empty(columns)
+    groups = dict(list(valid_overlap(run).groupby(["round", "layer"])))
+    nobody = frame(run, "overlap").iloc[:0]
+    seen = frame(run, "overlap")[["round", "layer"]].drop_duplicates()
+    rows = [
+        _mean_row(number, layer, groups.get((number, layer), nobody))
+        for number, layer in seen.itertuples(index=False)
+    ]
     return pd.DataFrame(rows, columns=pd.Index(columns))
+
+
+def _mean_row(number: int, layer: str, pairs: pd.DataFrame) -> list[object]:
+    defined = pairs[pairs["iou"].notna()]
+    n = len(defined)
+    significant = float((defined["p_value"] < SIGNIFICANT).mean()) if n else float("nan")
+    means = [float(defined[name].mean()) for name in ("iou", "chance", "adjusted")]
+    return [number, layer, *means, significant, n, len(pairs) - n]
 
 
 def functions(run: Run) -> pd.DataFrame:
@@ -90,15 +146,27 @@ def functions(run: Run) -> pd.DataFrame:
 
     Columns round, client, class, own, in_global (balanced accuracies), verdict.
     """
-    columns = ["round", "client", "class", "own", "in_global", "verdict"]
+    columns = [*KEYS, "own", "in_global", "verdict"]
     if not has(run, "function", "validity", "verdicts"):
-        return pd.DataFrame(columns=pd.Index(columns))
-    validity = client_validity(run).rename(columns={"model": "client", "balanced_accuracy": "own"})
-    cross = run.table("function")
-    cross = cross[cross["direction"] == "local_in_global"].rename(
-        columns={"balanced_accuracy": "in_global"}
+        return _empty(columns)
+    own = client_validity(run).rename(columns={"balanced_accuracy": "own"})
+    cross = frame(run, "function").rename(columns={"balanced_accuracy": "in_global"})
+    cross = cross[cross["direction"] == "local_in_global"]
+    joined = own.loc[own["status"] == "valid", [*KEYS, "own"]].merge(
+        cross[[*KEYS, "in_global"]], on=KEYS
     )
-    keys = ["round", "client", "class"]
-    joined = validity[validity["status"] == "valid"][[*keys, "own"]]
-    joined = joined.merge(cross[[*keys, "in_global"]], on=keys)
-    return joined.merge(run.table("verdicts")[[*keys, "verdict"]], on=keys)[columns]
+    return joined.merge(frame(run, "verdicts")[[*KEYS, "verdict"]], on=KEYS)[columns]
+
+
+def sizes(run: Run) -> pd.DataFrame:
+    """Units of every circuit found: round, model, class, size, status."""
+    columns = ["round", "model", "class", "size", "status"]
+    if not has(run, "validity"):
+        return _empty(columns)
+    rows = frame(run, "validity")
+    return rows.loc[rows["size"].notna(), columns].reset_index(drop=True)
+
+
+def natural_order(names: Sequence[str]) -> list[str]:
+    """Names sorted as people do: 2 before 10, numbers before words."""
+    return sorted(names, key=lambda name: (not name.isdecimal(), name.zfill(20)))

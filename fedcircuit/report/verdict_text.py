@@ -7,88 +7,150 @@ import pandas as pd
 from fedcircuit.records.run import Run
 from fedcircuit.report import tables
 
-_MOST_NAMED = 4
+_MOST_CLASSES, _MOST_CLIENTS = 3, 3  # named in the headline; the page names them all
 
 
 def headline(run: Run) -> str:
-    """What averaging did by the last observed round, with accuracy beside it."""
+    """What averaging did by the last observed round, with accuracy beside it, in a few sentences.
+
+    First the fate of the valid circuits, then what collapsed, in whom and since when, then
+    overlap against chance, accuracy, how many circuits could be judged at all, and failures.
+    """
+    return " ".join(sentences(run))
+
+
+def sentences(run: Run) -> tuple[str, ...]:
+    """The sentences of the headline, the most important first."""
     if not run.rounds:
-        return "No round is recorded yet."
-    sentences = [_verdicts(run), _accuracy(run)]
-    if len(run.failures):
-        n = len(run.failures)
-        sentences.append(f"{n} {_plural(n, 'reply', 'replies')} could not enter the average.")
-    return " ".join(sentence for sentence in sentences if sentence)
+        return ("No round is recorded yet.",)
+    told = [*_circuits(run), _accuracy(run), _failures(run)]
+    return tuple(sentence for sentence in told if sentence)
 
 
-def _verdicts(run: Run) -> str:
+def _circuits(run: Run) -> list[str]:
     counts = tables.verdict_counts(run)
-    if not len(counts):
-        return "No circuits were looked for."
-    last = counts.iloc[-1]
-    number = int(last["round"])
-    valid = int(last["valid"])
-    total = valid + int(last["undiscovered"]) + int(last["not_learned"]) + int(last["absent"])
-    if valid == 0:
-        return (
-            f"In round {number} no client's circuit passed the checks ({total} looked at: "
-            f"{last['undiscovered']} undiscovered, {last['not_learned']} not learned, "
-            f"{last['absent']} absent), so nothing can be said of averaging."
-        )
-    fate = ", ".join(
-        f"{int(last[name])} {text}"
-        for name, text in (
-            ("relocated", "relocated to other units"),
-            ("degraded", "degraded"),
-            ("collapsed", "collapsed"),
-        )
-        if int(last[name])
-    )
-    text = (
-        f"Averaging preserved {int(last['preserved'])} of {valid} valid circuits in round {number}"
-        + (f"; {fate}." if fate else ".")
-    )
+    if counts.empty:
+        return [_no_verdicts(run)]
+    last = {str(name): int(value) for name, value in counts.iloc[-1].items()}
+    number, valid = last["round"], last["valid"]
+    total = valid + last["undiscovered"] + last["not_learned"] + last["absent"]
     others = (
-        f"A circuit was valid in {valid} of {total} client-class pairs "
-        f"({last['undiscovered']} undiscovered, {last['not_learned']} not learned, "
-        f"{last['absent']} absent)."
+        f"{last['undiscovered']} undiscovered, {last['not_learned']} not learned by the client, "
+        f"{last['absent']} absent"
     )
-    return " ".join(part for part in (text, _worst(run, number), others) if part)
-
-
-def _worst(run: Run, number: int) -> str:
-    """Which classes collapsed, in whom, since when."""
-    table = run.table("verdicts")
-    now = table[(table["round"] == number) & (table["verdict"] == "collapsed")]
-    named = [
-        f"{run.class_names[int(index)]} of client {client} (since round "
-        f"{_since(table, client, int(index), number)})"
-        for client, index in now[["client", "class"]].itertuples(index=False)
+    if valid == 0:
+        return [
+            f"In round {number} no client's circuit passed the checks ({total} looked at: {others})"
+            ", so nothing can be said of averaging."
+        ]
+    return [
+        _fate(last),
+        _collapsed(run, number),
+        _chance(run, number),
+        f"{valid} of {total} client-class pairs had a valid circuit ({others}).",
     ]
-    if not named:
+
+
+def _no_verdicts(run: Run) -> str:
+    if tables.has(run, "unavailable"):
+        reasons = tables.frame(run, "unavailable")["reason"]
+        return f"Averaging cannot be judged: that {reasons.iloc[-1]}."
+    if (run.observer_errors["observer"] == "circuits").any():
+        return "Averaging cannot be judged: the circuit observer failed in every round it looked."
+    return "Averaging cannot be judged: no circuits were looked for."
+
+
+def _fate(last: dict[str, int]) -> str:
+    number, valid, preserved = last["round"], last["valid"], last["preserved"]
+    fates = [
+        f"{last[name]} {name}" for name in ("relocated", "degraded", "collapsed") if last[name]
+    ]
+    unjudged = valid - preserved - sum(last[n] for n in ("relocated", "degraded", "collapsed"))
+    if unjudged:
+        fates.append(f"{unjudged} without a verdict")
+    circuits = "circuit" if valid == 1 else "circuits"
+    kept = f"Averaging preserved {preserved} of {valid} valid {circuits} in round {number}"
+    return f"{kept}; {', '.join(fates)}." if fates else f"{kept}."
+
+
+def _collapsed(run: Run, number: int) -> str:
+    """Which classes collapsed, in whom, since when; the oldest first."""
+    table = tables.frame(run, "verdicts")
+    now = table[(table["round"] == number) & (table["verdict"] == "collapsed")]
+    groups: dict[tuple[int, int], list[str]] = {}
+    for client, index in now[["client", "class"]].itertuples(index=False):
+        since = since_round(table, str(client), int(index))
+        groups.setdefault((since, int(index)), []).append(str(client))
+    told = [
+        f"class {run.class_names[index]} collapsed for {_clients(clients)} since round {since}"
+        for (since, index), clients in sorted(groups.items())
+    ]
+    if not told:
         return ""
-    more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
-    return f"Collapsed: {', '.join(named[:_MOST_NAMED])}{more}."
+    more = f"; {len(told) - _MOST_CLASSES} more on the page" if len(told) > _MOST_CLASSES else ""
+    text = "; ".join(told[:_MOST_CLASSES]) + more
+    return f"{text[0].upper()}{text[1:]}."
 
 
-def _since(table: pd.DataFrame, client: object, index: int, number: int) -> int:
-    """First of the latest unbroken sequence of rounds with this verdict."""
-    mine = table[(table["client"] == client) & (table["class"] == index)].sort_values("round")
-    since = number
-    for seen, verdict in mine[["round", "verdict"]].iloc[::-1].itertuples(index=False):
-        if verdict != "collapsed":
-            break
-        since = int(seen)
-    return since
+def _clients(names: list[str]) -> str:
+    names = tables.natural_order(names)
+    if len(names) == 1:
+        return f"client {names[0]}"
+    if len(names) > _MOST_CLIENTS:
+        more = len(names) - _MOST_CLIENTS
+        return f"clients {', '.join(names[:_MOST_CLIENTS])} and {more} more"
+    return f"clients {', '.join(names[:-1])} and {names[-1]}"
+
+
+def since_round(table: pd.DataFrame, client: str, index: int) -> int:
+    """First of the latest unbroken sequence of rounds with one verdict.
+
+    Only rounds in which this client was looked at count: clients may be sampled.
+
+    Parameters
+    ----------
+    table
+        The table ``verdicts`` of a run; it has a row for this client and class.
+    client, index
+        Whose, and of which class.
+    """
+    mine = table[(table["client"].astype(str) == client) & (table["class"] == index)]
+    mine = mine.sort_values("round")
+    verdicts, rounds = list(mine["verdict"]), list(mine["round"])
+    first = len(verdicts) - 1
+    while first > 0 and verdicts[first - 1] == verdicts[-1]:
+        first -= 1
+    return int(rounds[first])
+
+
+def _chance(run: Run, number: int) -> str:
+    overlap = tables.mean_overlap(run)
+    overlap = overlap[(overlap["round"] == number) & (overlap["layer"] == tables.ALL_LAYERS)]
+    if overlap.empty or not overlap["n"].iloc[0]:
+        return ""
+    row = overlap.iloc[0]
+    n, above = int(row["n"]), round(float(row["significant"]) * int(row["n"]))
+    return (
+        f"Valid client circuits overlap the global model's by {row['iou']:.2f} (IoU) where "
+        f"chance gives {row['chance']:.2f}; {above} of {n} overlap more than by chance (p < .05)."
+    )
 
 
 def _accuracy(run: Run) -> str:
     table = tables.accuracy(run)
-    if not len(table):
-        return ""
+    if table.empty:
+        return "Accuracy was not measured."
     last = table.iloc[-1]
     return f"Accuracy of the global model: {last['accuracy']:.3f} in round {int(last['round'])}."
 
 
-def _plural(n: int, one: str, many: str) -> str:
-    return one if n == 1 else many
+def _failures(run: Run) -> str:
+    told = []
+    if n := len(run.failures):
+        told.append(f"{n} {'reply' if n == 1 else 'replies'} could not enter the average")
+    if n := len(run.observer_errors):
+        told.append(f"observers failed {n} {'time' if n == 1 else 'times'}")
+    if n := len(run.evidence):
+        told.append(f"the aggregation of {n} {'round' if n == 1 else 'rounds'} failed")
+    text = "; ".join(told)
+    return f"{text[0].upper()}{text[1:]}." if text else ""

@@ -1,0 +1,148 @@
+"""The sections of the page, in order: a title, and a function from a run to what is drawn.
+
+A section ``KEY`` is this entry, the template ``section-KEY.html.j2`` and the script
+``section-KEY.js``, which finds the data under ``D.KEY``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fedcircuit.records.run import Run
+from fedcircuit.report import tables
+from fedcircuit.report.circuit_bits import circuit_bits
+from fedcircuit.report.plain import grid, records
+from fedcircuit.report.questions import question_rows
+
+MOST_CELLS = 12_000  # rows of a grid that are embedded: about 0.5 MB; older rounds are left out
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page."""
+
+    key: str
+    title: str
+    data: Callable[[Run], Any]
+
+
+def verdicts(run: Run) -> dict[str, Any]:
+    """Verdicts as one letter a cell for all rounds, and reasons for as many as there is room.
+
+    ``letters`` has by round ``[client, text]``, the text with the initial of a verdict or status
+    at the place of every class, a space where nothing is known.
+    """
+    table = tables.judged(run)
+    letters: dict[str, list[list[str]]] = {}
+    for number, rows in table.groupby("round"):
+        here: dict[str, list[str]] = {}
+        for client, index, word in rows[["client", "class", "word"]].itertuples(index=False):
+            line = here.setdefault(str(client), [" "] * len(run.class_names))
+            line[int(index)] = LETTERS[str(word)]
+        letters[str(number)] = [
+            [name, "".join(here[name])] for name in tables.natural_order(list(here))
+        ]
+    reasons = grid(table, ["client", "class", "reason"], MOST_CELLS)
+    return {"letters": letters, "reasons": reasons}
+
+
+LETTERS = {
+    "preserved": "p",
+    "relocated": "r",
+    "degraded": "d",
+    "collapsed": "c",
+    "valid": "v",
+    "undiscovered": "u",
+    "not_learned": "n",
+    "absent": "a",
+}
+
+
+def accuracy(run: Run) -> dict[str, Any]:
+    """Global accuracy, recall of every class, and what each client's own model recognises."""
+    clients: dict[str, Any] = {}
+    if tables.has(run, "validity"):
+        # the global model among them, so that all of them are measured on the same samples
+        clients = grid(tables.frame(run, "validity"), ["model", "class", "full_recall"], MOST_CELLS)
+    return {
+        "accuracy": records(tables.accuracy(run)),
+        "recall": grid(tables.class_recall(run), ["class", "recall"]),
+        "clients": clients,
+        "test": tables.has(run, "accuracy"),
+    }
+
+
+def overlap(run: Run) -> dict[str, Any]:
+    """Mean overlap with chance by round and layer; and every valid pair, by layer and round."""
+    cells: dict[str, Any] = {}
+    if tables.has(run, "overlap"):
+        table = tables.valid_overlap(run)
+        columns = ["client", "class", "iou", "adjusted", "chance", "p_value"]
+        layers = list(dict.fromkeys(tables.frame(run, "overlap")["layer"]))
+        for layer in layers:
+            rows = table[table["layer"] == layer]
+            cells[str(layer)] = grid(rows, columns, MOST_CELLS // len(layers))
+    return {"mean": records(tables.mean_overlap(run)), "cells": cells}
+
+
+def function(run: Run) -> dict[str, Any]:
+    """Every valid client circuit at home and in the average, and the means by round."""
+    table = tables.functions(run)
+    means = table.groupby("round")[["own", "in_global"]].mean()
+    if tables.has(run, "verdicts"):  # observed rounds without a valid circuit are gaps
+        means = means.reindex(tables.frame(run, "verdicts")["round"].unique())
+    means = means.rename_axis(index="round").reset_index()
+    columns = ["client", "class", "own", "in_global", "verdict"]
+    return {"cells": grid(table, columns, MOST_CELLS), "mean": records(means) if len(table) else []}
+
+
+def trouble(run: Run) -> list[dict[str, Any]]:
+    """Everything set aside or left out, by round: who, what, why."""
+    rows = [
+        [row["round"], f"client {row['client']}", f"reply set aside: {row['kind']}", row["reason"]]
+        for row in records(run.failures)
+    ]
+    rows += [
+        [row["round"], f"observer {row['observer']}", "observer failed", row["error"]]
+        for row in records(run.observer_errors)
+    ]
+    rows += [
+        [row["round"], "strategy", "aggregation failed", row["error"]]
+        for row in records(run.evidence)
+    ]
+    if tables.has(run, "skipped"):
+        rows += [
+            [row["round"], f"client {row['client']}", "not looked at", row["reason"]]
+            for row in records(tables.frame(run, "skipped"))
+        ]
+    if tables.has(run, "unavailable"):
+        rows += [
+            [row["round"], row["part"], "not available", row["reason"]]
+            for row in records(tables.frame(run, "unavailable"))
+        ]
+    names = ("round", "who", "what", "reason")
+    return [dict(zip(names, row, strict=True)) for row in sorted(rows, key=lambda row: row[0])]
+
+
+def setting(run: Run) -> dict[str, Any]:
+    """Who holds what, how long it took, and how the run was configured."""
+    keys = ("config", "thresholds", "versions", "commit", "storage")
+    return {
+        "partition": run.partition,
+        "seconds": records(run.seconds),
+        **{key: run.manifest.get(key) for key in keys},
+    }
+
+
+SECTIONS = (
+    Section("verdicts", "What broke, and in whom", verdicts),
+    Section("accuracy", "What the average still recognises", accuracy),
+    Section("overlap", "Is the overlap more than chance?", overlap),
+    Section("function", "Do the clients' circuits still work in the average?", function),
+    Section("circuits", "The circuits themselves", circuit_bits),
+    Section("questions", "Four questions about the circuits", question_rows),
+    Section("trouble", "What was set aside or left out", trouble),
+    Section("setting", "Setting", setting),
+)

@@ -140,13 +140,14 @@ class _Clients:
         return Message(content, reply_to=message)
 
     def _client(self, context: Context) -> SparseClient:
+        partition = partition_of(context)  # first: its error says what is missing
         return SparseClient(
             _copy_of(self.model),
             self.data(context),
             self.training,
             n_classes=self.n_classes,
             seed=self.seed,
-            client=partition_of(context),
+            client=partition,
             test=None if self.test is None else self.test(context),
         )
 

@@ -16,6 +16,7 @@ from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.records.round_record import Observer
 from fedcircuit.records.store import RunStore
 from fedcircuit.strategies.assembly import ProbeLike, build_recorder, parameter_names
+from fedcircuit.strategies.grids import wait_for_nodes
 from fedcircuit.strategies.message_api import MessageHooks
 from fedcircuit.strategies.recorder import RecorderOptions, in_dtype
 
@@ -75,6 +76,8 @@ class CircuitFedAvg(FedAvg):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Sample clients from (seed, round) in the stable order of their partitions."""
+        if self.fraction_train > 0:  # FedAvg counts the nodes before it waits for them
+            wait_for_nodes(grid, self.min_available_nodes)
         inner = super().configure_train
         return self.fedcircuit_hooks.configure_train(inner, server_round, arrays, config, grid)
 

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
+import fedcircuit
+
 LIBRARIES = {"fedcircuit", "flwr", "ray", "torch", "numpy"}
+_LIBRARY_PATHS = ("site-packages", "dist-packages", f"{os.sep}lib{os.sep}python")
+_HERE = Path(__file__).parent  # the package's parts may lie beside each other, or in one folder
+_OWN_FOLDERS = tuple(
+    f"{folder}{os.sep}"
+    for folder in (Path(fedcircuit.__file__).parent, _HERE, _HERE.parent / "clients")
+)
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_FLOWER_REASON = re.compile(r"<class '(?P<kind>[^']*)'>:<'(?P<message>.*)'>", re.DOTALL)
+_FRAME = re.compile(r'^ *File "([^"]+)", line (\d+), in (\S+)', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,33 @@ def _is_library(frame: TracebackType) -> bool:
         or "site-packages" in path
         or "dist-packages" in path
     )
+
+
+def readable(reason: str) -> str:
+    """The reason of a Flower error as ``Type: message``, with the user's own line where it is told.
+
+    Flower writes ``<class 'Type'>:<'message'>``; from Ray's workers the message is a traceback.
+    """
+    text = _ANSI.sub("", reason)
+    match = _FLOWER_REASON.search(text)
+    if match is None:
+        return text.strip()
+    kind, message = match["kind"].rpartition(".")[2], match["message"]
+    if "Traceback" not in message and "ray::" not in message:
+        return f"{kind}: {message}" if message else kind
+    own, _, _ = message.partition("The above exception was the direct cause")
+    lines = [line for line in own.splitlines() if line.strip()]
+    last = next((line for line in reversed(lines) if not line.startswith(" ")), lines[-1]).strip()
+    frames = [(path, line, name) for path, line, name in _FRAME.findall(own)]
+    mine = [frame for frame in frames if not _is_library_path(frame[0])]
+    if not mine:
+        return last
+    path, line, name = mine[-1]
+    return f"{last} at {path}:{line} in {name}"
+
+
+def _is_library_path(path: str) -> bool:
+    return path.startswith(_OWN_FOLDERS) or any(part in path for part in _LIBRARY_PATHS)
 
 
 class AllClientsFailedError(RuntimeError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,8 @@ from flwr.serverapp import Grid
 if TYPE_CHECKING:
     from flwr.proto.node_pb2 import NodeInfo
     from flwr.supercore.run import Run
+
+POLL_SECONDS = 0.1
 
 
 class GridView(Grid):
@@ -65,15 +69,30 @@ class GridView(Grid):
 class OrderedGrid(GridView):
     """A Grid whose nodes come in a stable order, so that a seeded draw is reproducible."""
 
-    def __init__(self, grid: Grid, order: Callable[[Iterable[int]], list[int]]) -> None:
+    def __init__(self, grid: Grid, order: Callable[[Grid], list[int]]) -> None:
         super().__init__(grid)
         self._order = order
 
     def get_node_ids(self) -> list[int]:
         """Node ids in stable order."""
-        return self._order(self.grid.get_node_ids())
+        return self._order(self.grid)
 
     def get_nodes(self) -> list[NodeInfo]:
         """Nodes in stable order."""
         nodes = {node.node_id: node for node in self.grid.get_nodes()}
-        return [nodes[node_id] for node_id in self._order(nodes)]
+        return [nodes[node_id] for node_id in self._order(self.grid) if node_id in nodes]
+
+
+def wait_for_nodes(grid: Grid, n_nodes: int, *, timeout: float = math.inf) -> None:
+    """Return when that many nodes are there; at the start of a run there may be none.
+
+    Raises
+    ------
+    TimeoutError
+        If they do not come within ``timeout`` seconds.
+    """
+    end = time.monotonic() + timeout
+    while (n_here := len(list(grid.get_node_ids()))) < n_nodes:
+        if time.monotonic() > end:
+            raise TimeoutError(f"{n_here} of {n_nodes} nodes came within {timeout:g} s")
+        time.sleep(POLL_SECONDS)

@@ -20,7 +20,7 @@ from flwr.server.strategy import Strategy
 
 from fedcircuit import messages
 from fedcircuit.learning.weights import Weights
-from fedcircuit.strategies.failures import ClientError
+from fedcircuit.strategies.failures import ClientError, readable
 from fedcircuit.strategies.legacy_clients import OrderedClients, grid_of, hides_clients
 from fedcircuit.strategies.message_api import named
 from fedcircuit.strategies.recorder import RoundRecorder
@@ -142,7 +142,7 @@ class LegacyHooks:
         """Who was asked and gave no result; Flower does not say which exception is whose."""
         answered = {proxy.cid for proxy, _ in results}
         words = dict.fromkeys(
-            str(item) if isinstance(item, BaseException) else item[1].status.message
+            readable(str(item)) if isinstance(item, BaseException) else item[1].status.message
             for item in failures
         )
         error = ("error", " | ".join(words)) if words else ("lost", "no reply in time")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
 from fedcircuit.learning.weights import Weights
-from fedcircuit.strategies.failures import ClientError
+from fedcircuit.strategies.failures import ClientError, readable
 from fedcircuit.strategies.grids import OrderedGrid
 from fedcircuit.strategies.recorder import RoundRecorder
 from fedcircuit.strategies.replies import Reply, client_order
@@ -21,6 +21,7 @@ from fedcircuit.strategies.state import as_returned, strategy_state
 
 Configure = Callable[[int, ArrayRecord, ConfigRecord, Grid], Iterable[Message]]
 Aggregate = Callable[[int, Iterable[Message]], tuple[ArrayRecord | None, MetricRecord | None]]
+CLIENT_RAISED = 2  # Flower's error code for an exception in the ClientApp
 Evaluate = Callable[[int, Iterable[Message]], MetricRecord | None]
 
 
@@ -85,7 +86,14 @@ class MessageHooks:
         if not options.reproducible_sampling:
             return list(inner(number, arrays, config, grid))
         with seeded_sampling(options.seed, number, purpose):
-            return list(inner(number, arrays, config, OrderedGrid(grid, self.roster.order)))
+            return list(inner(number, arrays, config, OrderedGrid(grid, self._order)))
+
+    def _order(self, grid: Grid) -> list[int]:
+        """Nodes in stable order; some may have come since the round began."""
+        order = list(grid.get_node_ids())
+        with self.recorder.guarded("who holds which partition"):
+            order[:] = self.roster.order(grid)
+        return order
 
     def _resumed(self, number: int, arrays: ArrayRecord) -> ArrayRecord:
         """At the start of a resumed run, the weights exactly as the strategy had returned them."""
@@ -167,8 +175,7 @@ class MessageHooks:
 
     def _reply(self, message: Message, node: int) -> Reply:
         if message.has_error():
-            reason = f"{message.error.reason} (code {message.error.code})"
-            return Reply(self.roster.name(node), error=("error", reason))
+            return Reply(self.roster.name(node), error=("error", _reason(message.error)))
         content = message.content
         self.roster.learn(node, content)
         client = self.roster.name(node)
@@ -219,6 +226,12 @@ def named(weights: Weights, names: Sequence[str] | None) -> dict[str, NDArray[np
     if len(names) != len(weights):
         raise ValueError(f"{len(names)} names of parameters for {len(weights)} arrays")
     return dict(zip(names, weights.values(), strict=True))
+
+
+def _reason(error: Error) -> str:
+    """What went wrong, in short; Flower's code where the client's own code did not raise."""
+    words = readable(error.reason or "no reason given")
+    return words if error.code == CLIENT_RAISED else f"{words} (Flower's error code {error.code})"
 
 
 def _weight_key(strategy: object) -> str:

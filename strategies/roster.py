@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from flwr.app import Message, RecordDict
@@ -86,9 +86,10 @@ class Roster:
         """The client on a node."""
         return self._names.get(node_id, f"node-{node_id}")
 
-    def order(self, node_ids: Iterable[int]) -> list[int]:
-        """Node ids sorted by client: partitions by number, then the others by name."""
-        return sorted(node_ids, key=lambda node_id: client_order(self.name(node_id)))
+    def order(self, grid: Grid) -> list[int]:
+        """The Grid's nodes sorted by client: partitions by number, then the others by name."""
+        self.update(grid)
+        return sorted(grid.get_node_ids(), key=lambda node_id: client_order(self.name(node_id)))
 
     @property
     def names(self) -> Mapping[int, str]:

@@ -10,16 +10,21 @@ from contextlib import contextmanager
 from math import ceil
 from typing import Any
 
-from flwr.app import Context, Message
+from flwr.app import Context, Error, Message
+from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Result, Strategy
 from flwr.simulation import run_simulation
 
 from fedcircuit.app.engines import Engine, EngineError, Federation
-from fedcircuit.strategies.grids import GridView
+from fedcircuit.strategies.failures import readable
+from fedcircuit.strategies.grids import GridView, wait_for_nodes
 
 POLL_SECONDS = 0.05
 CLIENT_CODES = (1, 2)  # Flower's error codes for what a ClientApp does wrong itself
+NODES_SECONDS = 60.0  # for all nodes to be registered
+GRACE_SECONDS = 1.0  # the server notices first that a client is late
+TIMED_OUT = 124  # exit code of a worker that ran out of time
 LEAVE_SECONDS = 10.0  # for the server's thread to notice that the simulation is over
 
 
@@ -50,11 +55,29 @@ class WatchedGrid(GridView):
                 if reply.has_error() and reply.error.code not in CLIENT_CODES:
                     raise EngineError(
                         "a Ray worker failed, perhaps for want of memory (use fewer workers) or "
-                        f"because the client's code ended the process: {_short(reply.error.reason)}"
+                        f"because the client's code ended the process: {_short(reply.error)}"
                     )
             if waiting and self._stopped.wait(POLL_SECONDS):
                 raise EngineError("Ray's simulation stopped while clients were at work")
         return replies
+
+
+class BoundedApp(ClientApp):
+    """A ClientApp whose process ends where it hangs: Flower would wait for it for ever."""
+
+    def __init__(self, app: ClientApp, seconds: float) -> None:
+        super().__init__()
+        self._app, self._seconds = app, seconds
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Run the app, or end the worker's process when the time is up."""
+        timer = threading.Timer(self._seconds, os._exit, (TIMED_OUT,))
+        timer.daemon = True
+        timer.start()
+        try:
+            return self._app(message, context)
+        finally:
+            timer.cancel()
 
 
 def run_on_ray(engine: Engine, strategy: Strategy, federation: Federation) -> Result:
@@ -74,37 +97,46 @@ def run_on_ray(engine: Engine, strategy: Strategy, federation: Federation) -> Re
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:
+        watched = WatchedGrid(grid, stopped)
         try:
-            results.append(federation.start(strategy, WatchedGrid(grid, stopped)))
+            wait_for_nodes(watched, federation.n_clients, timeout=NODES_SECONDS)
+            results.append(federation.start(strategy, watched))
         except Exception as error:  # run_simulation may report another one instead
             errors.append(error)
             raise
         finally:
             left.set()
 
+    failed: Exception | None = None
     try:
         with _no_telemetry():
             run_simulation(
                 server_app=server,
-                client_app=federation.app,
+                client_app=BoundedApp(federation.app, federation.timeout + GRACE_SECONDS),
                 num_supernodes=federation.n_clients,
                 backend_config=_backend(engine),
             )
-    except Exception as error:
-        stopped.set()
-        left.wait(LEAVE_SECONDS)
-        own = [one for one in errors if not isinstance(one, EngineError)]
-        if own:
-            raise own[0] from None
-        reason = error if error.__cause__ is None else error.__cause__.__cause__ or error.__cause__
-        raise (
-            errors[0]
-            if errors and not error.__cause__
-            else EngineError(f"Ray's simulation failed: {reason}")
-        ) from error
-    if not results:
+    except Exception as error:  # noqa: BLE001  # whatever it is, _outcome raises it or its reason
+        failed = error
+    stopped.set()
+    left.wait(LEAVE_SECONDS)
+    return _outcome(results, errors, failed)
+
+
+def _outcome(results: list[Result], errors: list[Exception], failed: Exception | None) -> Result:
+    """The result, or whatever came first: the strategy's own error, or the simulation's."""
+    if results:
+        return results[0]
+    if errors and (failed is None or not isinstance(errors[0], EngineError)):
+        raise errors[0]
+    if failed is None:
         raise EngineError("Ray's simulation ended without a result")
-    return results[0]
+    if errors and failed is errors[0]:
+        raise failed
+    reason: BaseException = failed
+    while reason.__cause__ is not None:
+        reason = reason.__cause__
+    raise EngineError(f"Ray's simulation failed: {reason}") from failed
 
 
 def _backend(engine: Engine) -> dict[str, Any]:
@@ -128,6 +160,6 @@ def _no_telemetry() -> Iterator[None]:
         telemetry.FLWR_TELEMETRY_ENABLED = before
 
 
-def _short(reason: str | None) -> str:
-    """The first line of a reason, which may hold a whole traceback."""
-    return (reason or "unknown").strip().splitlines()[0]
+def _short(error: Error) -> str:
+    """The first line of what Ray says."""
+    return readable(error.reason or "no reason given").splitlines()[0]

@@ -17,7 +17,7 @@ from record_examples import a_round, files_of, forked, identical, records
 
 from fedcircuit.records.beside import read_evidence
 from fedcircuit.records.manifest import build_manifest
-from fedcircuit.records.round_record import Observation, RoundRecord, Table
+from fedcircuit.records.round_record import ClientRecord, Observation, RoundRecord, Table
 from fedcircuit.records.store import RunError, RunStore, Storage
 
 
@@ -33,6 +33,16 @@ def test_a_record_comes_back_bit_for_bit_whatever_its_names(record: RoundRecord)
         with RunStore.create(Path(folder) / "run", {}) as store:
             store.append(record)
         assert identical(RunStore.open(Path(folder) / "run").read(0), record)
+
+
+def test_clients_with_slashes_in_their_names_are_kept_apart(store: RunStore) -> None:
+    names = ("a", "a/dense", "a%2Fdense", "", "/")
+    clients = tuple(
+        ClientRecord(name, 1, {"x": np.array(i), "dense/x": np.array(-i), "/x": np.array(9 + i)})
+        for i, name in enumerate(names)
+    )
+    store.append(RoundRecord(0, {}, clients))
+    assert identical(store.read(0).clients, clients)
 
 
 def test_rounds_come_back_in_order_and_the_last_one_carries_the_state(store: RunStore) -> None:

@@ -111,7 +111,7 @@ def _one(row: object) -> Validity:
     known = {field.name for field in fields(Validity)}
     if not isinstance(row, dict) or not {"status", "reason"} <= set(row) <= known:
         raise ValueError(f"a {VALIDITY} entry must be an object with fields of Validity: {row!r}")
-    if row["status"] not in set(Status):
+    if row["status"] not in list(Status):
         raise ValueError(f"status must be one of {[str(s) for s in Status]}, got {row['status']!r}")
     values: dict[str, object] = {"status": Status(row["status"]), "reason": str(row["reason"])}
     for name, value in row.items():

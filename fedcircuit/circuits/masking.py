@@ -189,7 +189,7 @@ def _same_with_prefix(plain: MaskedModel, quick: MaskedModel) -> bool:
 
     Tried with a closed first site as well: a branch around it would show there.
     """
-    few = torch.arange(min(3, len(plain.inputs))).flip(0)
+    few = torch.arange(min(3, len(plain.inputs)))
     masks = torch.ones(2, sum(site.n_units for site in plain.sites), dtype=torch.bool)
     masks[1, : plain.sites[0].n_units] = False
     which = torch.arange(2).repeat_interleave(len(few))

@@ -203,7 +203,7 @@ def circuit_functions(
         ``[classes, units]`` bool, and ``[classes]`` bool: the circuits to run; the others are NaN.
     """
     result = [CircuitFunction()] * len(masks)
-    classes = (chosen & (subject.counts > 0)).nonzero().flatten()
+    classes = chosen.nonzero().flatten()
     if len(classes):
         measured = subject.measured(masks[classes], classes)
         room = subject.full.balanced_accuracy[classes] - 0.5

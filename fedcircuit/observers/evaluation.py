@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from fedcircuit.learning.training import evaluate
-from fedcircuit.learning.weights import set_weights
+from fedcircuit.learning.weights import Weights, set_weights
 from fedcircuit.records.round_record import GLOBAL, Cell, Observation, RoundView, Table
 from fedcircuit.samples import Samples
 
@@ -28,26 +28,45 @@ class EvaluationObserver:
         Samples no client trains on and no probe holds.
     class_names
         Of all classes, those without samples included.
+    clients
+        Evaluate every client's model as well.
+
+    Raises
+    ------
+    ValueError
+        If there is no test sample.
     """
 
     name = "evaluation"
 
-    def __init__(self, model: nn.Module, test: Samples, class_names: Sequence[str]) -> None:
+    def __init__(
+        self, model: nn.Module, test: Samples, class_names: Sequence[str], *, clients: bool = False
+    ) -> None:
+        if not len(test):
+            raise ValueError("the evaluation needs test samples, got none")
         self._model = copy.deepcopy(model)
         self._test = test
         self._n_classes = len(class_names)
+        self._clients = clients
 
     def __call__(self, view: RoundView) -> Observation:
         """Recall and false positive rate of every class, accuracy and loss over all."""
-        set_weights(self._model, view.after)
+        models = {GLOBAL: view.after}
+        if self._clients:
+            models |= {record.client: record.weights for record in view.clients}
+        rows = [row for name, weights in models.items() for row in self._rows(name, weights)]
+        columns = ("model", "class", "recall", "fpr", "n", "loss")
+        return Observation({"accuracy": Table(columns, tuple(rows))})
+
+    def _rows(self, name: str, weights: Weights) -> list[tuple[Cell, ...]]:
+        set_weights(self._model, weights)
         result = evaluate(self._model, self._test, n_classes=self._n_classes)
         nan = float("nan")
         rows: list[tuple[Cell, ...]] = [
-            (GLOBAL, ALL_CLASSES, result.accuracy, nan, len(self._test), result.loss)
+            (name, ALL_CLASSES, result.accuracy, nan, len(self._test), result.loss)
         ]
         rows += [
-            (GLOBAL, index, result.recall[index], result.fpr[index], result.counts[index], nan)
+            (name, index, result.recall[index], result.fpr[index], result.counts[index], nan)
             for index in range(self._n_classes)
         ]
-        columns = ("model", "class", "recall", "fpr", "n", "loss")
-        return Observation({"accuracy": Table(columns, tuple(rows))})
+        return rows

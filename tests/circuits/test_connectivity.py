@@ -154,12 +154,13 @@ class Custom(nn.Module):
         super().__init__()
         self.left, self.right = nn.Linear(3, 2), nn.Linear(3, 2)
         self.scale = nn.Parameter(torch.tensor([-1.0, 0.0, -2.0, 3.0]))
+        self.own_bias = nn.Parameter(torch.ones(4))
         self.head = nn.Linear(4, 2)
         self.last = nn.LogSoftmax(dim=1)
 
     def forward(self, x):
         both = torch.cat([torch.tanh(self.left(x)), torch.relu(self.right(x))], dim=1)
-        return self.last(self.head(both * self.scale))
+        return self.last(self.head(both * self.scale + self.own_bias))
 
 
 def test_a_users_own_module_is_followed() -> None:
@@ -167,13 +168,21 @@ def test_a_users_own_module_is_followed() -> None:
     example = torch.zeros(1, 3)
     live = live_units(model, find_sites(model, example), example)
     assert live.tolist() == [True, False, True, True]
+    masks = torch.tensor([[True] * 4, [False] * 4, [False, True, False, False]])
+    paths = has_path(model, find_sites(model, example), masks, example)
+    assert paths.tolist() == [True, False, False]
 
 
-def test_one_path_through_sixty_layers_does_not_underflow() -> None:
-    width = 200
-    model = mlp(width, *[width] * 60, 2)
+def test_one_path_through_many_sparse_layers_does_not_underflow() -> None:
+    width, depth = 100, 170  # an average over all weights, 1 / 100 a layer, would underflow
+    model = mlp(width, *[width] * depth, 2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(torch.eye(*parameter.shape))
     sites = find_sites(model, torch.zeros(1, width))
-    masks = torch.zeros(2, 60 * width, dtype=torch.bool)
+    assert live_units(model, sites, torch.zeros(1, width)).sum() == 2 * depth  # two logits
+    masks = torch.zeros(2, depth * width, dtype=torch.bool)
     masks[:, ::width] = True
     masks[1, 30 * width] = False
     assert has_path(model, sites, masks, torch.zeros(1, width)).tolist() == [True, False]

@@ -57,12 +57,13 @@ def test_a_circuit_larger_than_what_is_live_takes_dead_units_last() -> None:
 def test_few_controls_give_their_largest_balanced_accuracy() -> None:
     subject = toy_subject(toy_model(prior=1.5))
     classes, controls = torch.arange(3), Controls(count=5, negatives=8)
-    masks = torch.stack([units(0, 3, *range(6, N_UNITS, 2))] * 3)
+    masks = torch.stack([units(0, 3, *range(6, N_UNITS, 8))] * 3)
     result = run_controls(subject, masks, classes, controls, torch.Generator().manual_seed(3))
     randoms = random_like(masks, subject.live, subject.sites, 5, torch.Generator().manual_seed(3))
     each = torch.stack([subject.measured(r, classes).balanced_accuracy for r in randoms])
     assert torch.equal(result.balanced_accuracy, each.max(0).values)
-    assert each.max() > each.min()
+    second, first = each.sort(0).values[-2:]
+    assert (first > second).any()  # the largest is no tie
     gone = torch.stack([subject.measured(~r, classes).recall for r in randoms]).mean(0)
     assert torch.allclose(result.necessity, 1.0 - gone)
     assert result.necessity.max() > 0

@@ -39,6 +39,12 @@ def test_measures_agree_with_scikit_learn(seed, ties) -> None:
         assert float(result.auroc[row]) == pytest.approx(roc_auc_score(labels == c, score))
 
 
+def test_one_varying_logit_is_enough_not_to_be_constant() -> None:
+    logits = torch.tensor([[[1.0, -1.0, 0.0], [-1.0, 1.0, 0.0]]])
+    result = one_vs_rest(logits, torch.tensor([0, 1]), torch.tensor([2]))
+    assert result.variance.tolist() == [1.0]
+
+
 def test_a_constant_function_has_no_variance_and_no_preference() -> None:
     logits = torch.tensor([3.0, 1.0]).expand(1, 5, 2)
     result = one_vs_rest(logits, torch.tensor([0, 1, 0, 1, 1]), torch.tensor([0]))

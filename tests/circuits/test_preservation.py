@@ -11,7 +11,7 @@ from fedcircuit.circuits.exchange import SentCircuits
 from fedcircuit.circuits.model_circuits import circuits_of_model, stream
 from fedcircuit.circuits.preservation import CircuitSettings, RoundTask, analyse_round
 from fedcircuit.circuits.probe import Probe
-from fedcircuit.circuits.sites import capture, evaluating, find_sites
+from fedcircuit.circuits.sites import capture, evaluating
 from fedcircuit.circuits.validity import Status, ValidityThresholds
 from fedcircuit.circuits.verdict import Verdict
 from fedcircuit.learning.models import build_model
@@ -162,6 +162,46 @@ def test_results_do_not_depend_on_who_else_takes_part_nor_on_the_order() -> None
         assert torch.equal(mine.masks, theirs.masks)
 
 
+def test_functions_are_those_of_one_models_circuit_in_the_other_models_weights() -> None:
+    # In the average class 0 has a handicap of 2.2: the full model still gives it 3 - 2.2 against
+    # 0, but its circuit alone loses to the 1 that ablated units leave the other classes.
+    averaged = toy_model()
+    with torch.no_grad():
+        averaged[2].bias[0] = -2.2
+    comparison = analysed(averaged, {"0": toy_model()}).comparisons["0"]
+    assert [one.recall for one in comparison.local_in_global] == [0.0, 1.0, 1.0]
+    assert [one.normalised for one in comparison.local_in_global] == [0.0, 1.0, 1.0]
+    backward = comparison.global_in_local
+    assert math.isnan(backward[0].recall)  # it is not valid at home, so it was not run
+    assert [one.recall for one in backward[1:]] == [1.0, 1.0]
+    # and the other way round
+    turned = analysed(toy_model(), {"0": averaged}).comparisons["0"]
+    assert math.isnan(turned.local_in_global[0].recall)
+    assert [one.recall for one in turned.global_in_local] == [0.0, 1.0, 1.0]
+
+
+def test_the_pool_of_an_overlap_is_what_is_live_in_either_model() -> None:
+    averaged, client = toy_model(), toy_model()
+    with torch.no_grad():
+        averaged[2].weight[:, 10:] = 0.0
+        client[2].weight[:, 20:] = 0.0
+    overlaps = analysed(averaged, {"0": client}).comparisons["0"].overlaps[0]
+    assert overlaps is not None
+    assert overlaps["all"].pool == 20
+
+
+def test_every_round_has_its_own_random_circuits() -> None:
+    settings = CircuitSettings(method=Selective(keep=500))
+
+    def nulls(round_number: int, seed: int) -> list[float]:
+        task = RoundTask(settings, seed=seed, round=round_number)
+        result = analyse_round(toy_model(), get_weights(noisy(1)), {}, PROBE, task)
+        return [one.necessity_null for one in result.models[0].validity]
+
+    assert nulls(1, 0) == nulls(1, 0)
+    assert len({tuple(nulls(*words)) for words in ((1, 0), (2, 0), (1, 1), (2, 1))}) > 1
+
+
 def test_random_circuits_differ_between_models_rounds_and_seeds() -> None:
     draws = [
         torch.rand(3, generator=stream(*words)).tolist()
@@ -255,7 +295,3 @@ def test_weights_of_another_shape_are_refused() -> None:
 def test_settings_that_mean_nothing_are_refused(options, message) -> None:
     with pytest.raises(ValueError, match=message):
         CircuitSettings(**options)
-
-
-def test_the_toy_probe_has_one_site() -> None:
-    assert [s.n_units for s in find_sites(toy_model(), PROBE.checking.inputs)] == [N_UNITS]

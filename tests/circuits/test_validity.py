@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from toy_network import N_UNITS, toy_model, toy_samples, toy_subject, units
 
+from fedcircuit.circuits.ablation import reference_activations
 from fedcircuit.circuits.checks import checked_model, knock_out
 from fedcircuit.circuits.controls import Controls
 from fedcircuit.circuits.sites import find_sites
@@ -135,6 +136,50 @@ def test_a_circuit_that_no_sample_moves_is_constant_although_it_has_a_path() -> 
     assert subject.has_path(masks).all()
     everything = ValidityThresholds(full_recall=0, full_balanced_accuracy=0)
     assert checked(subject, masks, thresholds=everything)[0].constant is True
+
+
+def test_a_circuit_without_a_path_is_constant_whatever_varies() -> None:
+    nothing_is_constant = ValidityThresholds(output_variance=0.0)
+    masks = torch.stack([units(), units(1), units(2)])
+    result = checked(toy_subject(), masks, thresholds=nothing_is_constant)
+    assert [one.constant for one in result] == [True, False, False]
+
+
+def test_faithfulness_to_a_model_that_separates_nothing_is_undefined() -> None:
+    model = toy_model()
+    with torch.no_grad():
+        model[2].weight[0, [0, 3]] = -2.0  # class 0 gets the smallest logit where it is shown
+    everything = ValidityThresholds(full_recall=0, full_balanced_accuracy=-1)
+    result = checked(toy_subject(model), thresholds=everything)
+    assert math.isnan(result[0].faithfulness)
+    assert result[1].faithfulness > 0.5
+
+
+class Shortcut(nn.Module):
+    """The toy network beside a weak direct way from the input to the logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.around, self.toy = nn.Linear(4, 3, bias=False), toy_model()
+        with torch.no_grad():
+            self.around.weight.copy_(0.5 * torch.eye(3, 4))
+
+    def forward(self, x):
+        return self.toy(x) + self.around(x)
+
+
+def test_faithfulness_counts_from_what_the_empty_circuit_does() -> None:
+    # The direct way alone separates by 0.5, which no unit is to thank for. (Layers in order of
+    # execution: the direct layer runs last, and so is the head.)
+    model = Shortcut()
+    samples = toy_samples()
+    sites = find_sites(model, samples.inputs)[:1]
+    reference = reference_activations(model, sites, samples, n_classes=3, ablation="mean")
+    subject = checked_model(model, sites, samples, reference, n_classes=3)
+    assert subject.empty.separation.tolist() == pytest.approx([0.5] * 3, abs=1e-3)
+    masks = PAIRS.clone()
+    masks[0] = units(0)
+    assert checked(subject, masks)[0].faithfulness == pytest.approx(4 / 9, abs=1e-2)
 
 
 def test_a_constant_that_happens_to_score_is_refused() -> None:

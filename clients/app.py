@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
 from torch import nn
 
 from fedcircuit import messages
@@ -23,6 +25,7 @@ from fedcircuit.learning.seeds import derived_seed
 from fedcircuit.learning.training import LocalTraining
 from fedcircuit.learning.weights import Weights, get_weights
 from fedcircuit.samples import Samples
+from fedcircuit.wire import decoded, serialised
 
 ModelFactory = Callable[[], nn.Module]
 ClientData = Callable[[Context], Samples]
@@ -115,7 +118,7 @@ class _Clients:
         number = round_of(sent.config)
         if self.circuits is not None and number % self.circuits.every == 0:
             said.update(_circuits(client, self.circuits, number))
-        arrays = {name: Array(trained[own]) for name, own in sent.names.items()}
+        arrays = {name: _array(trained[own]) for name, own in sent.names.items()}
         metrics = {**training_metrics(result), "num-examples": result.num_examples}
         content = RecordDict(
             {
@@ -190,7 +193,7 @@ def _incoming(message: Message, model: nn.Module) -> _Incoming:
     own = list(model.state_dict())
     numbered = list(arrays) == [str(index) for index in range(len(own))]  # sent as a bare list
     names = dict(zip(arrays, own if numbered else arrays, strict=True))
-    weights = {names[name]: array.numpy() for name, array in arrays.items()}
+    weights = {names[name]: decoded(array) for name, array in arrays.items()}
     if set(weights) != set(own):
         raise ValueError(f"the message has the weights {list(weights)}, the model {own}")
     config = {name: value for record in configs.values() for name, value in record.items()}
@@ -208,3 +211,12 @@ def _circuits(client: SparseClient, circuits: ClientCircuits, round_number: int)
     probe = Probe.split(samples.take(enough), names, seed)
     found = circuits_of_model(client.model, probe, circuits.settings, seed=seed)
     return dict(to_message(found.masks, found.found, found.validity))
+
+
+def _array(values: NDArray[np.generic]) -> Array:
+    return Array(
+        dtype=str(values.dtype),
+        shape=values.shape,
+        stype="numpy.ndarray",
+        data=serialised(values),
+    )

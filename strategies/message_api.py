@@ -18,6 +18,7 @@ from fedcircuit.strategies.replies import Reply, client_order
 from fedcircuit.strategies.roster import Roster
 from fedcircuit.strategies.sampling import seeded_sampling
 from fedcircuit.strategies.state import as_returned, strategy_state
+from fedcircuit.wire import decoded
 
 Configure = Callable[[int, ArrayRecord, ConfigRecord, Grid], Iterable[Message]]
 Aggregate = Callable[[int, Iterable[Message]], tuple[ArrayRecord | None, MetricRecord | None]]
@@ -204,7 +205,7 @@ class MessageHooks:
 
     def _weights(self, arrays: ArrayRecord) -> Weights:
         """Copies by name: deserialising an Array makes a new one."""
-        return named({name: array.numpy() for name, array in arrays.items()}, self._names)
+        return named({name: decoded(array) for name, array in arrays.items()}, self._names)
 
 
 def _node_of(reply: Message, nodes: Mapping[str, int]) -> int:

@@ -95,7 +95,7 @@ def train_local(
     with torch.random.fork_rng(devices=[]):
         # dropout and the like; torch.manual_seed would take 2 ms to look for every accelerator
         torch.default_generator.manual_seed(seed)
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.manual_seed_all(seed)
         return _train(model, samples, training, n_classes, seed)
 

@@ -161,6 +161,7 @@ def append_with_files_up_to(path: Path, limit: int, record: RoundRecord, told: P
     except RunError as error:
         told.write_text(str(error))
     assert store.rounds() == (0,)
+    assert not (path / "rounds" / "0001.safetensors").exists()  # its space is given back
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
     store.append(a_round(1))  # there is space again: the same store goes on
 

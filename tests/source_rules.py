@@ -19,6 +19,7 @@ OUTSIDE = ("strategies", "clients")  # folders at the top that are sub-packages 
 MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "samples": (),
     "messages": (),
+    "wire": (),
     "circuits": ("samples", "messages"),
     "learning": ("samples", "messages"),
     "analysis": ("samples", "circuits", "learning"),
@@ -26,11 +27,11 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "observers": ("samples", "messages", "circuits", "learning", "analysis", "records"),
     "report": ("circuits.circuit", "analysis", "records"),
     "strategies": (
-        "samples", "messages", "circuits", "learning", "analysis", "records", "observers",
+        "samples", "messages", "wire", "circuits", "learning", "analysis", "records", "observers",
     ),
-    "clients": ("samples", "messages", "circuits", "learning"),
+    "clients": ("samples", "messages", "wire", "circuits", "learning"),
     "app": (
-        "samples", "messages", "circuits", "learning", "analysis", "records", "observers",
+        "samples", "messages", "wire", "circuits", "learning", "analysis", "records", "observers",
         "report", "strategies", "clients",
     ),
 }  # fmt: skip
@@ -39,7 +40,9 @@ FEDERATION = {"flwr", "ray"}
 DRAWING = {"seaborn", "matplotlib", "jinja2"}
 TERMINAL = {"typer", "click", "rich"}
 CONFIGURATION = {"pydantic", "yaml"}
-CORE = ("samples", "messages", "circuits", "learning", "analysis", "records", "observers")
+CORE = (
+    "samples", "messages", "wire", "circuits", "learning", "analysis", "records", "observers",
+)  # fmt: skip
 BANNED: Mapping[str, set[str]] = {
     **dict.fromkeys(CORE, FEDERATION | DRAWING | TERMINAL | CONFIGURATION),
     "report": FEDERATION | TERMINAL | CONFIGURATION | {"torch"},

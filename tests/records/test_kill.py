@@ -81,12 +81,12 @@ def test_killed_at_any_step_a_round_is_there_whole_or_recorded_again(
         read_meanwhile = Run.load(path)  # a report that is made at this moment changes nothing
         assert read_meanwhile.refresh().rounds == read_meanwhile.rounds
         with RunStore.open(path) as store:
+            assert not list(path.rglob("*.tmp"))
             outcomes.append(store.rounds())
             if store.rounds() == (0,):
                 store.append(a_round(1))
             store.append(a_round(2))
             assert identical(list(store), [a_round(0), a_round(1), a_round(2)])
-        assert not list(path.rglob("*.tmp"))
         if status == 0:
             break
     assert status == 0, "append has more steps than were tried"
@@ -206,3 +206,29 @@ def test_a_full_disk_is_called_full(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             store.add_evidence(a_round(0), "x")
     assert store.rounds() == ()
     assert list((tmp_path / "run" / "rounds").iterdir()) == []
+
+
+def test_a_line_that_cannot_be_taken_back_keeps_its_arrays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RunStore.create(tmp_path / "run", {})
+    store.append(a_round(0))
+    os_fsync, synced = os.fsync, []
+
+    def refuse_the_line(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 3:  # after the arrays and their folder
+            raise OSError(5, "Input/output error")
+        os_fsync(descriptor)
+
+    def refuse(descriptor: int, size: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse_the_line)
+        patch.setattr(os, "ftruncate", refuse)
+        with pytest.raises(RunError, match="round 1 was not recorded: Input/output error"):
+            store.append(a_round(1))
+    store.close()
+    with RunStore.open(tmp_path / "run") as again:  # the line is there, so all of it must be
+        assert identical(list(again), [a_round(0), a_round(1)])

@@ -1,4 +1,4 @@
-"""Reading and writing the arrays of Flower's messages without parsing the same header again and again.
+"""The arrays of Flower's messages, without the same header parsed again and again.
 
 Flower sends an array as the bytes of ``numpy.save``. ``numpy.load`` evaluates each header as
 Python text, which for a small model takes longer than anything else about a message; here a header

@@ -48,7 +48,7 @@ def test_the_demo_ends_with_a_verdict_and_the_path_of_a_report(tmp_path: Path) -
 
 def test_reports_plots_and_comparisons_are_made_from_a_run(finished: Path) -> None:
     plot = fedcircuit("plot", "run", "--formats", "svg", cwd=finished)
-    compare = fedcircuit("compare", "run", "run", cwd=finished)
+    compare = fedcircuit("compare", "run", cwd=finished)
 
     assert plot.returncode == compare.returncode == 0, plot.stderr + compare.stderr
     assert (finished / "run/figures/accuracy.svg").exists()

@@ -246,14 +246,14 @@ def judged(measured: Validity, thresholds: ValidityThresholds) -> Validity:
         failures.append("the circuit is a constant function")
     least = thresholds.least_balanced_accuracy(measured.full_balanced_accuracy)
     if not measured.balanced_accuracy >= least:
-        failures.append(f"balanced accuracy {measured.balanced_accuracy:.2f}, below {least:.2f}")
+        failures.append(f"balanced accuracy {measured.balanced_accuracy:.3f}, below {least:.3f}")
     largest = thresholds.largest_fpr(measured.full_fpr)
     if not measured.fpr <= largest:
-        failures.append(f"FPR {measured.fpr:.2f}, above {largest:.2f}")
+        failures.append(f"FPR {measured.fpr:.3f}, above {largest:.3f}")
     if measured.balanced_accuracy <= measured.null_balanced_accuracy:
         failures.append(
-            f"balanced accuracy {measured.balanced_accuracy:.2f}, no better than the "
-            f"{measured.null_balanced_accuracy:.2f} of random circuits of its size"
+            f"balanced accuracy {measured.balanced_accuracy:.3f}, no better than the "
+            f"{measured.null_balanced_accuracy:.3f} of random circuits of its size"
         )
     status = Status.UNDISCOVERED if failures else Status.VALID
     return replace(measured, status=status, reason="; ".join(failures))

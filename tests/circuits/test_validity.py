@@ -240,7 +240,7 @@ def test_units_of_another_class_are_no_circuit() -> None:
     result = checked(toy_subject(), masks)
     assert result[2].status is Status.UNDISCOVERED
     assert result[2].recall == 0.0
-    assert "balanced accuracy 0.50, below 0.80" in result[2].reason
+    assert "balanced accuracy 0.500, below 0.800" in result[2].reason
 
 
 GOOD = Validity(
@@ -253,15 +253,15 @@ GOOD = Validity(
     ("changes", "reason"),
     [
         ({}, ""),
-        ({"recall": 0.6, "balanced_accuracy": 0.775}, "balanced accuracy 0.78, below 0.80"),
-        ({"fpr": 0.2}, "FPR 0.20, above 0.15"),
-        ({"null_balanced_accuracy": 0.925}, "no better than the 0.93 of random circuits"),
+        ({"recall": 0.6, "balanced_accuracy": 0.775}, "balanced accuracy 0.775, below 0.800"),
+        ({"fpr": 0.2}, "FPR 0.200, above 0.150"),
+        ({"null_balanced_accuracy": 0.925}, "no better than the 0.925 of random circuits"),
         ({"null_balanced_accuracy": math.nan}, ""),  # no controls: left out
-        ({"fpr": math.nan, "balanced_accuracy": math.nan}, "below 0.80; FPR nan"),
+        ({"fpr": math.nan, "balanced_accuracy": math.nan}, "below 0.800; FPR nan"),
         # a model with an FPR of .3 of its own: its circuit may have .35, and BA .5 + .85 * .32
         ({"full_fpr": 0.3, "fpr": 0.34, "balanced_accuracy": 0.78}, ""),
-        ({"full_fpr": 0.3, "fpr": 0.36, "balanced_accuracy": 0.78}, "FPR 0.36, above 0.35"),
-        ({"full_fpr": 0.3, "fpr": 0.34, "balanced_accuracy": 0.77}, "0.77, below 0.78"),
+        ({"full_fpr": 0.3, "fpr": 0.36, "balanced_accuracy": 0.78}, "FPR 0.360, above 0.350"),
+        ({"full_fpr": 0.3, "fpr": 0.34, "balanced_accuracy": 0.77}, "0.770, below 0.776"),
     ],
 )
 def test_the_gates_of_valid(changes, reason) -> None:

@@ -122,6 +122,10 @@ def test_packed_masks_agree_with_the_tables(view) -> None:
     of_client = [row for row in observation.tables["overlap"].rows if row[0] == "1"]
     assert [row[7] for row in of_client if row[2] == "all"] == masks[2].sum(-1).tolist()
     assert [row[8] for row in of_client if row[2] == "all"] == masks[0].sum(-1).tolist()
+    both = (masks[2] & masks[0]).sum(-1).tolist()
+    assert [row[9] for row in of_client if row[2] == "all"] == both
+    pool = (observation.arrays["live"][2] | observation.arrays["live"][0]).sum()
+    assert [row[10] for row in of_client if row[2] == "all"] == [pool] * N_CLASSES
 
 
 def test_the_tables_hold_what_the_analysis_found(view) -> None:

@@ -118,3 +118,10 @@ def test_a_mapping_that_looks_like_a_tag_stays_a_mapping() -> None:
 def test_a_value_of_a_foreign_type_is_refused() -> None:
     with pytest.raises(TypeError, match="of type set; use numbers, text, bytes"):
         value_to_json({1, 2})
+
+
+def test_nested_values_are_tagged_as_the_page_on_the_run_folder_says() -> None:
+    value = {"masks": b"\x01\x02", "loss": float("nan"), "seen": (1, True)}
+    assert value_to_json(value) == {
+        "object": {"masks": {"base64": "AQI="}, "loss": {"float": "nan"}, "seen": [1, True]}
+    }

@@ -86,7 +86,9 @@ def sparsify_(model: nn.Module, sparsity: float, *, min_alive: int) -> None:
     """Zero the smallest weights of every conv and linear layer in place."""
     for parameter in model.parameters():
         if is_sparsifiable(parameter):
-            parameter.mul_(magnitude_mask(parameter, sparsity, min_alive=min_alive))
+            # not a product: -1 * 0 is -0.0, which is a stored value on disk
+            mask = magnitude_mask(parameter, sparsity, min_alive=min_alive)
+            parameter.masked_fill_(~mask, 0.0)
 
 
 def support_masks(model: nn.Module, sparsity: WeightSparsity) -> dict[str, Tensor]:
@@ -109,7 +111,7 @@ def apply_masks_(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Zero, in place, the weights outside the masks."""
     for name, parameter in model.named_parameters():
         if name in masks:
-            parameter.mul_(masks[name])
+            parameter.masked_fill_(~masks[name], 0.0)
 
 
 def sparsified(weights: Weights, sparsity: WeightSparsity) -> Weights:

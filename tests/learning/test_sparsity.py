@@ -102,3 +102,13 @@ def test_sparsity_grows_linearly_over_half_the_round_and_then_stays() -> None:
 def test_a_target_outside_the_unit_interval_is_refused() -> None:
     with pytest.raises(ValueError, match=r"target of the sparsity must lie in \[0, 1\], got 1.2"):
         WeightSparsity(1.2)
+
+
+def test_pruned_weights_are_plus_zero() -> None:
+    model = build_model("mlp", (1, 8, 8), 10, seed=0)
+
+    sparsify_(model, 0.9, min_alive=0)
+    cut = sparsified(get_weights(model), WeightSparsity(0.95))
+
+    for values in (*get_weights(model).values(), *cut.values()):
+        assert not np.signbit(values[values == 0]).any()

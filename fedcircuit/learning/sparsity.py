@@ -120,7 +120,8 @@ def sparsified(weights: Weights, sparsity: WeightSparsity) -> Weights:
     for name, values in weights.items():
         tensor = torch.from_numpy(np.array(values))
         if is_sparsifiable(tensor):
-            tensor = tensor * magnitude_mask(tensor, sparsity.target, min_alive=sparsity.min_alive)
+            mask = magnitude_mask(tensor, sparsity.target, min_alive=sparsity.min_alive)
+            tensor = tensor.masked_fill(~mask, 0.0)
         cut[name] = tensor.numpy()
     return cut
 

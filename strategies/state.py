@@ -38,9 +38,9 @@ def _entries(strategy: object, prefix: str) -> Iterator[tuple[str, NDArray[np.ge
         elif name in _NUMBERS and isinstance(value, (int, float)):
             yield f"number:{path}:", np.asarray(value, dtype=np.float64)
         elif isinstance(value, list) and _all_arrays(value):
-            yield from ((f"list:{path}:{i}", item.copy()) for i, item in enumerate(value))
+            yield from ((f"list:{path}:{i}", np.array(item)) for i, item in enumerate(value))
         elif isinstance(value, dict) and _all_arrays(list(value.values())):
-            yield from ((f"dict:{path}:{key}", item.copy()) for key, item in value.items())
+            yield from ((f"dict:{path}:{key}", np.array(item)) for key, item in value.items())
         elif name == _INNER and hasattr(value, "__dict__"):
             yield from _entries(value, f"{path}.")
 
@@ -92,7 +92,8 @@ def as_returned(weights: Weights, state: Weights) -> dict[str, NDArray[np.generi
 
 
 def _all_arrays(values: list[Any]) -> bool:
-    return bool(values) and all(isinstance(value, np.ndarray) for value in values)
+    # arithmetic on an array without dimensions gives a NumPy scalar
+    return bool(values) and all(isinstance(value, (np.ndarray, np.generic)) for value in values)
 
 
 def _set(strategy: object, path: str, value: object) -> None:

@@ -50,6 +50,13 @@ def test_the_order_of_a_list_survives_ten_entries() -> None:
     assert [int(value) for value in other.v] == list(range(12))
 
 
+def test_numpy_scalars_among_arrays_are_state_too() -> None:
+    strategy = SimpleNamespace(m={"w": np.ones(2), "n": np.float64(3.0)})
+    restore_state(other := SimpleNamespace(m=None), strategy_state(strategy))
+    assert set(other.m) == {"w", "n"}
+    assert (float(other.m["n"]), other.m["n"].shape) == (3.0, ())
+
+
 def test_flowers_moments_and_momentum_are_found() -> None:
     adam, momentum = FedAdam(), FedAvgM()
     assert strategy_state(adam) == strategy_state(momentum) == {}

@@ -1,0 +1,195 @@
+"""Strategies of the legacy API are observed alike, and secure aggregation is recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Context
+from flwr.client import Client
+from flwr.clientapp import ClientApp
+from flwr.common import Code, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
+from flwr.server import Server, ServerConfig, SimpleClientManager
+from flwr.server import strategy as legacy
+from flwr.server.compat import start_grid
+from flwr.server.strategy import Strategy
+from observing_helpers import last_record, recorder_of
+from toy_federation import N_CLASSES, bits, build_net, initial_weights, samples_of
+
+from fedcircuit.app.grid import InProcessGrid
+from fedcircuit.clients import SparseClient, numpyclient_mod
+from fedcircuit.learning.training import LocalTraining
+from fedcircuit.records.run import Run
+from fedcircuit.strategies import AllClientsFailedError, RecorderOptions, observe
+from fedcircuit.strategies.legacy_clients import hides_clients
+
+NAMES = list(initial_weights())
+STRATEGIES: dict[str, Callable[..., Strategy]] = {
+    "FedAvg": legacy.FedAvg,
+    "FedAvg not in place": lambda **options: legacy.FedAvg(inplace=False, **options),
+    "FedProx": lambda **options: legacy.FedProx(proximal_mu=0.1, **options),
+    "FedAvgM": lambda **options: legacy.FedAvgM(server_momentum=0.5, **options),
+    "FedAdam": legacy.FedAdam,
+    "FedMedian": legacy.FedMedian,
+    "FedTrimmedAvg": legacy.FedTrimmedAvg,
+    "Krum": lambda **options: legacy.Krum(num_malicious_clients=1, **options),
+}
+
+
+def sparse(context: Context) -> Client:
+    partition = int(context.node_config["partition-id"])
+    training = LocalTraining(batch_size=8)
+    return SparseClient(
+        build_net(), samples_of(partition), training, n_classes=N_CLASSES, client=partition
+    ).to_client()
+
+
+def broken(context: Context) -> Client:
+    if context.node_config["partition-id"] == 1:
+        raise ValueError("my mistake")
+    return sparse(context)
+
+
+def sorting(base: type) -> type:
+    """A bare strategy that sums in the order of the nodes, as futures come in any."""
+
+    class Sorting(base):  # type: ignore[misc]
+        def aggregate_fit(self, number: int, results: list, failures: list) -> Any:
+            results = sorted(results, key=lambda result: result[0].node_id)
+            return super().aggregate_fit(number, results, failures)
+
+        def aggregate_evaluate(self, number: int, results: list, failures: list) -> Any:
+            results = sorted(results, key=lambda result: result[0].node_id)
+            return super().aggregate_evaluate(number, results, failures)
+
+    return Sorting
+
+
+def make(name: str) -> Strategy:
+    return STRATEGIES[name](
+        initial_parameters=ndarrays_to_parameters(list(initial_weights().values())),
+        on_fit_config_fn=lambda number: {"server-round": number},
+    )
+
+
+def run(strategy: Strategy, client_fn: Callable[[Context], Client] = sparse, *, n: int = 4) -> Any:
+    app = ClientApp(client_fn=client_fn, mods=[numpyclient_mod])
+    server = Server(client_manager=SimpleClientManager(), strategy=strategy)
+    history = start_grid(
+        grid=InProcessGrid(app, n), server=server, config=ServerConfig(num_rounds=2)
+    )
+    weights = dict(zip(NAMES, parameters_to_ndarrays(server.parameters), strict=True))
+    return bits(weights), history.losses_distributed
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_an_observed_legacy_strategy_computes_what_the_bare_one_does(
+    name: str, tmp_path: Path
+) -> None:
+    bare = make(name)
+    bare.__class__ = sorting(type(bare))
+    strategy = observe(
+        make(name),
+        run_dir=tmp_path / "run",
+        param_names=NAMES,
+        options=RecorderOptions(strict=True),
+    )
+    assert run(strategy) == run(bare)
+    record = last_record(strategy)
+    assert record.round == 2
+    assert [client.client for client in record.clients] == ["0", "1", "2", "3"]
+    assert list(record.weights) == NAMES
+    assert len(Run.load(tmp_path / "run").evaluations) == 2
+
+
+def test_a_failed_client_is_named_as_one_that_was_asked_and_did_not_answer(tmp_path: Path) -> None:
+    strategy = observe(
+        make("FedAvg"), run_dir=tmp_path / "run", options=RecorderOptions(strict=True)
+    )
+    run(strategy, broken)
+    ((failure,),) = [last_record(strategy).failures]
+    assert (failure.client, failure.kind) == ("1", "error")
+    assert failure.reason == "ValueError: my mistake"
+    assert [client.client for client in last_record(strategy).clients] == ["0", "2", "3"]
+
+
+def test_where_all_fail_the_users_line_is_told() -> None:
+    def failing(context: Context) -> Client:
+        raise ValueError("my mistake")
+
+    strategy = observe(make("FedAvg"), options=RecorderOptions(fail_when_all_fail=True))
+    with pytest.raises(AllClientsFailedError, match="ValueError: my mistake") as caught:
+        run(strategy, failing)
+    assert caught.value.where is not None
+    assert caught.value.where.endswith("in failing")
+
+
+class Proxy:
+    """As much of a client proxy as a strategy needs."""
+
+    def __init__(self, node_id: int) -> None:
+        self.node_id, self.cid = node_id, str(node_id)
+
+
+def results(*arrays: np.ndarray) -> list[tuple[Any, FitRes]]:
+    ok = Status(Code.OK, "")
+    return [
+        (Proxy(index), FitRes(ok, ndarrays_to_parameters([values]), 3 + index, {"loss": 0.5}))
+        for index, values in enumerate(arrays)
+    ]
+
+
+def test_one_object_in_all_results_is_secure_aggregation() -> None:
+    shared = results(np.ones(2), np.ones(2))
+    shared[1][1].parameters = shared[0][1].parameters
+    assert hides_clients(shared, None)
+    assert hides_clients(results(np.ones(2), np.ones(2)), ndarrays_to_parameters([np.zeros(2)]))
+
+
+def test_clients_that_differ_did_not_train_or_are_alone_hide_nothing() -> None:
+    sent = ndarrays_to_parameters([np.ones(2)])
+    assert not hides_clients(results(np.ones(2), np.zeros(2)), sent)
+    assert not hides_clients(results(np.ones(2), np.ones(2)), sent)
+    assert not hides_clients(results(np.zeros(2)), sent)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_under_secure_aggregation_only_the_aggregate_is_recorded(
+    told: bool, tmp_path: Path
+) -> None:
+    options = RecorderOptions(strict=True, hidden_updates=told)
+    strategy = observe(legacy.FedAvg(), run_dir=tmp_path / "run", options=options)
+    parameters = ndarrays_to_parameters([np.zeros(2, np.float32)])
+    hooks = strategy.fedcircuit_hooks  # type: ignore[attr-defined]
+    hooks.configure_fit(lambda *to: [], 1, parameters, SimpleClientManager())
+    sent = results(np.full(2, 0.25), np.full(2, 0.75 if told else 0.25))
+    if not told:
+        sent[1][1].parameters = sent[0][1].parameters
+    strategy.aggregate_fit(1, sent, [])
+    record = last_record(strategy)
+    assert [(c.num_examples, dict(c.weights)) for c in record.clients] == [(3, {}), (4, {})]
+    assert {c.extra["weights"] for c in record.clients} == {"not available (secure aggregation)"}
+    assert record.weights["0"].dtype == np.float32
+    assert record.failures == ()
+
+
+def test_observers_see_no_client_under_secure_aggregation() -> None:
+    seen = []
+
+    class Look:
+        name = "look"
+
+        def __call__(self, view: Any) -> Any:
+            from fedcircuit.records.round_record import Observation
+
+            seen.append(view.clients)
+            return Observation()
+
+    options = RecorderOptions(strict=True, hidden_updates=True)
+    strategy = observe(make("FedAvg"), observers=[Look()], options=options)
+    run(strategy)
+    assert seen == [(), ()]
+    assert recorder_of(strategy).errors == []

@@ -36,6 +36,8 @@ def question_rows(run: Run) -> list[dict[str, Any]]:
         return []
     observed = sorted({int(n) for n in tables.frame(run, "models")["round"]})[-2:]
     stacks = {n: stack for n in observed if (stack := run.masks(n)) is not None}
+    if not stacks:
+        return []
     stacks = {n: _checked(run, n, stack) for n, stack in stacks.items()}
     live = {
         n: stack.masks.new_tensor(run.observed(n, CIRCUITS)["live"]) for n, stack in stacks.items()

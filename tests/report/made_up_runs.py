@@ -29,6 +29,7 @@ from fedcircuit.records.round_record import (
 )
 from fedcircuit.records.run import Run
 from fedcircuit.records.store import RunStore
+from fedcircuit.report.words import VERDICT_NAMES
 
 NAMES = ("zebra", "</script>", "öde <b>", "cat & dog")  # as bad as class names can be
 SITES = (("conv1", 8), ("conv2", 16), ("fc", 12))
@@ -49,6 +50,7 @@ class Story:
     accuracy: bool = True
     failures: bool = True
     every: int = 1
+    probe: bool = True
     none_valid: bool = False
     quality: float = 0.0  # added to every accuracy
 
@@ -67,7 +69,7 @@ class Story:
     def status(self, client: int, index: int, number: int) -> str:
         """Status of the client's circuit."""
         word = self.word(client, index, number)
-        return word if word in ("not_learned", "undiscovered") else "valid"
+        return "valid" if word in VERDICT_NAMES else word
 
     def class_names(self) -> tuple[str, ...]:
         """Bad names first, then numbers."""
@@ -105,7 +107,8 @@ def _weights() -> dict[str, NDArray[np.generic]]:
 def _record(story: Story, number: int) -> RoundRecord:
     observations = {}
     if story.circuits and number % story.every == 0:
-        observations["circuits"] = _circuits(story, number)
+        seen = _circuits(story, number)
+        observations["circuits"] = seen if story.probe else without_probe(seen)
     if story.accuracy:
         observations["evaluation"] = Observation({"accuracy": _accuracy(story, number)})
     failed = story.failures and number == 2
@@ -179,6 +182,19 @@ def _circuits(story: Story, number: int) -> Observation:
     return Observation(tables, arrays)
 
 
+def without_probe(seen: Observation) -> Observation:
+    """What is left where circuits come from clients alone: no global model, no verdicts."""
+    validity, models = seen.tables["validity"], seen.tables["models"]
+    tables = {
+        "sites": seen.tables["sites"],
+        "models": Table(models.columns, models.rows[1:]),
+        "validity": Table(validity.columns, tuple(r for r in validity.rows if r[0] != GLOBAL)),
+        "unavailable": Table(("part", "reason"), (("verdicts", "needs samples on the server"),)),
+        "skipped": Table(("client", "reason"), (("9", "the client sent no circuits"),)),
+    }
+    return Observation(tables, {name: array[1:] for name, array in seen.arrays.items()})
+
+
 def layers() -> dict[str, slice]:
     """Units of every layer and of all, as in the table ``overlap``."""
     starts = np.cumsum([0, *(n for _, n in SITES)]).tolist()
@@ -188,8 +204,8 @@ def layers() -> dict[str, slice]:
 
 def _verdict(story: Story, client: int, index: int, number: int) -> tuple[Cell, ...]:
     word = story.word(client, index, number)
-    valid = story.status(client, index, number) == "valid"
-    return (str(client), index, word if valid else None, f"because <of> {word}")
+    verdict = word if word in VERDICT_NAMES else None
+    return (str(client), index, verdict, f"because <of> {word}")
 
 
 def _validity(story: Story, number: int, masks: NDArray[np.bool_]) -> Table:

@@ -31,6 +31,7 @@ STORIES = {
     "one client, one class": Story(clients=1, classes=1, rounds=2),
     "every third round": Story(rounds=7, every=3),
     "nothing valid": Story(none_valid=True),
+    "circuits from clients alone": Story(probe=False),
     "no circuits": Story(circuits=False),
     "nothing but rounds": Story(circuits=False, accuracy=False, failures=False),
     "many clients": Story(clients=40, classes=10, rounds=1),
@@ -219,7 +220,11 @@ def test_the_browser_draws_the_page_without_a_complaint(
     marks = {s.key: section_of(rendered.dom, s.key).count('class="cell') for s in SECTIONS}
     assert "NaN" not in re.sub(r"<script.*?</script>", "", rendered.dom, flags=re.DOTALL)
     pairs = story.clients * story.classes
-    if story.circuits:
+    if story.circuits and not story.probe:
+        assert "needs samples on the server" in rendered.dom
+        assert section_of(rendered.dom, "circuits").count("<figure>") == 3
+        assert section_of(rendered.dom, "overlap") == ""
+    elif story.circuits:
         assert marks["verdicts"] >= pairs
         assert marks["accuracy"] >= pairs
         assert "verdicts by round" in section_of(rendered.dom, "verdicts")

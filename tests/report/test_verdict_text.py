@@ -119,6 +119,23 @@ def test_since_is_the_start_of_the_latest_unbroken_sequence(
     assert since_round(table, "2", 7) == expected
 
 
+def test_a_valid_circuit_without_a_verdict_is_counted_as_such(tmp_path: Path) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Open(Story):
+        def word(self, client: int, index: int, number: int) -> str:
+            return "valid" if index == 0 else "relocated" if index == 1 else "preserved"
+
+    told = sentences(make_run(tmp_path / "run", Open()))
+    assert told[0] == (
+        "Averaging preserved 6 of 12 valid circuits in round 4; 3 relocated, 3 without a verdict."
+    )
+
+
+def test_without_a_probe_the_reason_is_told(tmp_path: Path) -> None:
+    text = headline(make_run(tmp_path / "run", Story(probe=False)))
+    assert text.startswith("Averaging cannot be judged: that needs samples on the server.")
+
+
 def test_many_clients_and_classes_are_counted_not_listed(tmp_path: Path) -> None:
     @dataclasses.dataclass(frozen=True)
     class Ruin(Story):

@@ -46,11 +46,16 @@ def test_a_table_is_a_frame_over_all_rounds_with_typed_columns(tmp_path: Path) -
             1, overlap=Table(columns, (("a", 0, 0.25, None, True, 3), ("b", 1, NAN, "x", False, 4)))
         ),
         seen(2),
-        seen(3, overlap=Table(columns, (("c", 2, float("inf"), None, True, None),))),
+        seen(
+            3,
+            overlap=Table(
+                columns, (("c", 2, float("inf"), None, True, None), ("d", 2, 1, None, True, 7))
+            ),
+        ),
     )
     frame = run.table("overlap")
     assert list(frame) == ["round", *columns]
-    assert frame["round"].tolist() == [1, 1, 3]
+    assert frame["round"].tolist() == [1, 1, 3, 3]
     assert {name: frame[name].dtype.kind for name in ("round", "class", "iou", "size")} == {
         "round": "i",
         "class": "i",
@@ -58,10 +63,10 @@ def test_a_table_is_a_frame_over_all_rounds_with_typed_columns(tmp_path: Path) -
         "size": "f",  # an absent size is NaN
     }
     assert frame["constant"].dtype == np.bool_
-    np.testing.assert_array_equal(frame["iou"], [0.25, NAN, np.inf])
-    np.testing.assert_array_equal(frame["size"], [3, 4, NAN])
-    assert frame["verdict"].isna().tolist() == [True, False, True]
-    assert frame["client"].tolist() == ["a", "b", "c"]
+    np.testing.assert_array_equal(frame["iou"], [0.25, NAN, np.inf, 1])
+    np.testing.assert_array_equal(frame["size"], [3, 4, NAN, 7])
+    assert frame["verdict"].isna().tolist() == [True, False, True, True]
+    assert frame["client"].tolist() == ["a", "b", "c", "d"]
 
 
 def test_columns_that_come_and_go_are_missing_where_they_were_not(tmp_path: Path) -> None:

@@ -85,11 +85,9 @@ def judged(run: Run) -> pd.DataFrame:
         return _empty(columns)
     status = client_validity(run).rename(columns={"reason": "why"})
     joined = frame(run, "verdicts").merge(status[[*KEYS, "status", "why"]], on=KEYS)
-    given = joined["verdict"].notna()
-    joined["word"] = joined["verdict"].where(given, joined["status"])
-    # why a verdict is missing is what the status says, unless the circuit is valid
-    valid = joined["status"] == "valid"
-    joined["reason"] = joined["reason"].where(given | valid, joined["why"])
+    joined["word"] = joined["verdict"].where(joined["verdict"].notna(), joined["status"])
+    # what keeps a circuit from being judged is what its status says, unless it is valid
+    joined["reason"] = joined["reason"].where(joined["status"] == "valid", joined["why"])
     return joined[columns]
 
 

@@ -186,7 +186,8 @@ def _incoming(message: Message, model: nn.Module) -> _Incoming:
     ValueError
         If it holds another number of ArrayRecords than one, or misses some of the model's weights.
     """
-    records, configs = message.content.array_records, message.content.config_records
+    records = {n: r for n, r in message.content.items() if isinstance(r, ArrayRecord)}
+    configs = [r for r in message.content.values() if isinstance(r, ConfigRecord)]
     if len(records) != 1:
         raise ValueError(f"expected one ArrayRecord in the message, got {list(records)}")
     ((key, arrays),) = records.items()
@@ -196,7 +197,7 @@ def _incoming(message: Message, model: nn.Module) -> _Incoming:
     weights = {names[name]: decoded(array) for name, array in arrays.items()}
     if set(weights) != set(own):
         raise ValueError(f"the message has the weights {list(weights)}, the model {own}")
-    config = {name: value for record in configs.values() for name, value in record.items()}
+    config = {name: value for record in configs for name, value in record.items()}
     return _Incoming(key, names, weights, config)
 
 

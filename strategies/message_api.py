@@ -177,28 +177,26 @@ class MessageHooks:
     def _reply(self, message: Message, node: int) -> Reply:
         if message.has_error():
             return Reply(self.roster.name(node), error=("error", _reason(message.error)))
-        content = message.content
-        self.roster.learn(node, content)
+        self.roster.learn(node, message.content)
         client = self.roster.name(node)
-        arrays = [
-            record
-            for record in content.array_records.values()
-            if len(content.array_records) == 1 or len(record) == len(self.recorder.before)
-        ]
-        if len(arrays) != 1 or len(content.metric_records) != 1:
-            found = f"{list(content.array_records)} and {list(content.metric_records)}"
+        records = list(message.content.values())
+        arrays = [record for record in records if isinstance(record, ArrayRecord)]
+        whole = [one for one in arrays if len(arrays) == 1 or len(one) == len(self.recorder.before)]
+        counted = [record for record in records if isinstance(record, MetricRecord)]
+        if len(whole) != 1 or len(counted) != 1:
+            found = f"{len(arrays)} and {len(counted)} in {list(message.content)}"
             reason = f"expected one ArrayRecord and one MetricRecord, got {found}"
             return Reply(client, error=("names", reason))
-        (metrics,) = content.metric_records.values()
-        numbers = _numbers(metrics)
+        numbers = _numbers(counted[0])
         return Reply(
             client,
             num_examples=numbers.pop(_weight_key(self._strategy), float("nan")),
-            weights=self._weights(arrays[0]),
+            weights=self._weights(whole[0]),
             metrics=numbers,
             extra={
                 key: value
-                for record in content.config_records.values()
+                for record in records
+                if isinstance(record, ConfigRecord)
                 for key, value in record.items()
             },
         )

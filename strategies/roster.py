@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from flwr.app import Message, RecordDict
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedcircuit import messages
@@ -68,8 +68,8 @@ class Roster:
 
     def learn(self, node_id: int, content: RecordDict) -> bool:
         """Take a client's partition from the side channel of its reply, where there is one."""
-        record = content.config_records.get(messages.SIDE_CHANNEL)
-        if record is None or messages.PARTITION_ID not in record:
+        record = content.get(messages.SIDE_CHANNEL)
+        if not isinstance(record, ConfigRecord) or messages.PARTITION_ID not in record:
             return False
         partition = str(record[messages.PARTITION_ID])
         holder = self._partitions.setdefault(partition, node_id)

@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
@@ -14,13 +15,14 @@ help:
 	@echo "make test   run the tests"
 	@echo "make check  lint, formatting, types and the tests: what CI runs"
 	@echo "make docs   build the documentation into docs/_build/html"
-	@echo "PYTHON=python3.12 picks the interpreter; ARGS='...' is passed on to demo and test"
+	@echo "PYTHON=python3.12 picks the interpreter, WORKERS=1 tests in one process;"
+	@echo "ARGS='...' is passed on to demo and test"
 
 demo: $(VENV)/.installed
 	$(BIN)/fedcircuit demo $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: lint test
 

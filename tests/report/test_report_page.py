@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import CHROMIUM, NODE, render, section_of
-from made_up_runs import NAMES, Story, make_run, planted_masks
+from made_up_runs import NAMES, SITES, Story, make_run, planted_masks
 
 from fedcircuit.records.run import Run
 from fedcircuit.report import tables
@@ -252,9 +252,15 @@ def test_the_drawn_marks_are_the_numbers(tmp_path: Path) -> None:
     masks = planted_masks(story, 4)
     local, average = masks[1, 1], masks[0, 1]  # the first broken pair: client 0, class 1
     text = section_of(dom, "circuits")
-    both = int((local & average)[:8].sum())
-    client, shared = int((local & ~average)[:8].sum()), int((average & ~local)[:8].sum())
-    assert f"{both} in both, {client} client, {shared} global" in text
+    drawn = re.findall(r'data-tip="layer (\w+), unit (\d+)\n([^"]*)"', text)
+    words = {(1, 1): "in both", (1, 0): "client only", (0, 1): "global only", (0, 0): "in neither"}
+    units = [(site, str(u)) for site, n in SITES for u in range(n)]
+    assert drawn == [
+        (*unit, words[int(own), int(shared)])
+        for unit, own, shared in zip(units, local, average, strict=True)
+    ]
+    both, client = int((local & average)[:8].sum()), int((local & ~average)[:8].sum())
+    assert f"{both} in both, {client} client, {average[:8].sum() - both} global" in text
     undefined = re.findall(r'data-tip="([^"]*)"', section_of(dom, "accuracy"))
     assert sum(tip.endswith("recall not defined") for tip in undefined) >= 4  # class 2, 4 rounds
 

@@ -214,8 +214,15 @@ def _circuits(client: SparseClient, circuits: ClientCircuits, round_number: int)
     return dict(to_message(found.masks, found.found, found.validity))
 
 
+class _WireArray(Array):
+    """An Array that a strategy in this process reads without parsing its header again."""
+
+    def numpy(self) -> NDArray[np.generic]:
+        return decoded(self).copy()
+
+
 def _array(values: NDArray[np.generic]) -> Array:
-    return Array(
+    return _WireArray(
         dtype=str(values.dtype),
         shape=values.shape,
         stype="numpy.ndarray",

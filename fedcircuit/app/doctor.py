@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from fedcircuit.learning.data import DataSource, MissingDataError, data_root
+from fedcircuit.learning.data import DataSource, data_root
+from fedcircuit.learning.raw_data import MissingDataError
 from fedcircuit.records.manifest import versions
 
 _SUPERLINK_PORT = 39091  # of the local SuperLink that `flwr run` starts and leaves behind

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedcircuit.learning.raw_data import RawData, RawSplit
 from fedcircuit.learning.seeds import derived_seed
 from fedcircuit.samples import Samples
 
@@ -64,29 +64,6 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input."""
         return tuple(self.train.inputs.shape[1:])
-
-
-@dataclass(frozen=True)
-class RawSplit:
-    """Labels ``[n]``, and a function from positions to images ``[m, h, w, c]`` uint8."""
-
-    labels: NDArray[np.int64]
-    images: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
-
-
-@dataclass(frozen=True)
-class RawData:
-    """Two splits as read, with class names and the mean and sd of pixels in [0, 1]."""
-
-    train: RawSplit
-    test: RawSplit
-    class_names: tuple[str, ...]
-    mean: float
-    std: float
-
-
-class MissingDataError(FileNotFoundError):
-    """Files of a data set that are not where they were looked for."""
 
 
 def data_root(source: DataSource) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcircuit.learning.data import MissingDataError, RawData, RawSplit
+from fedcircuit.learning.raw_data import MissingDataError, RawData, RawSplit
 
 
 def read_parquet(root: Path) -> RawData:

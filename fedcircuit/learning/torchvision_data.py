@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcircuit.learning.data import MissingDataError, RawData, RawSplit
+from fedcircuit.learning.raw_data import MissingDataError, RawData, RawSplit
 
 # class in torchvision, folder below the root, mean and sd of pixels in [0, 1]
 _SETS = {

@@ -7,12 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from fedcircuit.learning.data import (
-    DataSource,
-    MissingDataError,
-    load_dataset,
-    stratified_subset,
-)
+from fedcircuit.learning.data import DataSource, load_dataset, stratified_subset
+from fedcircuit.learning.raw_data import MissingDataError
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:

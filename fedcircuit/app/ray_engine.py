@@ -16,7 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Result, Strategy
 from flwr.simulation import run_simulation
 
-from fedcircuit.app.engines import Engine, EngineError, Federation
+from fedcircuit.app.engine import Engine, EngineError, Federation
 from fedcircuit.strategies.failures import readable
 from fedcircuit.strategies.grids import GridView, wait_for_nodes
 

@@ -118,11 +118,13 @@ class _Clients:
         number = round_of(sent.config)
         if self.circuits is not None and number % self.circuits.every == 0:
             said.update(_circuits(client, self.circuits, number))
-        arrays = {name: _array(trained[own]) for name, own in sent.names.items()}
+        arrays = ArrayRecord()  # its constructor would make plain Arrays of ours
+        for name, own in sent.names.items():
+            arrays[name] = _array(trained[own])
         metrics = {**training_metrics(result), "num-examples": result.num_examples}
         content = RecordDict(
             {
-                sent.key: ArrayRecord(arrays),
+                sent.key: arrays,
                 "metrics": MetricRecord(metrics),
                 messages.SIDE_CHANNEL: ConfigRecord(said),
             }

@@ -18,6 +18,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console(soft_wrap=True)
+_ANY_WIDTH = 10_000
+
+
+def _tell_version(asked: bool | None) -> None:  # noqa: FBT001  # typer calls it so
+    if asked:
+        from importlib.metadata import version
+
+        console.print(version("fedcircuit"), highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[  # acted on as it is read
+        bool | None,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Say which."),
+    ] = None,
+) -> None:
+    """See what federated averaging breaks: circuits of every class, in every client."""
+
 
 StudyFile = Annotated[Path, typer.Argument(help="A study's YAML file.", metavar="STUDY")]
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN")]
@@ -132,7 +152,8 @@ def partition(study: StudyFile, overrides: Overrides = None) -> None:
     from fedcircuit.app.partition_table import partition_table
 
     table, notes = partition_table(load_study(study, overrides or ()))
-    console.print(table)
+    wide = max(console.width, Console(width=_ANY_WIDTH).measure(table).maximum)
+    Console(width=wide).print(table)  # a narrow terminal wraps lines, numbers stay whole
     for note in notes:
         console.print(note, highlight=False)
 

@@ -36,10 +36,11 @@ class DataConfig(Section):
 class PartitionConfig(Section):
     """Who holds what."""
 
-    kind: Literal["iid", "classes", "dirichlet", "quantity"] = Field(
+    kind: Literal["iid", "classes", "dirichlet", "quantity", "flwr-datasets"] = Field(
         "iid",
         description="iid: equal random parts; classes: by class map; dirichlet: label skew; "
-        "quantity: size skew.",
+        "quantity: size skew; flwr-datasets: any partitioner of that package "
+        "(`pip install 'fedcircuit[data]'`).",
     )
     clients: int | None = Field(
         None, gt=0, description="Number of clients; not with classes, where the map says it."
@@ -53,6 +54,17 @@ class PartitionConfig(Section):
         None, gt=0, description="For dirichlet and quantity: concentration; smaller is more skew."
     )
     min_samples: int = Field(10, ge=1, description="Redraw until every client has this many.")
+    partitioner: str | None = Field(
+        None, description="For flwr-datasets: the class, such as PathologicalPartitioner."
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="For flwr-datasets: the class's arguments besides the number of clients, "
+        "the label column and the seed, such as num_classes_per_partition.",
+    )
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
 
     @model_validator(mode="after")
     def _fits_kind(self) -> PartitionConfig:
@@ -70,6 +82,14 @@ class PartitionConfig(Section):
             raise ValueError(f"kind {self.kind!r} needs clients, the number of clients")
         if self.kind in ("dirichlet", "quantity") and self.alpha is None:
             raise ValueError(f"kind {self.kind!r} needs alpha > 0, such as 0.3")
+        if self.kind == "flwr-datasets" and self.partitioner is None:
+            raise ValueError(
+                "kind 'flwr-datasets' needs partitioner, such as PathologicalPartitioner"
+            )
+        if self.kind != "flwr-datasets" and (self.partitioner is not None or self.options):
+            raise ValueError(
+                f"partitioner and options belong to kind 'flwr-datasets', the kind is {self.kind!r}"
+            )
         return self
 
 

@@ -25,7 +25,7 @@ def partition_table(config: StudyConfig) -> tuple[Table, tuple[str, ...]]:
         box=SIMPLE,
         padding=(0, 1, 0, 0),
     )
-    for heading in ("client", *shown, "samples", "entropy (bits)", "distance"):
+    for heading in ("client", *shown, "samples", "entropy", "distance"):
         table.add_column(heading, justify="right", no_wrap=True)
     for client, counts in enumerate(described.counts):
         cells = [str(n) if n else "." for n in counts] if shown else []
@@ -36,5 +36,8 @@ def partition_table(config: StudyConfig) -> tuple[Table, tuple[str, ...]]:
             f"{described.entropy[client]:.2f}",
             f"{described.distance[client]:.2f}",
         )
-    explained = "distance: total variation between a client's label mix and that of all data"
+    explained = (
+        "entropy: of the client's labels, in bits; "
+        "distance: total variation between a client's label mix and that of all data"
+    )
     return table, (*partition.notes, explained)

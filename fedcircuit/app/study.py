@@ -16,6 +16,7 @@ from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.clients.app import ClientCircuits, client_app
 from fedcircuit.learning import partitions
 from fedcircuit.learning.data import Dataset, DataSource, load_dataset
+from fedcircuit.learning.flwr_partitions import from_partitioner, partitioner
 from fedcircuit.learning.models import build_model
 from fedcircuit.learning.objectives import FedRS
 from fedcircuit.learning.partitions import Partition
@@ -48,6 +49,10 @@ def make_partition(config: PartitionConfig, dataset: Dataset, seed: int) -> Part
     assert config.clients is not None
     if config.kind == "iid":
         return partitions.iid(labels, config.clients, seed=seed)
+    if config.kind == "flwr-datasets":
+        assert config.partitioner is not None
+        drawn = partitioner(config.partitioner, config.options, config.clients, seed=seed)
+        return _for_clients(from_partitioner(drawn, labels), config.clients)
     assert config.alpha is not None
     if config.kind == "dirichlet":
         return partitions.dirichlet(
@@ -61,6 +66,15 @@ def make_partition(config: PartitionConfig, dataset: Dataset, seed: int) -> Part
     return partitions.quantity_skew(
         labels, config.clients, alpha=config.alpha, min_samples=config.min_samples, seed=seed
     )
+
+
+def _for_clients(partition: Partition, n_clients: int) -> Partition:
+    if len(partition.indices) != n_clients:
+        raise ValueError(
+            f"{partition.kind} makes {len(partition.indices)} partitions, partition.clients is "
+            f"{n_clients}; make them agree"
+        )
+    return partition
 
 
 def source_of(config: StudyConfig) -> DataSource:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import inspect
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -24,6 +26,40 @@ class Partitioner(Protocol):
         ...
 
 
+_MEND = 'partitioners of flwr-datasets need it installed: pip install "fedcircuit[data]"'
+
+
+def partitioner(name: str, options: Mapping[str, Any], n_clients: int, *, seed: int) -> Partitioner:
+    """A partitioner of flwr-datasets by the name of its class.
+
+    Number of clients, label column and seed are given where the class takes them; ``options`` are
+    its other arguments, or replace these.
+
+    Raises
+    ------
+    ImportError
+        If flwr-datasets is not installed.
+    ValueError
+        If there is no such class, or it does not take the options.
+    """
+    try:
+        from flwr_datasets import partitioner as module
+    except ImportError as error:
+        raise ImportError(_MEND) from error
+    if name not in module.__all__ or name == "Partitioner":
+        known = ", ".join(sorted(set(module.__all__) - {"Partitioner"}))
+        raise ValueError(f"flwr-datasets has no partitioner {name!r}; it has {known}")
+    made_by = getattr(module, name)
+    known_options = inspect.signature(made_by).parameters
+    ours = {"num_partitions": n_clients, "partition_by": "label", "seed": seed % 2**32}
+    given = {key: value for key, value in ours.items() if key in known_options}
+    try:
+        return cast("Partitioner", made_by(**{**given, **options}))
+    except (TypeError, ValueError) as error:
+        takes = ", ".join(key for key in known_options if key not in ours)
+        raise ValueError(f"{error}; {name} takes the options {takes or 'none'}") from error
+
+
 def from_partitioner(partitioner: Partitioner, labels: Labels) -> Partition:
     """The partition that a partitioner makes of the labels.
 
@@ -40,9 +76,7 @@ def from_partitioner(partitioner: Partitioner, labels: Labels) -> Partition:
     try:
         from datasets import Dataset
     except ImportError as error:
-        raise ImportError(
-            'partitioners of flwr-datasets need it installed: pip install "fedcircuit[data]"'
-        ) from error
+        raise ImportError(_MEND) from error
     rows = {"label": labels.tolist(), "position": list(range(len(labels)))}
     partitioner.dataset = Dataset.from_dict(rows)
     parts = [

@@ -101,3 +101,35 @@ def test_expected_errors_are_one_message_and_exit_code_one(
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_partitions_are_shown_whole_on_a_narrow_terminal(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(
+        "name: drawn\npartition: {kind: flwr-datasets, clients: 2, partitioner: SizePartitioner,"
+        " options: {partition_sizes: [1000, 437]}}\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "fedcircuit", "partition", "study.yaml"],
+        capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False,
+        env={**os.environ, "COLUMNS": "30"},
+    )  # fmt: skip
+
+    assert result.returncode == 0, result.stderr
+    assert "…" not in result.stdout
+    assert " 1000 " in result.stdout
+    assert " 437 " in result.stdout
+
+
+def test_partitioners_for_another_number_of_clients_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(
+        "partition: {kind: flwr-datasets, clients: 3, partitioner: SizePartitioner,"
+        " options: {partition_sizes: [1000, 437]}}\n"
+    )
+    result = fedcircuit("partition", "study.yaml", cwd=tmp_path)
+
+    assert result.returncode == 1
+    assert "SizePartitioner makes 2 partitions, partition.clients is 3" in result.stderr
+
+
+def test_the_version_is_told(tmp_path: Path) -> None:
+    assert fedcircuit("--version", cwd=tmp_path).stdout == "0.1.0\n"

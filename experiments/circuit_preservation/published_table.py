@@ -10,9 +10,8 @@ the standard deviation. What the same circuits are worth as classifiers stands b
 from __future__ import annotations
 
 import sys
+from itertools import combinations
 from statistics import mean, stdev
-
-import torch
 
 from fedcircuit import CircuitStack, Run
 from fedcircuit.analysis.research_questions import over_rounds, research_questions
@@ -20,26 +19,39 @@ from fedcircuit.analysis.research_questions import over_rounds, research_questio
 QUESTIONS = ("RQ1", "RQ3", "RQ4", "RQ4-swap")
 
 
-def held_only(stack: CircuitStack, counts: list[list[int]]) -> CircuitStack:
-    """Clients' circuits of classes they hold; the paper looks for no others."""
-    found = stack.found.clone()
-    for row, model in enumerate(stack.models):
-        if model != "global":
-            found[row] &= torch.tensor(counts[int(model)]) > 0
-    return CircuitStack(stack.sites, stack.models, stack.masks, found)
+def common_classes(
+    stack: CircuitStack, models: tuple[str, ...], held: list[list[int]], asked: list[int]
+) -> CircuitStack:
+    """Some models' circuits of the classes that were asked for and that all of them hold."""
+    rows = [stack.models.index(model) for model in models]
+    clients = [int(model) for model in models if model != "global"]
+    classes = [c for c in asked if all(held[client][c] for client in clients)]
+    return CircuitStack(
+        stack.sites, models, stack.masks[rows][:, classes], stack.found[rows][:, classes]
+    )
 
 
 def answers(run: Run) -> dict[tuple[str, str], tuple[float, float]]:
     """Mean IoU and chance level by question and layer, local scope."""
     if run.partition is None:
         raise SystemExit(f"{run.path} has no partition; use a run of 'fedcircuit run'")
-    stacks = {n: stack for n in run.rounds if (stack := run.masks(n)) is not None}
-    held = {n: held_only(stack, run.partition["counts"]) for n, stack in stacks.items()}
-    found = over_rounds(research_questions(held, convention="published"))
+    held = run.partition["counts"]
+    asked = run.manifest["config"]["circuits"]["options"].get("classes", range(len(held[0])))
+    found = []
+    for number in run.rounds:
+        stack = run.masks(number)
+        if stack is None:
+            continue
+        single = [(model,) for model in stack.models]
+        for models in (*single, *combinations(stack.models, 2)):
+            part = {number: common_classes(stack, models, held, list(asked))}
+            wanted = ("RQ1",) if len(models) == 1 else QUESTIONS[1:]
+            everything = research_questions(part, convention="published")
+            found += [one for one in everything if one.question in wanted]
     return {
         (one.question, one.layer): (one.mean_iou, one.chance)
-        for one in found
-        if one.question in QUESTIONS and one.scope == "local" and one.layer != "all"
+        for one in over_rounds(found)
+        if one.scope == "local" and one.layer != "all"
     }
 
 

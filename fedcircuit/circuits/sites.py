@@ -119,6 +119,11 @@ def _trace(model: nn.Module, example: Tensor) -> list[_Call]:
     return calls
 
 
+def call_order(model: nn.Module, example: Tensor) -> tuple[str, ...]:
+    """Names of the leaf modules in the order in which one forward pass calls them."""
+    return tuple(call.name for call in _trace(model, example[:1]))
+
+
 def _site(calls: list[_Call], counts: Mapping[str, int], index: int) -> Site:
     current = calls[index]
     layer = current.module

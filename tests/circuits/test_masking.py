@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -41,7 +43,23 @@ class EarlySizeNet(ViewNet):
         return self.head(self.relu(self.conv(x)).reshape(n, -1))
 
 
+def normalised_cnn() -> nn.Sequential:
+    """Batch normalisation, a stride, average pooling, a layer without bias, two linear layers."""
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(),
+        nn.Conv2d(4, 5, 3, padding="same"), nn.BatchNorm2d(5), nn.Tanh(), nn.AvgPool2d(2),
+        nn.Flatten(), nn.Linear(20, 6), nn.GELU(), nn.Linear(6, 4),
+    )  # fmt: skip
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+            nn.init.normal_(module.weight)
+    return model
+
+
 MODELS = {
+    "norm": normalised_cnn,
     "cnn": lambda: build_model("simple-cnn", (1, 8, 8), 4, seed=1, widths=(3, 5)),
     "mlp": lambda: build_model("mlp", (1, 8, 8), 4, seed=1, widths=(6, 5)),
     "resnet": lambda: build_model("resnet", (1, 8, 8), 4, seed=1, widths=(3, 4)),
@@ -86,6 +104,42 @@ def test_many_masks_at_once_give_what_each_gives_alone(name, ablation) -> None:
     assert torch.allclose(logits, expected, atol=1e-5)
     pairs = masked.pair_logits(masks, torch.tensor([2, 0, 2]), torch.tensor([6, 1, 0]))
     assert torch.allclose(pairs, expected[[2, 0, 2], [6, 1, 0]], atol=1e-5)
+
+
+@pytest.mark.parametrize("ablation", ["mean", "zero"])
+@pytest.mark.parametrize("name", MODELS)
+def test_masks_that_many_samples_share_give_the_same(name, ablation) -> None:
+    masked, masks = prepared(name, ablation, batch=6)
+    first = masked.sites[0].n_units
+    masks = torch.cat([masks, torch.zeros_like(masks[:2]), torch.ones_like(masks[:1])])
+    masks[3, :first] = True  # nothing but the first site
+    which = torch.randint(6, (90,), generator=torch.Generator().manual_seed(2))
+    samples = torch.arange(90) % 7
+    expected = torch.stack(
+        [one_by_one(masked, masks[m], i) for m, i in zip(which, samples.tolist(), strict=True)]
+    )
+    assert torch.allclose(masked.pair_logits(masks, which, samples), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "cut"),
+    [("norm", True), ("cnn", True), ("mlp", True), ("resnet", False), ("around", False)],
+)
+def test_only_layers_that_follow_one_another_are_cut_out(name, cut) -> None:
+    masked, _ = prepared(name)
+    assert (masked.chain is not None) == cut
+
+
+def test_a_reference_for_each_sample_goes_with_the_sample() -> None:
+    mean, masks = prepared("cnn")
+    reference = {name: torch.randn(7, *v.shape[1:]) for name, v in mean.reference.items()}
+    masked = masked_model(mean.model, mean.sites, INPUTS, reference)
+    samples = torch.tensor([6, 0, 6, 3] * 6)
+    logits = masked.pair_logits(masks, torch.zeros(24, dtype=torch.int64), samples)
+    for row, sample in enumerate(samples.tolist()):
+        own = {name: values[sample : sample + 1] for name, values in reference.items()}
+        alone = replace(masked, reference=own)
+        assert torch.allclose(logits[row], one_by_one(alone, masks[0], sample), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)

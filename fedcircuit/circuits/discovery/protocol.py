@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +36,52 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """Faithfulness of the best units of one class, at the sizes that were tried.
+
+    Parameters
+    ----------
+    sizes
+        Numbers of units, ascending.
+    faithfulness
+        One for each size; 0 is the empty circuit, 1 the full model; neither is a bound.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ or the sizes do not ascend.
+    """
+
+    sizes: tuple[int, ...]
+    faithfulness: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.sizes) != len(self.faithfulness):
+            raise ValueError(
+                f"a curve needs one faithfulness for each size, got {len(self.sizes)} sizes and "
+                f"{len(self.faithfulness)} values"
+            )
+        if any(b <= a for a, b in pairwise(self.sizes)):
+            raise ValueError(f"the sizes of a curve must ascend, got {self.sizes}")
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """Circuits that a size rule made of scores.
+
+    Parameters
+    ----------
+    masks
+        ``[classes, units]`` bool; all False where no circuit was made.
+    curves
+        One for each class: the sizes tried; None where none were.
+    """
+
+    masks: Tensor
+    curves: tuple[Curve | None, ...]
+
+
+@dataclass(frozen=True)
 class Discovery:
     """Circuits of every class of one model.
 
@@ -53,6 +101,9 @@ class Discovery:
         What it took.
     converged
         One for each class: did an optimisation stand still; None for methods without one.
+    curves
+        One for each class: faithfulness at the sizes tried, None where none were; empty if the
+        method keeps none.
     """
 
     sites: tuple[Site, ...]
@@ -62,6 +113,7 @@ class Discovery:
     reasons: tuple[str, ...]
     cost: Cost
     converged: tuple[bool | None, ...]
+    curves: tuple[Curve | None, ...] = ()
 
     def circuit(self, class_index: int) -> Circuit | None:
         """The circuit of a class; None where none was found."""
@@ -71,7 +123,12 @@ class Discovery:
 
 
 class DiscoveryMethod(Protocol):
-    """Finds the circuits of all classes; adding a class never changes another's circuit."""
+    """Finds the circuits of all classes of a model.
+
+    The search for one class never touches that for another: random numbers of a class come from
+    a stream of its own. Samples of other classes matter only as negatives, and only for methods
+    that contrast.
+    """
 
     @property
     def name(self) -> str:
@@ -113,6 +170,16 @@ def frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter, flag in wanted:
             parameter.requires_grad_(flag)
+
+
+def class_stream(generator: torch.Generator, class_index: int) -> torch.Generator:
+    """Random numbers of one class: they depend on the generator's seed and the class alone.
+
+    Seeds of neighbouring classes and neighbouring generators are mixed, not added: class 1 of
+    seed 0 and class 0 of seed 1 are unrelated.
+    """
+    mixed = np.random.SeedSequence([generator.initial_seed() % 2**64, class_index])
+    return torch.Generator().manual_seed(int(mixed.generate_state(1, np.uint64)[0] >> 1))
 
 
 def absent_reasons(counts: Tensor) -> tuple[str, ...]:

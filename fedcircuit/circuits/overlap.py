@@ -66,6 +66,30 @@ class OverlapTable:
     intersection: Floats
     pool: Floats
 
+    @property
+    def n_undefined(self) -> Ints:
+        """Pairs without an IoU in each column: not found, or both empty; ``[layers + 1]``."""
+        undefined = np.isnan(self.iou).reshape(-1, len(self.layers))
+        count: Ints = undefined.sum(0, dtype=np.int64)
+        return count
+
+    @property
+    def coefficient(self) -> Floats:
+        """Overlap coefficient ``|A and B| / min(|A|, |B|)``; NaN where a circuit is empty."""
+        return _ratio(self.intersection, np.minimum(self.size_a, self.size_b))
+
+    @property
+    def coefficient_chance(self) -> Floats:
+        """Expected overlap coefficient of random circuits with the same sizes in every layer.
+
+        The mean of the hypergeometric overlap, ``size_a size_b / pool`` in a layer; exact.
+        """
+        expected = np.divide(
+            self.size_a * self.size_b, self.pool, out=self.pool * 0.0, where=self.pool > 0
+        )
+        expected[..., -1] = expected[..., :-1].sum(-1)
+        return _ratio(expected, np.minimum(self.size_a, self.size_b))
+
     def at(self, *index: int) -> dict[str, Overlap] | None:
         """The overlaps of one pair by layer; None where a circuit was not found."""
         if np.isnan(self.pool[index]).any():
@@ -228,7 +252,7 @@ def _table(counts: _Counts, found: NDArray[np.bool_], sites: Sequence[Site]) -> 
     p_value = np.stack([p for _, p in columns], axis=-1)
     union = size_a + size_b - both
     undefined = ~found[..., None]
-    ratio = np.divide(both, union, out=np.full(union.shape, np.nan), where=union > 0)
+    ratio = _ratio(both, union)
     ratio[np.broadcast_to(undefined, ratio.shape)] = np.nan
     room = 1 - chance
     # chance is 1 up to rounding exactly where both circuits are forced to be equal
@@ -250,6 +274,13 @@ def _table(counts: _Counts, found: NDArray[np.bool_], sites: Sequence[Site]) -> 
         intersection=known(both),
         pool=known(pool),
     )
+
+
+def _ratio(part: Floats | Ints, whole: Floats | Ints) -> Floats:
+    """Quotient, NaN where the whole is zero or NaN."""
+    result: Floats = np.full(whole.shape, np.nan)
+    np.divide(part, whole, out=result, where=whole > 0)
+    return result
 
 
 def _chance(counts: _Counts, part: slice, found: NDArray[np.bool_]) -> tuple[Floats, Floats]:

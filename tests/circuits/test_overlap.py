@@ -231,3 +231,35 @@ def test_different_sites_are_refused() -> None:
 def test_circuits_larger_than_their_pool_are_refused() -> None:
     with pytest.raises(ValueError, match="more units in a layer than the pool"):
         chance_level(np.array([[2]]), np.array([[3]]), np.array([[1]]), np.array([1]))
+
+
+def test_overlap_coefficient_by_hand() -> None:
+    # A 2 units and B 3 of 4 in one layer, 1 each of 3 in the other: 1 and 1 in both
+    a, b = Side(rows("1100010"), live=rows("1111111")), Side(rows("0111010"))
+    sites = [Site("a", 4, 1, "a"), Site("b", 3, 1, "b")]
+    table = paired_overlaps(a, b, sites)
+    assert table.coefficient[0].tolist() == [1 / 2, 1.0, 2 / 3]
+    # by chance 2 * 3 / 4 units in the first layer, 1 * 1 / 3 in the second
+    expected = [(6 / 4) / 2, 1 / 3, (6 / 4 + 1 / 3) / 3]
+    assert table.coefficient_chance[0] == pytest.approx(expected)
+    assert table.intersection[0].tolist() == [1, 1, 2]  # left as it was
+
+
+@given(masks_of_sites, masks_of_sites, masks_of_sites)
+def test_overlap_coefficient_is_at_least_the_iou_and_undefined_with_an_empty_circuit(
+    a, b, live
+) -> None:
+    table = paired_overlaps(
+        Side(torch.tensor([a]), live=live), Side(torch.tensor([b]), live=live), SITES
+    )
+    empty = np.minimum(table.size_a, table.size_b) == 0
+    assert (np.isnan(table.coefficient) == empty).all()
+    assert (np.isnan(table.coefficient_chance) == empty).all()
+    assert (table.coefficient[~empty] >= table.iou[~empty]).all()
+
+
+def test_pairs_without_an_iou_are_counted_by_layer() -> None:
+    side = Side(rows("1100000", "0001000", "1000000"), found=torch.tensor([True, True, False]))
+    table = all_overlaps(side, Side(rows("1000000")), SITES)
+    # b is empty on both sides in the first pair, and the third was not found
+    assert table.n_undefined.tolist() == [1, 2, 1]

@@ -1,0 +1,174 @@
+"""Planted convolutional networks: glyphs of 3x3 pixels on images of 28x28."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedcircuit.circuits.planted.decoys import add_decoys
+from fedcircuit.circuits.planted.layout import (
+    Order,
+    make_dense,
+    true_edges,
+    true_units,
+    write_plan,
+)
+from fedcircuit.circuits.planted.network import Density, PlantedNetwork, checked_cases
+from fedcircuit.circuits.planted.plan import Patterns, draw_patterns, make_plan
+from fedcircuit.circuits.planted.scenes import draw_scenes
+from fedcircuit.circuits.sites import find_sites
+from fedcircuit.samples import Samples
+
+SIDE = 28
+SLOT_CENTRES = (2, 6, 10)  # rows and columns of the first feature map, 14x14
+
+
+@dataclass(frozen=True)
+class ImageSampler:
+    """Draws images ``[n, 1, 28, 28]`` that show scenes.
+
+    Parameters
+    ----------
+    patterns
+        What they are made of.
+    glyphs
+        ``[glyphs, 3, 3]``, pixels -1 and 1.
+    noise
+        Standard deviation of the noise of every pixel.
+    background
+        Whether background glyphs are shown.
+    """
+
+    patterns: Patterns
+    glyphs: Tensor
+    noise: float
+    background: bool
+
+    def __call__(self, n_per_class: int, seed: int) -> Samples:
+        """``n_per_class`` images of every class; each pattern in any of nine places."""
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.arange(len(self.patterns.routes)).repeat_interleave(n_per_class)
+        scenes = draw_scenes(self.patterns, labels, generator, background=self.background)
+        n, m = scenes.glyphs.shape
+        centres = torch.tensor(SLOT_CENTRES)
+        cells = torch.stack([centres[scenes.slots // 3], centres[scenes.slots % 3]], 2)
+        shift = torch.randint(2, (n, 9, 2), generator=generator)  # every pattern as a whole
+        jitter = shift.gather(1, scenes.slots.unsqueeze(2).expand(n, m, 2))
+        pixels = 2 * (cells + scenes.taps - 1) + jitter  # [n, m, 2], centre of each glyph
+        spread = torch.arange(-1, 2)
+        rows = (pixels[..., 0, None, None] + spread[:, None]).expand(n, m, 3, 3)
+        columns = (pixels[..., 1, None, None] + spread[None, :]).expand(n, m, 3, 3)
+        strength = torch.where(scenes.glyphs >= 0, scenes.amplitudes, 0.0)
+        values = self.glyphs[scenes.glyphs.clamp(min=0)] * strength[..., None, None]
+        images = self.noise * torch.randn(n, 1, SIDE, SIDE, generator=generator)
+        at = torch.arange(n)[:, None, None, None].expand(n, m, 3, 3)
+        images[:, 0].index_put_((at, rows, columns), values, accumulate=True)
+        return Samples(images, labels)
+
+
+def planted_cnn(
+    cases: Collection[str] = (),
+    *,
+    n_classes: int = 10,
+    seed: int = 0,
+    density: Density = "sparse",
+    noise: float = 0.0,
+    widths: Sequence[int] = (32, 64, 128),
+) -> PlantedNetwork:
+    """A convolutional network built by hand, whose class circuits are known.
+
+    Three times convolution 3x3, ReLU and maximum pooling, then one linear layer, on images
+    ``[n, 1, 28, 28]``. See ``PlantedNetwork`` for what the circuits are.
+
+    Parameters
+    ----------
+    cases
+        Hard cases, any of ``CASES``; ``HARD`` is all of them.
+
+        - shared: classes share glyph detectors, and pairs of classes a composite;
+        - veto: a unit lowers the logit of a class, and fires only on samples of other classes
+          that show a pattern of the class as bait;
+        - redundant: composites and relays stand in two or three equal copies, all in the circuit;
+        - distractors: loud units that nobody reads, and units that move every logit alike;
+        - two_routes: one pattern of a class is in 70 % of its samples, not in 50 %;
+        - dead: units without input or output, or never active;
+        - cancelling: loud pairs with equal input and opposite outgoing weights;
+        - prior: a bias on the logit of one class.
+    n_classes
+        3 or more.
+    seed
+        Glyphs, patterns and the order of units follow from it.
+    density
+        ``"sparse"``, or ``"dense"``: every zero weight becomes a small random number.
+    noise
+        Standard deviation of Gaussian noise on every pixel; a glyph's pixels are -1 and 1.
+    widths
+        Channels of the three layers. Channels that are not needed are silent.
+
+    Raises
+    ------
+    ValueError
+        If a case is unknown or the network does not fit into the widths.
+    """
+    chosen = checked_cases(cases)
+    generator = torch.Generator().manual_seed(seed)
+    patterns = draw_patterns(n_classes, chosen, generator, arranged=True)
+    plan = make_plan(patterns, chosen, depth=3)
+    add_decoys(plan, patterns, chosen, generator)
+    order = Order.draw(plan, widths, generator)
+    glyphs = draw_glyphs(patterns.n_glyphs + 2, generator)
+    model = nn.Sequential()
+    channels = 1
+    for width in widths:
+        model.extend([nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)])
+        channels = width
+    model.extend([nn.Flatten(), nn.Linear(channels * 9, n_classes)])
+    layers = [layer for layer in model if isinstance(layer, nn.Conv2d | nn.Linear)]
+    write_plan(plan, order, layers, glyphs.unsqueeze(1) / 9)
+    if density == "dense":
+        make_dense(layers, generator)
+    sites = find_sites(model, torch.zeros(1, 1, SIDE, SIDE))
+    return PlantedNetwork(
+        model.eval(),
+        sites,
+        true_units(plan, order, n_classes),
+        true_edges(plan, order, sites, n_classes, torch.ones(1, dtype=torch.bool)),
+        ImageSampler(patterns, glyphs, noise, bool(chosen & {"distractors", "cancelling"})),
+        tuple(f"class {c}" for c in range(n_classes)),
+        chosen,
+        seed,
+    )
+
+
+def draw_glyphs(count: int, generator: torch.Generator) -> Tensor:
+    """Different glyphs ``[count, 3, 3]`` of pixels -1 and 1.
+
+    Two of them agree, wherever one lies over the other, in at most 5 of 9 pixels more than they
+    differ, and in fewer where they overlap in part.
+
+    Raises
+    ------
+    ValueError
+        If there are not so many.
+    """
+    bits = (torch.arange(512).unsqueeze(1) >> torch.arange(9)) & 1
+    candidates = (2.0 * bits - 1.0).view(512, 3, 3)[torch.randperm(512, generator=generator)]
+    padded = nn.functional.pad(candidates.unsqueeze(1), (2, 2, 2, 2))
+    likeness = nn.functional.conv2d(padded, candidates.unsqueeze(1)).flatten(2)  # [512, 512, 25]
+    partial = torch.arange(25) != 12
+    allowed = (likeness[:, :, partial].amax(2) <= 4) & (likeness[:, :, partial].amax(2).T <= 4)
+    chosen: list[int] = []
+    for limit in (3, 5):  # as different as can be, then less so
+        near = allowed & (likeness[:, :, 12] <= limit)
+        for index in range(512):
+            if len(chosen) == count:
+                return candidates[chosen]
+            fits = bool(allowed[index, index]) and index not in chosen
+            if fits and bool(near[index, chosen].all()):
+                chosen.append(index)
+    if len(chosen) < count:
+        raise ValueError(f"found {len(chosen)} glyphs, needed {count}; use fewer classes")
+    return candidates[chosen]

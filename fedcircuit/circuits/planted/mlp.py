@@ -1,0 +1,122 @@
+"""Planted multilayer perceptrons: glyphs are directions of the input, any number at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedcircuit.circuits.planted.decoys import add_decoys
+from fedcircuit.circuits.planted.layout import (
+    Order,
+    make_dense,
+    true_edges,
+    true_units,
+    write_plan,
+)
+from fedcircuit.circuits.planted.network import Density, PlantedNetwork, checked_cases
+from fedcircuit.circuits.planted.plan import Patterns, draw_patterns, make_plan
+from fedcircuit.circuits.planted.scenes import draw_scenes
+from fedcircuit.circuits.sites import find_sites
+from fedcircuit.samples import Samples
+
+LENGTH = 3.0  # of a glyph, as that of nine pixels of -1 and 1
+
+
+@dataclass(frozen=True)
+class VectorSampler:
+    """Draws vectors ``[n, inputs]``, each the sum of the glyphs of a scene.
+
+    Parameters
+    ----------
+    patterns
+        What they are made of.
+    glyphs
+        ``[glyphs, inputs]``, orthogonal and of length 3.
+    noise
+        Standard deviation of the noise of every coordinate.
+    background
+        Whether background glyphs are shown.
+    """
+
+    patterns: Patterns
+    glyphs: Tensor
+    noise: float
+    background: bool
+
+    def __call__(self, n_per_class: int, seed: int) -> Samples:
+        """``n_per_class`` vectors of every class."""
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.arange(len(self.patterns.routes)).repeat_interleave(n_per_class)
+        scenes = draw_scenes(self.patterns, labels, generator, background=self.background)
+        strength = torch.where(scenes.glyphs >= 0, scenes.amplitudes, 0.0)  # [n, m]
+        shown = torch.zeros(len(labels), len(self.glyphs))
+        # a glyph that two patterns share is there once
+        shown.scatter_reduce_(1, scenes.glyphs.clamp(min=0), strength, "amax")
+        noise = torch.randn(len(labels), self.glyphs.shape[1], generator=generator)
+        return Samples(shown @ self.glyphs + self.noise * noise, labels)
+
+
+def planted_mlp(
+    cases: Collection[str] = (),
+    *,
+    n_classes: int = 10,
+    seed: int = 0,
+    density: Density = "sparse",
+    noise: float = 0.0,
+    widths: Sequence[int] = (64, 64),
+) -> PlantedNetwork:
+    """A multilayer perceptron built by hand, whose class circuits are known.
+
+    Two hidden ReLU layers on inputs ``[n, d]``; glyphs are orthogonal directions, and the head
+    reads the composites. ``d`` is the number of glyphs, rounded up to a multiple of 16.
+
+    Parameters
+    ----------
+    cases, n_classes, seed, density
+        As in ``planted_cnn``.
+    noise
+        Standard deviation of Gaussian noise on every coordinate; a glyph has length 3.
+    widths
+        Units of the two layers. Units that are not needed are silent.
+
+    Raises
+    ------
+    ValueError
+        If a case is unknown or the network does not fit into the widths.
+    """
+    chosen = checked_cases(cases)
+    generator = torch.Generator().manual_seed(seed)
+    patterns = draw_patterns(n_classes, chosen, generator, arranged=False)
+    plan = make_plan(patterns, chosen, depth=2)
+    add_decoys(plan, patterns, chosen, generator)
+    order = Order.draw(plan, widths, generator)
+    n_glyphs = patterns.n_glyphs + 2
+    n_inputs = -(-n_glyphs // 16) * 16
+    basis = torch.linalg.qr(torch.randn(n_inputs, n_inputs, generator=generator)).Q
+    glyphs = LENGTH * basis[:n_glyphs]
+    first, second = widths
+    model = nn.Sequential(
+        nn.Linear(n_inputs, first),
+        nn.ReLU(),
+        nn.Linear(first, second),
+        nn.ReLU(),
+        nn.Linear(second, n_classes),
+    )
+    layers = [layer for layer in model if isinstance(layer, nn.Linear)]
+    write_plan(plan, order, layers, glyphs / LENGTH**2)
+    if density == "dense":
+        make_dense(layers, generator)
+    sites = find_sites(model, torch.zeros(1, n_inputs))
+    return PlantedNetwork(
+        model.eval(),
+        sites,
+        true_units(plan, order, n_classes),
+        true_edges(plan, order, sites, n_classes, torch.ones(n_inputs, dtype=torch.bool)),
+        VectorSampler(patterns, glyphs, noise, bool(chosen & {"distractors", "cancelling"})),
+        tuple(f"class {c}" for c in range(n_classes)),
+        chosen,
+        seed,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from fedcircuit.app.config import StudyConfig
 from fedcircuit.circuits.discovery import METHOD_NAMES, discovery_method
+from fedcircuit.circuits.discovery.scored import size_options
 
 PAGE = Path(__file__).with_name("configuration.md")
 
@@ -127,6 +128,8 @@ def _scalar(value: object) -> str:
 
 
 def _plain(value: object) -> object:
+    if is_dataclass(value):  # a size rule, the only option that is a record
+        return size_options(value)  # type: ignore[arg-type]
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, (tuple, list)) else value

@@ -1,53 +1,89 @@
-"""Learned gates: hard-concrete masks of all classes in one optimisation."""
+"""Learned gates: noisy binary masks of all classes in one optimisation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fedcircuit.circuits.ablation import reference_rows
 from fedcircuit.circuits.circuit import Site, split_by_site
-from fedcircuit.circuits.discovery.protocol import Discovery, Meter, Task, absent_reasons, frozen
+from fedcircuit.circuits.discovery.gradients import shared_gradients
+from fedcircuit.circuits.discovery.protocol import (
+    Discovery,
+    Meter,
+    Task,
+    absent_reasons,
+    class_stream,
+    frozen,
+)
 from fedcircuit.circuits.sites import evaluating, gated
 
+Kind = Literal["hard-concrete", "straight-through"]
 # Stretched concrete distribution of Louizos et al. 2018, arXiv 1712.01312
 _BETA, _LOW, _HIGH = 2.0 / 3.0, -0.1, 1.1
 
 
 @dataclass(frozen=True)
 class LearnedGates:
-    """Hard-concrete gates (Louizos et al. 2018, arXiv 1712.01312), one row for every class.
+    """Gates learned under noise (Louizos et al. 2018, arXiv 1712.01312), one row for every class.
 
     Every sample runs through the row of one class, with noise of its own. The loss of a class is
     the Kullback-Leibler divergence of "is it this class?" from the full model to the circuit, on
-    as many samples of the class as of other classes, plus ``l0`` times the expected share of open
-    units. The sum over classes separates over rows: one optimisation is as many independent ones.
-    The mask with the best noiseless loss on the first batch is kept.
+    as many samples of the class as of other classes (each of these as likely as the next), plus
+    ``l0`` times the expected share of open units. The sum over classes separates over rows: one
+    optimisation is as many independent ones. The mask with the best noiseless loss on the first
+    batch is kept.
 
     Parameters
     ----------
-    steps, lr
-        At most this many steps of Adam (betas 0.9, 0.99), and its rate.
+    kind
+        ``hard-concrete``: gates between 0 and 1, often exactly 0 or 1. ``straight-through``:
+        gates 0 or 1, with the gradient of the relaxed ones (Jang et al. 2017, arXiv 1611.01144).
+        Both draw noise for every sample: straight-through gates without noise, from a common
+        start, all move by the same step of Adam, so that only the signs of gradients count.
+    steps
+        At most this many steps of Adam (betas 0.9, 0.99).
+    lr
+        Rate of Adam.
     l0
         Price of opening all units.
     samples
         Samples of the class, and of other classes, in every step.
     init
         Start of every gate's logit.
+    warm_start
+        Start from the ranks of attribution scores instead: the logits are spread normally, with
+        mean ``init`` and standard deviation 1, in the order of the scores.
     still_steps
         Stop a class when fewer than 0.2 % of its gates flip for this many steps.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, or a number is out of range.
     """
 
+    kind: Kind = "hard-concrete"
     steps: int = 60
     lr: float = 0.2
     l0: float = 0.3
     samples: int = 8
     init: float = 1.0
+    warm_start: bool = False
     still_steps: int = 5
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind must be one of {get_args(Kind)}, got {self.kind!r}")
+        for name in ("steps", "samples", "still_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)} (method 'gates')")
 
     @property
     def name(self) -> str:
@@ -71,7 +107,8 @@ class LearnedGates:
         converged: list[bool | None] = [None] * task.n_classes
         if classes:
             with evaluating(model), frozen(model):
-                search = _Search(self, model, sites, task, classes, generator, meter)
+                problem = _Problem(model, tuple(sites), task, meter)
+                search = _Search(self, problem, classes, generator)
                 for row, index in enumerate(classes):
                     masks[index] = search.best_masks[row]
                     scores[index] = search.theta[row].detach()
@@ -86,60 +123,71 @@ class LearnedGates:
         )
 
 
+@dataclass(frozen=True)
+class _Problem:
+    model: nn.Module
+    sites: tuple[Site, ...]
+    task: Task
+    meter: Meter
+
+
 class _Search:
     """One run of the optimisation; its fields hold what came out."""
 
     def __init__(
         self,
         method: LearnedGates,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
+        problem: _Problem,
         classes: Sequence[int],
         generator: torch.Generator,
-        meter: Meter,
     ) -> None:
-        self._method, self._model, self._sites, self._task = method, model, sites, task
-        self._meter = meter
+        self._method, self._problem = method, problem
         self._classes = torch.tensor(classes)
         # a stream for each class: its gates do not depend on which others are sought
-        self._generators = [
-            torch.Generator().manual_seed((generator.initial_seed() + c) % 2**63) for c in classes
-        ]
-        n_units = sum(site.n_units for site in sites)
-        self.theta = torch.full((len(classes), n_units), method.init, requires_grad=True)
+        self._generators = [class_stream(generator, index) for index in classes]
+        samples = problem.task.samples
         with torch.no_grad():
-            full = model(task.samples.inputs)
-        meter.forward += len(task.samples)
-        self._full = functional.log_softmax(full, dim=1)
-        self.best_masks = torch.ones(len(classes), n_units, dtype=torch.bool)
+            self._full = functional.log_softmax(problem.model(samples.inputs), dim=1)
+        problem.meter.forward += len(samples)
+        self.theta = self._start().requires_grad_()
+        self.best_masks = torch.ones_like(self.theta, dtype=torch.bool)
         self._best_loss = torch.full((len(classes),), torch.inf)
         self.still = torch.zeros(len(classes), dtype=torch.bool)
         self._trial = self._draw()
         self._run()
 
+    def _start(self) -> Tensor:
+        """Logits before the first step, ``[classes, units]``."""
+        p, n_units = self._problem, sum(site.n_units for site in self._problem.sites)
+        theta = torch.full((len(self._classes), n_units), self._method.init)
+        if not self._method.warm_start:
+            return theta
+        scores = shared_gradients(p.model, p.sites, p.task, torch.ones(n_units), p.meter)
+        ranks = scores[self._classes].argsort(dim=1, stable=True).argsort(dim=1)
+        spread: Tensor = torch.special.ndtri((ranks + 0.5) / n_units)
+        return theta + spread
+
     def _run(self) -> None:
         optimizer = torch.optim.Adam([self.theta], lr=self._method.lr, betas=(0.9, 0.99))
         quiet = torch.zeros(len(self._classes), dtype=torch.int64)
-        before = _closed_form(self.theta.detach()) > 0.5
+        before = self.theta.detach() > 0
         for step in range(self._method.steps):
             index, rows = self._draw()
             noise = torch.cat(
                 [torch.rand(2 * self._method.samples, self.theta.shape[1], generator=g)
                  for g in self._generators]
             ).clamp_(1e-6, 1 - 1e-6)  # fmt: skip
-            gates = _sample(self.theta[rows], noise)
-            loss = self._loss(index, rows, gates).sum() + self._method.l0 * self._open().sum()
+            with torch.enable_grad():
+                gates = _sample(self.theta[rows], noise, self._method.kind)
+                loss = self._loss(index, rows, gates).sum() + self._method.l0 * self._open().sum()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             active = ~self.still
-            if self.theta.grad is not None:
-                self.theta.grad[self.still] = 0.0
             held = self.theta.detach().clone()
             optimizer.step()
             with torch.no_grad():
                 self.theta[self.still] = held[self.still]
-            now = _closed_form(self.theta.detach()) > 0.5
+            now = self.theta.detach() > 0
             calm = (now != before).float().mean(1) < 0.002
             quiet = torch.where(calm, quiet + 1, 0)
             before = now
@@ -152,25 +200,28 @@ class _Search:
 
     def _draw(self) -> tuple[Tensor, Tensor]:
         """Positions ``[classes * 2 * samples]`` and the row of each: half own, half others."""
-        labels = self._task.samples.labels
+        labels, n_classes = self._problem.task.samples.labels, self._problem.task.n_classes
+        each = 1.0 / torch.bincount(labels, minlength=n_classes)[labels]  # classes weigh the same
         picks = []
         for target, generator in zip(self._classes.tolist(), self._generators, strict=True):
             for mine in (labels == target, labels != target):
-                pool = mine.nonzero().flatten()
-                draw = torch.randint(len(pool), (self._method.samples,), generator=generator)
-                picks.append(pool[draw])
+                chances = torch.where(mine, each, 0.0)
+                draw = torch.multinomial(
+                    chances, self._method.samples, replacement=True, generator=generator
+                )
+                picks.append(draw)
         rows = torch.arange(len(self._classes)).repeat_interleave(2 * self._method.samples)
         return torch.cat(picks), rows
 
     def _loss(self, index: Tensor, rows: Tensor, gates: Tensor) -> Tensor:
         """Mean divergence of each class's binary prediction, ``[classes]``."""
-        parts = split_by_site(gates, self._sites)
-        reference: Mapping[str, Tensor] | None = self._task.reference
-        with gated(self._model, self._sites, parts, reference):
-            logits = self._model(self._task.samples.inputs[index])
-        self._meter.forward += len(index)
+        p = self._problem
+        parts = split_by_site(gates, p.sites)
+        with gated(p.model, p.sites, parts, reference_rows(p.task.reference, index)):
+            logits = p.model(p.task.samples.inputs[index])
+        p.meter.forward += len(index)
         if gates.requires_grad:
-            self._meter.backward += len(index)
+            p.meter.backward += len(index)
         target = self._classes[rows]
         circuit = functional.log_softmax(logits, dim=1).gather(1, target.unsqueeze(1)).squeeze(1)
         full = self._full[index].gather(1, target.unsqueeze(1)).squeeze(1)
@@ -181,7 +232,8 @@ class _Search:
 
     def _open(self) -> Tensor:
         """Expected share of open gates of each class."""
-        return torch.sigmoid(self.theta - _BETA * log(-_LOW / _HIGH)).mean(1)
+        threshold = _BETA * log(-_LOW / _HIGH) if self._method.kind == "hard-concrete" else 0.0
+        return torch.sigmoid(self.theta - threshold).mean(1)
 
     @torch.no_grad()
     def _keep_best(self, masks: Tensor, active: Tensor) -> None:
@@ -193,14 +245,12 @@ class _Search:
         self.best_masks[better] = masks[better]
 
 
-def _sample(theta: Tensor, noise: Tensor) -> Tensor:
+def _sample(theta: Tensor, noise: Tensor, kind: Kind) -> Tensor:
+    """Gates under uniform noise; they are open on average where ``theta`` is positive."""
     soft = torch.sigmoid((noise.log() - (1 - noise).log() + theta) / _BETA)
-    return (soft * (_HIGH - _LOW) + _LOW).clamp(0.0, 1.0)
-
-
-def _closed_form(theta: Tensor) -> Tensor:
-    """The gates without noise."""
-    return (torch.sigmoid(theta) * (_HIGH - _LOW) + _LOW).clamp(0.0, 1.0)
+    if kind == "hard-concrete":
+        return (soft * (_HIGH - _LOW) + _LOW).clamp(0.0, 1.0)
+    return (soft > 0.5).to(soft.dtype) + soft - soft.detach()
 
 
 def _bernoulli_kl(log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -1,0 +1,61 @@
+"""Weight magnitude: a baseline that sees neither samples nor classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from fedcircuit.circuits.circuit import Site
+from fedcircuit.circuits.discovery.protocol import Discovery, Meter, Task
+from fedcircuit.circuits.discovery.scored import ScoredMethod, SizeRule, default_size
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """Norm of the weights a unit reads with, the same for every class: a baseline.
+
+    The Euclidean norm of the incoming weights of the unit's own layer, relative to the mean over
+    the units of its site: without that, sites of large fan-in would come first whatever they do.
+
+    Parameters
+    ----------
+    size
+        Size rule: how many of the best units are taken.
+    """
+
+    size: SizeRule = field(default_factory=default_size)
+
+    @property
+    def name(self) -> str:
+        """Name in configurations and records."""
+        return "magnitude"
+
+    def __call__(
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        task: Task,
+        generator: torch.Generator,
+    ) -> Discovery:
+        """Circuits of all classes."""
+        return ScoredMethod(self, self.size)(model, sites, task, generator)
+
+    def scores(
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        task: Task,
+        generator: torch.Generator,
+        meter: Meter,
+    ) -> Tensor:
+        """Relative norms, in as many equal rows as there are classes."""
+        norms = []
+        for site in sites:
+            weight = model.get_submodule(site.name).weight
+            assert isinstance(weight, Tensor)
+            norm = weight.detach().flatten(1).norm(dim=1)
+            norms.append(norm / norm.mean().clamp(min=torch.finfo(norm.dtype).tiny))
+        return torch.cat(norms).expand(task.n_classes, -1)

@@ -1,0 +1,69 @@
+"""Mean activation: a baseline that asks what is active, not what matters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from fedcircuit.circuits.circuit import Site
+from fedcircuit.circuits.discovery.protocol import Discovery, Meter, Task
+from fedcircuit.circuits.discovery.scored import ScoredMethod, SizeRule, default_size
+from fedcircuit.circuits.sites import capture
+
+_ROWS = 500  # samples in one forward pass: bounds the memory
+
+
+@dataclass(frozen=True)
+class MeanActivation:
+    """Mean activation of a unit on the samples of the class, over positions: a baseline.
+
+    One forward pass. It knows no other class, so what is active everywhere comes first, and it
+    does not depend on the ablation.
+
+    Parameters
+    ----------
+    size
+        Size rule: how many of the best units are taken.
+    """
+
+    size: SizeRule = field(default_factory=default_size)
+
+    @property
+    def name(self) -> str:
+        """Name in configurations and records."""
+        return "mean-activation"
+
+    def __call__(
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        task: Task,
+        generator: torch.Generator,
+    ) -> Discovery:
+        """Circuits of all classes."""
+        return ScoredMethod(self, self.size)(model, sites, task, generator)
+
+    def scores(
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        task: Task,
+        generator: torch.Generator,
+        meter: Meter,
+    ) -> Tensor:
+        """Mean activations; NaN rows for classes without samples."""
+        samples = task.samples
+        sums = torch.zeros(task.n_classes, sum(site.n_units for site in sites))
+        for part in torch.split(torch.arange(len(samples)), _ROWS):
+            with torch.no_grad(), capture(model, sites) as seen:
+                model(samples.inputs[part])
+            means = []
+            for site in sites:
+                activation = seen[site.name].movedim(site.axis, 1)  # [n, units, ...]
+                means.append(activation.flatten(2).mean(2) if activation.ndim > 2 else activation)
+            sums.index_add_(0, samples.labels[part], torch.cat(means, dim=1).to(sums.dtype))
+            meter.forward += len(part)
+        return sums / samples.counts(task.n_classes).unsqueeze(1)

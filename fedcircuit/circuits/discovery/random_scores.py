@@ -1,0 +1,56 @@
+"""Random scores: the baseline that every method has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from fedcircuit.circuits.circuit import Site
+from fedcircuit.circuits.discovery.protocol import Discovery, Meter, Task, class_stream
+from fedcircuit.circuits.discovery.scored import ScoredMethod, SizeRule, default_size
+
+
+@dataclass(frozen=True)
+class RandomScores:
+    """Scores drawn uniformly from [0, 1), for every class from a stream of its own: a baseline.
+
+    Parameters
+    ----------
+    size
+        Size rule: how many of the best units are taken.
+    """
+
+    size: SizeRule = field(default_factory=default_size)
+
+    @property
+    def name(self) -> str:
+        """Name in configurations and records."""
+        return "random"
+
+    def __call__(
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        task: Task,
+        generator: torch.Generator,
+    ) -> Discovery:
+        """Circuits of all classes."""
+        return ScoredMethod(self, self.size)(model, sites, task, generator)
+
+    def scores(
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        task: Task,
+        generator: torch.Generator,
+        meter: Meter,
+    ) -> Tensor:
+        """Random numbers of the generator's seed and the class."""
+        n_units = sum(site.n_units for site in sites)
+        return torch.stack(
+            [torch.rand(n_units, generator=class_stream(generator, index))
+             for index in range(task.n_classes)]
+        )  # fmt: skip

@@ -1,5 +1,5 @@
 import math
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_layers_have_weights_of_their_own() -> None:
 def shuffles(sites):
     """Every order of the units that keeps them in their site."""
     starts = np.cumsum([0, *(site.n_units for site in sites)])
-    parts = [permutations(range(s, e)) for s, e in zip(starts[:-1], starts[1:], strict=True)]
+    parts = [permutations(range(s, e)) for s, e in pairwise(starts)]
     return [np.array(sum(order, ())) for order in product(*parts)]
 
 
@@ -75,7 +75,7 @@ def test_chance_agrees_with_random_orders_at_the_size_of_a_network() -> None:
     a, b = (np.maximum(random.normal(size=224), 0) ** 2 for _ in range(2))
     starts = (0, 32, 96, 224)
     orders = [
-        np.concatenate([random.permutation(np.arange(s, e)) for s, e in zip(starts, starts[1:])])
+        np.concatenate([random.permutation(np.arange(s, e)) for s, e in pairwise(starts)])
         for _ in range(2000)
     ]
     simulated = [ruzicka(a, b[order]) for order in orders]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -126,7 +127,7 @@ def core(masks: Tensor, found: Tensor | None = None, *, share: float = 0.8) -> T
     rows = masks if found is None else masks[found]
     if len(rows) < 2:
         return None
-    needed = share * len(rows) - 1e-9  # 0.8 * 10 must not need 9 for rounding
+    needed = math.ceil(share * len(rows) - 1e-9)  # 0.07 * 100 is a little more than 7
     return rows.sum(0) >= needed
 
 

@@ -103,6 +103,13 @@ def test_dead_units_are_left_out_and_keep_their_places() -> None:
     assert middle.match.tolist() == [0, 1, 2, 3]
 
 
+def test_units_dead_in_one_model_alone_are_not_compared() -> None:
+    middle = align(with_dead(MODEL, 0), with_dead(MODEL, 3), SITES, inputs()).sites[1]
+    assert (middle.n_alive, middle.dead_a, middle.dead_b) == (2, 1, 1)
+    assert middle.own_share == 1.0
+    assert middle.match.tolist() == [3, 1, 2, 0]  # 3 of A has none but 0 of B left to match
+
+
 def test_units_left_over_fill_what_is_free() -> None:
     # in B the units 0 and 1 of A are at 3 and 0, the others are dead
     order = torch.tensor([1, 2, 3, 0])

@@ -107,6 +107,14 @@ def test_chance_is_the_mean_over_all_orders_within_sites(a, b) -> None:
     assert result.adjusted[0] == pytest.approx((result.overlap[0] - result.chance[0]) / room)
 
 
+def test_chance_picks_among_the_units_live_on_either_side() -> None:
+    a, b = np.array([[2.0, 1.0, 0.0, 0.0]]), np.array([[0.0, 1.0, 2.0, 0.0]])
+    live_a, live_b = np.array([True, True, False, False]), np.array([False, True, True, False])
+    result = rank_biased_overlap(ScoredSide(a, live_a), ScoredSide(b, live_b), ONE, persistence=0.5)
+    # one of three meets with 1/3, two of three share 4/3 of 2: 2/3 / 4 + (1/3 / 2 + 2/3 / 4)
+    assert result.chance[0] == pytest.approx(2 / 12 + 1 / 6 + 2 / 12)
+
+
 def test_rankings_that_cannot_be_compared_are_refused() -> None:
     with pytest.raises(ValueError, match="persistence must lie in"):
         rank_biased_overlap(rows([1.0] * 4), rows([1.0] * 4), ONE, persistence=1.0)

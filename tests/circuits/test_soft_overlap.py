@@ -142,6 +142,14 @@ def test_units_that_are_not_live_weigh_nothing_and_are_no_pool() -> None:
         np.testing.assert_allclose(getattr(with_live, name), getattr(without, name))
 
 
+def test_the_pool_of_two_models_is_what_is_live_in_either() -> None:
+    a, b = np.array([[3.0, 1.0, 0.0, 0.0]]), np.array([[1.0, 0.0, 3.0, 0.0]])
+    live_a, live_b = np.array([True, True, False, False]), np.array([True, False, True, False])
+    table = weighted_overlaps(ScoredSide(a, live_a), ScoredSide(b, live_b), ONE)
+    # three units: .75 and .25 of each meet one another in 4 of 9 places
+    assert table.shared_chance[0, 0] == pytest.approx((0.75 + 3 * 0.25) / 3)
+
+
 def test_many_pairs_are_the_pairs_one_by_one() -> None:
     random = np.random.default_rng(3)
     a, b = random.normal(size=(2, 150, 7))

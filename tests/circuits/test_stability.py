@@ -1,5 +1,5 @@
 import math
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -41,6 +41,7 @@ def test_an_overlap_is_divided_by_what_each_model_reaches_with_itself() -> None:
     )
     assert corrected[0] == pytest.approx([0.625, -0.25])
     assert np.isnan(corrected[1]).all()
+    assert np.isnan(corrected_overlap(np.array(0.5), np.array(0.8), np.array(0.0)))
 
 
 @given(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, 1))
@@ -62,19 +63,18 @@ def test_four_searches_are_compared_as_they_are_named() -> None:
     first_half = given_probe.discovery
 
     def find(part: Probe, seed: int) -> Discovery:
-        """The first half gives unit 0 and 1 with seed 3, another half or seed shifts them."""
-        assert len(part.checking) == len(given_probe.checking)
-        shift = (1 if seed == 4 else 0) + (0 if part.discovery is first_half else 2)
+        """The first half gives units 0 1 2 with seed 3, another half or seed shifts them."""
+        shift = (2 if seed == 4 else 0) + (0 if part.discovery is first_half else 1)
         masks = torch.zeros(2, 6, dtype=torch.bool)
-        masks[0, shift : shift + 2] = True
+        masks[0, shift : shift + 3] = True
         found = torch.tensor([True, False])
         scores = torch.zeros(2, 6)
         return Discovery(SITES, masks, found, scores, ("", "none"), Cost(0, 0, 0), (None, None))
 
     result = stability_of(find, given_probe, seeds=(3, 4))
-    assert result.seeds.iou[0, -1] == pytest.approx(1 / 3)  # 0 1 against 1 2
-    assert result.halves.iou[0, -1] == 0.0  # 0 1 against 2 3
-    assert result.both.intersection[0, -1] == 0.0  # 0 1 against 3 4
+    assert result.seeds.iou[0, -1] == pytest.approx(1 / 5)  # 0 1 2 against 2 3 4
+    assert result.halves.iou[0, -1] == pytest.approx(2 / 4)  # 0 1 2 against 1 2 3
+    assert result.both.iou[0, -1] == 0.0  # 0 1 2 against 3 4 5
     assert result.seeds.pool[0, -1] == 6
     assert np.isnan(result.seeds.iou[1]).all()
     live = torch.tensor([True, True, True, False, True, True])
@@ -107,12 +107,43 @@ def test_stability_compares_searches_on_the_halves_of_the_probe() -> None:
     given_probe = probe(1)
     result = stability(model, given_probe)
     first = discover(model, given_probe)
-    second = discover(model, replace(given_probe, discovery=given_probe.checking))
+    second = discover(model, swapped_halves(given_probe))
     expected = paired_overlaps(
         Side(first.masks, first.found), Side(second.masks, second.found), first.sites
     )
     np.testing.assert_array_equal(result.halves.intersection, expected.intersection)
-    assert (result.halves.pool <= expected.pool).all()  # live units only
+    assert (result.halves.pool[:, -1] < expected.pool[:, -1]).all()  # live units only
+
+
+@dataclass
+class Recorder:
+    """A method that finds nothing and writes down what it was asked."""
+
+    asked: list[tuple[int, int, bool]]
+    name: str = "recorder"
+
+    def __call__(self, model, sites, task, generator) -> Discovery:
+        self.asked.append((generator.initial_seed(), len(task.samples), task.reference is not None))
+        n_units = sum(site.n_units for site in sites)
+        nothing = torch.zeros(task.n_classes, n_units)
+        found, words = torch.zeros(task.n_classes, dtype=torch.bool), ("",) * task.n_classes
+        none = (None,) * task.n_classes
+        return Discovery(sites, nothing > 0, found, nothing, words, Cost(0, 0, 0), none)
+
+
+def test_method_ablation_and_seeds_are_those_asked_for() -> None:
+    method = Recorder([])
+    given_probe = Probe(planted_samples(3, 0), planted_samples(2, 1), ("",) * N_CLASSES)
+    settings = CircuitSettings(method=method, ablation="zero")
+    result = stability(planted_mlp()[0], given_probe, settings, seeds=(8, 9))
+    here, there = 3 * N_CLASSES, 2 * N_CLASSES
+    assert sorted(method.asked) == [
+        (8, there, False),
+        (8, here, False),
+        (9, there, False),
+        (9, here, False),
+    ]
+    assert result.both.n_undefined.tolist() == [N_CLASSES] * 3
 
 
 def test_every_resample_draws_as_many_of_each_class_as_there_are() -> None:

@@ -120,12 +120,7 @@ def planted_cnn(
     add_decoys(plan, patterns, chosen, generator)
     order = Order.draw(plan, widths, generator)
     glyphs = draw_glyphs(patterns.n_glyphs + 2, generator)
-    model = nn.Sequential()
-    channels = 1
-    for width in widths:
-        model.extend([nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)])
-        channels = width
-    model.extend([nn.Flatten(), nn.Linear(channels * 9, n_classes)])
+    model = cnn_layers(widths, n_classes)
     layers = [layer for layer in model if isinstance(layer, nn.Conv2d | nn.Linear)]
     write_plan(plan, order, layers, glyphs.unsqueeze(1) / 9)
     if density == "dense":
@@ -141,6 +136,17 @@ def planted_cnn(
         chosen,
         seed,
     )
+
+
+def cnn_layers(widths: Sequence[int], n_classes: int) -> nn.Sequential:
+    """Convolution 3x3, ReLU and maximum pooling for each of three widths, then a linear layer."""
+    model = nn.Sequential()
+    channels = 1
+    for width in widths:
+        model.extend([nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)])
+        channels = width
+    model.extend([nn.Flatten(), nn.Linear(channels * 9, n_classes)])
+    return model
 
 
 def draw_glyphs(count: int, generator: torch.Generator) -> Tensor:

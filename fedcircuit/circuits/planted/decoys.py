@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from fedcircuit.circuits.planted.plan import (
-    ARRANGEMENTS,
     CENTRE,
     COMMON,
     GLYPH_BIAS,
@@ -16,10 +15,10 @@ from fedcircuit.circuits.planted.plan import (
     OWN,
     PRIOR,
     RELAY_BIAS,
-    Pattern,
     Patterns,
     Plan,
     Unit,
+    composite_reads,
     link,
 )
 
@@ -50,18 +49,13 @@ def _add_distractors(plan: Plan, patterns: Patterns) -> None:
     common = _detector(plan, patterns.n_glyphs + 1, 1.0)
     plan.add(1, Unit([(loud, LOUD / 2, CENTRE)], 0.0))
     for c in range(2):
-        plan.add(1, _loud_copy(patterns.routes[c][0]))
+        reads = composite_reads(patterns.routes[c][0], LOUD * JOIN_GAIN)
+        plan.add(1, Unit(reads, LOUD * JOIN_BIAS))
     moving = plan.add(1, Unit([(common, 1.0, CENTRE)], 0.0))
     link(plan, moving, dict.fromkeys(range(n_classes), COMMON))
     if len(plan.layers) == 3:
         plan.add(2, Unit([(0, LOUD, CENTRE)], 0.0))  # follows a class, and nobody reads it
         plan.add(2, Unit([(moving, LOUD, CENTRE)], 0.0))
-
-
-def _loud_copy(route: Pattern) -> Unit:
-    """A composite several times as loud as the one of the route."""
-    taps = zip((route.first, route.second), ARRANGEMENTS[route.arrangement], strict=True)
-    return Unit([(glyph, LOUD * JOIN_GAIN, tap) for glyph, tap in taps], LOUD * JOIN_BIAS)
 
 
 def _add_cancelling(plan: Plan, patterns: Patterns, generator: torch.Generator) -> None:

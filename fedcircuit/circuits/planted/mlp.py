@@ -93,18 +93,9 @@ def planted_mlp(
     plan = make_plan(patterns, chosen, depth=2)
     add_decoys(plan, patterns, chosen, generator)
     order = Order.draw(plan, widths, generator)
-    n_glyphs = patterns.n_glyphs + 2
-    n_inputs = -(-n_glyphs // 16) * 16
-    basis = torch.linalg.qr(torch.randn(n_inputs, n_inputs, generator=generator)).Q
-    glyphs = LENGTH * basis[:n_glyphs]
-    first, second = widths
-    model = nn.Sequential(
-        nn.Linear(n_inputs, first),
-        nn.ReLU(),
-        nn.Linear(first, second),
-        nn.ReLU(),
-        nn.Linear(second, n_classes),
-    )
+    glyphs = orthogonal_glyphs(patterns.n_glyphs + 2, generator)
+    n_inputs = glyphs.shape[1]
+    model = mlp_layers(n_inputs, widths, n_classes)
     layers = [layer for layer in model if isinstance(layer, nn.Linear)]
     write_plan(plan, order, layers, glyphs / LENGTH**2)
     if density == "dense":
@@ -120,3 +111,22 @@ def planted_mlp(
         chosen,
         seed,
     )
+
+
+def mlp_layers(n_inputs: int, widths: Sequence[int], n_classes: int) -> nn.Sequential:
+    """Linear and ReLU for each of two widths, then a linear layer."""
+    first, second = widths
+    return nn.Sequential(
+        nn.Linear(n_inputs, first),
+        nn.ReLU(),
+        nn.Linear(first, second),
+        nn.ReLU(),
+        nn.Linear(second, n_classes),
+    )
+
+
+def orthogonal_glyphs(count: int, generator: torch.Generator) -> Tensor:
+    """Orthogonal glyphs of length 3, ``[count, inputs]``; inputs are a multiple of 16."""
+    n_inputs = -(-count // 16) * 16
+    basis: Tensor = torch.linalg.qr(torch.randn(n_inputs, n_inputs, generator=generator)).Q
+    return LENGTH * basis[:count]

@@ -131,7 +131,7 @@ def _drawn(
         start = step * n_classes
         vetoes = {c: Pattern(start + 2 * i, start + 2 * i + 1) for i, c in enumerate(vetoed)}
         return Patterns(start + 2 * len(vetoes), routes, frequency, vetoes, {})
-    n_glyphs = max(12, round(2.4 * n_classes))
+    n_glyphs = max(20, round(2.4 * n_classes))
     grouped = [order[-2:], order[-4:-2]] if n_classes >= 4 else [order[-2:]]
     drawn = _pairs(n_glyphs, 2 * n_classes + len(vetoed) + len(grouped), generator)
     routes = tuple((drawn[2 * c], drawn[2 * c + 1]) for c in range(n_classes))
@@ -168,18 +168,29 @@ def implied(glyphs: frozenset[int], pairs: frozenset[frozenset[int]]) -> int:
 
 
 def _unambiguous(patterns: Patterns) -> bool:
-    """No bundle of patterns that occur together holds a further one by accident."""
-    bundles: list[Sequence[Pattern]] = []
-    for c, routes in enumerate(patterns.routes):
-        for route in routes:
-            bundles.append([route, *([patterns.groups[c]] if c in patterns.groups else [])])
-            if c in patterns.vetoes:
-                bundles.append([route, patterns.vetoes[c]])
+    """Patterns can stand together in a scene, and hold no further one by accident.
+
+    So it must be for each route of a class with what all its samples show, and for at least one
+    bait beside them.
+    """
     pairs = patterns.pairs
-    return all(
-        implied(frozenset[int]().union(*(one.pair for one in bundle)), pairs) == len(bundle)
-        for bundle in bundles
-    )
+
+    def fits(bundle: Sequence[Pattern]) -> bool:
+        together = frozenset[int]().union(*(one.pair for one in bundle))
+        return implied(together, pairs) == len(bundle)
+
+    for c, routes in enumerate(patterns.routes):
+        baits = [
+            [bait, veto]
+            for other, veto in patterns.vetoes.items()
+            for bait in patterns.routes[other]
+            if other != c
+        ]
+        for route in routes:
+            own = [route, *([patterns.groups[c]] if c in patterns.groups else [])]
+            if not fits(own) or (baits and not any(fits(own + bait) for bait in baits)):
+                return False
+    return True
 
 
 def make_plan(patterns: Patterns, cases: frozenset[str], depth: int) -> Plan:
@@ -207,10 +218,14 @@ def make_plan(patterns: Patterns, cases: frozenset[str], depth: int) -> Plan:
     return plan
 
 
-def _composite(plan: Plan, pattern: Pattern, weights: dict[int, float]) -> None:
+def composite_reads(pattern: Pattern, gain: float = JOIN_GAIN) -> list[tuple[int, float, Tap]]:
+    """What the composite of a pattern reads: its two glyphs, where they lie."""
     first, second = ARRANGEMENTS[pattern.arrangement]
-    reads = [(pattern.first, JOIN_GAIN, first), (pattern.second, JOIN_GAIN, second)]
-    unit = plan.add(1, Unit(reads, JOIN_BIAS, frozenset(weights)))
+    return [(pattern.first, gain, first), (pattern.second, gain, second)]
+
+
+def _composite(plan: Plan, pattern: Pattern, weights: dict[int, float]) -> None:
+    unit = plan.add(1, Unit(composite_reads(pattern), JOIN_BIAS, frozenset(weights)))
     link(plan, unit, weights)
 
 

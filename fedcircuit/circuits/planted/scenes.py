@@ -12,6 +12,7 @@ from fedcircuit.circuits.planted.plan import ARRANGEMENTS, CENTRE, Pattern, Patt
 N_SLOTS = 9
 NOTHING = -1
 N_LONE = 2  # glyphs that stand alone in every scene
+ATTEMPTS = 300
 BAIT_SHARE = 0.5  # of the scenes, where there are vetoes
 
 
@@ -86,13 +87,15 @@ def draw_scenes(
     together by accident: such scenes are drawn again.
     """
     table, n = _Table.of(patterns), len(labels)
-    first = torch.rand(n, generator=generator) < patterns.frequency
+    first = _first_route(labels, patterns.frequency, generator)
     own = table.routes[labels, (~first).long()]
     baited = torch.rand(n, generator=generator) < (BAIT_SHARE if patterns.vetoes else 0.0)
     shown = torch.full((n, 4), NOTHING)  # own, group, bait, veto
     lone = torch.zeros(n, N_LONE, dtype=torch.long)
     pending = torch.arange(n)
-    for _ in range(2000):
+    for attempt in range(2 * ATTEMPTS):
+        if attempt == ATTEMPTS:
+            baited[pending] = False  # no bait fits beside what these scenes show
         tried, alone = _tried(table, labels[pending], own[pending], baited[pending], generator)
         shown[pending], lone[pending] = tried, alone % patterns.n_glyphs
         clear = _clear(table, patterns.n_glyphs, shown[pending], lone[pending])
@@ -100,6 +103,16 @@ def draw_scenes(
         if len(pending) == 0:
             return _placed(table, patterns, (shown, lone, labels), generator, background=background)
     raise RuntimeError(f"{len(pending)} scenes could not be drawn without an accidental pattern")
+
+
+def _first_route(labels: Tensor, frequency: float, generator: torch.Generator) -> Tensor:
+    """Which samples show the first route, ``[n]`` bool: the same share in every class."""
+    first = torch.zeros(len(labels), dtype=torch.bool)
+    for label in range(int(labels.max()) + 1 if len(labels) else 0):
+        members = (labels == label).nonzero().flatten()
+        members = members[torch.randperm(len(members), generator=generator)]
+        first[members[: round(frequency * len(members))]] = True
+    return first
 
 
 def _tried(

@@ -1,0 +1,205 @@
+"""A federation of planted clients, of whose average it is known what became of every class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedcircuit.circuits.circuit import Site
+from fedcircuit.circuits.planted.carried import Fate, carried_plan
+from fedcircuit.circuits.planted.cnn import ImageSampler, cnn_layers, draw_glyphs
+from fedcircuit.circuits.planted.layout import Order, true_units, write_plan
+from fedcircuit.circuits.planted.mlp import VectorSampler, mlp_layers, orthogonal_glyphs
+from fedcircuit.circuits.planted.network import Sampler
+from fedcircuit.circuits.planted.plan import Plan, draw_patterns
+from fedcircuit.circuits.sites import find_sites
+from fedcircuit.circuits.verdict import Verdict
+from fedcircuit.samples import Samples
+
+Weights = dict[str, NDArray[np.generic]]
+FALLBACK = 0.25  # logit of class 0, to which all goes that nothing else speaks for
+
+
+class Architecture(StrEnum):
+    """What the clients are."""
+
+    CNN = "cnn"
+    MLP = "mlp"
+
+
+@dataclass(frozen=True)
+class PlantedFederation:
+    """Clients built by hand, their average, and the verdict on every class of every client.
+
+    Parameters
+    ----------
+    model
+        The architecture; its weights are those of the average.
+    sites
+        Its sites.
+    client_weights
+        By client, the weights by name.
+    shares
+        By client, its weight in the average; they sum to 1.
+    global_weights
+        The average.
+    expected
+        By client, the verdict on each class; None where the client does not know the class.
+    fates
+        What was planted for each class.
+    truth
+        By client, its true circuits ``[classes, units]`` bool; no unit where it does not know the
+        class.
+    global_truth
+        ``[classes, units]`` bool, those of the average; no unit where the class has collapsed.
+    draw
+        Draws labelled inputs.
+    class_names
+        One for each class.
+    """
+
+    model: nn.Module
+    sites: tuple[Site, ...]
+    client_weights: Mapping[str, Weights]
+    shares: Mapping[str, float]
+    global_weights: Weights
+    expected: Mapping[str, tuple[Verdict | None, ...]]
+    fates: tuple[Fate, ...]
+    truth: Mapping[str, Tensor]
+    global_truth: Tensor
+    draw: Sampler
+    class_names: tuple[str, ...]
+
+    def samples(self, n_per_class: int, seed: int) -> Samples:
+        """``n_per_class`` labelled inputs of every class, classes one after the other."""
+        return self.draw(n_per_class, seed)
+
+
+def planted_federation(
+    architecture: Literal["cnn", "mlp"] = "cnn",
+    *,
+    n_clients: int = 5,
+    n_classes: int = 10,
+    seed: int = 0,
+    drift: float = 0.01,
+    noise: float = 0.0,
+    widths: Sequence[int] | None = None,
+) -> PlantedFederation:
+    """Clients with aligned units whose average keeps, moves, halves or loses each class.
+
+    All clients detect the same glyphs with the same units. What becomes of a class follows from
+    which clients join its glyphs in which units; a unit that a client does not use has a negative
+    bias there, so that a path of a single client falls below the threshold in the average.
+
+    - kept: all clients hold both routes in the same units: preserved.
+    - moved: one client holds the class in units of its own: relocated for it, preserved for the
+      others.
+    - halved: all share the first route, which half of the samples show; the second is in
+      different units in every client, and is lost: degraded.
+    - private: only one client knows the class: collapsed for it, no verdict for the others.
+    - scattered: every client holds the class in units of its own: collapsed.
+
+    Class 0 is kept, and samples that no logit speaks for go to it.
+
+    Parameters
+    ----------
+    architecture
+        ``"cnn"`` as in ``planted_cnn``, or ``"mlp"`` as in ``planted_mlp``.
+    n_clients
+        4 or more: a single client must weigh little.
+    n_classes
+        5 or more: each fate at least once.
+    seed
+        Everything random follows from it.
+    drift
+        Standard deviation of the relative change of every planted weight in every client.
+    noise
+        Standard deviation of Gaussian noise on the inputs.
+    widths
+        None takes what the plan needs and half as many silent units again.
+
+    Raises
+    ------
+    ValueError
+        If there are too few clients or classes, or the network does not fit into the widths.
+    """
+    if n_clients < 4 or n_classes < 5:
+        raise ValueError(
+            "a planted federation needs 4 clients and 5 classes or more, "
+            f"got {n_clients} and {n_classes}"
+        )
+    kind = Architecture(architecture)
+    generator = torch.Generator().manual_seed(seed)
+    patterns = draw_patterns(n_classes, frozenset(), generator, arranged=kind is Architecture.CNN)
+    depth = 3 if kind is Architecture.CNN else 2
+    carried = carried_plan(patterns, n_clients, depth, generator)
+    carried.plan.prior[0] = FALLBACK
+    if widths is None:
+        widths = [len(layer) + len(layer) // 2 for layer in carried.plan.layers]
+    order = Order.draw(carried.plan, widths, generator)
+    sampler: Sampler
+    if kind is Architecture.CNN:
+        glyphs = draw_glyphs(patterns.n_glyphs, generator)
+        sampler, codes = ImageSampler(patterns, glyphs, noise, False), glyphs.unsqueeze(1) / 9
+        model, example = cnn_layers(widths, n_classes), torch.zeros(1, 1, 28, 28)
+    else:
+        glyphs = orthogonal_glyphs(patterns.n_glyphs, generator)
+        sampler, codes = VectorSampler(patterns, glyphs, noise, False), glyphs / 9
+        model, example = mlp_layers(glyphs.shape[1], widths, n_classes), glyphs[:1]
+    names = tuple(str(client) for client in range(n_clients))
+    masses = 0.95 + 0.1 * torch.rand(n_clients, generator=generator, dtype=torch.float64)
+    shares = dict(zip(names, (masses / masses.sum()).tolist(), strict=True))
+    clients = {
+        name: _weights(model, carried.of_client(client), order, codes, (drift, generator))
+        for client, name in enumerate(names)
+    }
+    average = _average(clients, shares)
+    model.load_state_dict({name: torch.tensor(array) for name, array in average.items()})
+    return PlantedFederation(
+        model.eval(),
+        find_sites(model, example),
+        clients,
+        shares,
+        average,
+        {name: carried.verdicts(client) for client, name in enumerate(names)},
+        carried.fates,
+        {n: true_units(carried.of_client(i), order, n_classes) for i, n in enumerate(names)},
+        true_units(carried.of_average(), order, n_classes),
+        sampler,
+        tuple(f"class {c}" for c in range(n_classes)),
+    )
+
+
+def _weights(
+    model: nn.Sequential,
+    plan: Plan,
+    order: Order,
+    codes: Tensor,
+    drift: tuple[float, torch.Generator],
+) -> Weights:
+    """The weights of one client, each planted one a little off."""
+    layers = [layer for layer in model if isinstance(layer, nn.Conv2d | nn.Linear)]
+    write_plan(plan, order, layers, codes)
+    size, generator = drift
+    return {
+        name: (value * (1 + size * torch.randn(value.shape, generator=generator))).numpy()
+        for name, value in model.state_dict().items()
+    }
+
+
+def _average(clients: Mapping[str, Weights], shares: Mapping[str, float]) -> Weights:
+    """The weighted mean of every array, summed in double precision."""
+    average: Weights = {}
+    for name in next(iter(clients.values())):
+        arrays = [
+            shares[one] * weights[name].astype(np.float64) for one, weights in clients.items()
+        ]
+        average[name] = np.asarray(np.sum(arrays, axis=0), dtype=np.float32)
+    return average

@@ -4,10 +4,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from planted_helpers import N_CLASSES, planted_mlp, planted_samples
+from torch import nn
 
 from fedcircuit.circuits.ablation import reference_activations
 from fedcircuit.circuits.circuit import Site, split_by_site
 from fedcircuit.circuits.discovery import Attribution, Task
+from fedcircuit.circuits.discovery.attribution import mean_effects
+from fedcircuit.circuits.discovery.protocol import Meter
 from fedcircuit.circuits.discovery.sizes import mass_rule
 from fedcircuit.circuits.sites import find_sites, gated
 from fedcircuit.learning.models import build_model
@@ -26,28 +29,34 @@ def task(model: torch.nn.Module, samples: Samples, n_classes: int, ablation: str
     return Task(samples, n_classes, reference)
 
 
-def separation(logits: torch.Tensor, labels: torch.Tensor, index: int) -> torch.Tensor:
-    """By its definition, class by class."""
-    target = logits[:, index] - logits.mean(1)
-    others = [target[labels == c].mean() for c in labels.unique().tolist() if c != index]
-    return target[labels == index].mean() - torch.stack(others).mean()
+def effects(logits: torch.Tensor, labels: torch.Tensor, target: int) -> list[torch.Tensor]:
+    """Mean contrast of a target class on the samples of every class, by its definition."""
+    found = []
+    for label in range(logits.shape[1]):
+        rows = logits[labels == label]
+        others = [j for j in range(logits.shape[1]) if j not in (target, label)]
+        found.append((rows[:, target] - rows[:, others].mean(1)).mean())
+    return found
 
 
 @pytest.mark.parametrize("ablation", ["mean", "zero"])
-def test_scores_are_the_derivative_of_the_separation_by_the_gates(ablation: str) -> None:
+def test_scores_are_derivatives_of_the_separation_from_the_best_separated_class(
+    ablation: str,
+) -> None:
     samples = noise()
     model = build_model("simple-cnn", (1, 8, 8), 4, seed=1, widths=(3, 5))
     sites = find_sites(model, samples.inputs)
     problem = task(model, samples, 4, ablation)
 
-    found = Attribution()(model, sites, problem, torch.Generator())
+    found = Attribution(confidence=0)(model, sites, problem, torch.Generator())
 
     for index in range(4):
         gates = torch.ones(8, requires_grad=True)
         with gated(model, sites, split_by_site(gates, sites), problem.reference):
-            value = separation(model(samples.inputs), samples.labels, index)
-        (expected,) = torch.autograd.grad(value, gates)
-        assert torch.allclose(found.scores[index], expected, atol=1e-5)
+            values = effects(model(samples.inputs), samples.labels, index)
+        slopes = [torch.autograd.grad(value, gates, retain_graph=True)[0] for value in values]
+        against = torch.stack([-slopes[other] for other in range(4) if other != index])
+        assert torch.allclose(found.scores[index], slopes[index] + against.amax(0), atol=1e-5)
 
 
 def test_circuits_of_a_planted_network_are_found_exactly() -> None:
@@ -61,19 +70,44 @@ def test_circuits_of_a_planted_network_are_found_exactly() -> None:
     assert found.found.all()
 
 
-def test_many_classes_at_once_give_the_same_circuits_as_one_pass_each() -> None:
+def test_many_classes_at_once_average_over_the_others() -> None:
     model, truth = planted_mlp()
     samples = planted_samples(40, seed=1)
     sites = find_sites(model, samples.inputs)
     problem = task(model, samples, N_CLASSES)
-    rows = Attribution(max_jacobian_classes=1, negatives=N_CLASSES - 1)
+    rows = Attribution(max_jacobian_classes=1, copies=N_CLASSES - 1)
 
     by_rows = rows(model, sites, problem, torch.Generator().manual_seed(0))
-    by_class = Attribution()(model, sites, problem, torch.Generator())
 
-    # with every other class as a negative the two are the same sum
-    assert torch.allclose(by_rows.scores, by_class.scores, atol=1e-4)
+    meter = Meter()
+    for index in range(N_CLASSES):
+        target = torch.full_like(samples.labels, index)
+        (found,) = mean_effects(model, sites, problem, [target], meter)
+        others = torch.cat([found.mean[:index], found.mean[index + 1 :]]).mean(0)
+        assert torch.allclose(by_rows.scores[index], found.mean[index] - others, atol=1e-4)
     assert torch.equal(by_rows.masks, truth)
+
+
+def test_a_unit_that_matters_against_one_class_alone_counts_in_full() -> None:
+    # class 0 has one detector; class 1's samples show it too, and a veto switches it off there
+    head = nn.Linear(3, 4, bias=False)
+    head.weight = nn.Parameter(torch.zeros(4, 3))
+    head.weight.data[0, 0], head.weight.data[0, 1] = 1.0, -1.0  # detector, veto
+    head.weight.data[1, 2] = 1.0  # another class's own detector
+    first = nn.Linear(3, 3, bias=False)
+    first.weight = nn.Parameter(torch.eye(3))
+    inputs = torch.tensor([[1.0, 0, 0], [1, 1, 1], [0, 0, 0], [0, 0, 0]]).repeat(5, 1)
+    samples = Samples(inputs, torch.arange(4).repeat(5))
+    model = nn.Sequential(first, nn.ReLU(), head)
+    sites = find_sites(model, inputs)
+
+    found = Attribution()(model, sites, task(model, samples, 4), torch.Generator())
+
+    # means: detector .5, veto .25. Detector: +.5 on class 0, -.5 on classes 2 and 3: 1.
+    # Veto: 0 - .25 on class 0 -> +.25; -(1 - .25) on class 1 -> .75 against it: 1.
+    # Class 1's: a third of .25 on class 0, nothing on class 1's own samples.
+    assert torch.allclose(found.scores[0], torch.tensor([1.0, 1.0, 1 / 12]))
+    assert found.masks[0].tolist() == [True, True, False]
 
 
 def test_an_absent_class_has_no_circuit_and_a_reason() -> None:
@@ -81,7 +115,7 @@ def test_an_absent_class_has_no_circuit_and_a_reason() -> None:
     kept = samples.take(samples.labels != 2)
     model = build_model("mlp", (1, 8, 8), 4, seed=0, widths=(6,))
 
-    found = Attribution()(
+    found = Attribution(confidence=0)(
         model, find_sites(model, kept.inputs), task(model, kept, 4), torch.Generator()
     )
 
@@ -129,7 +163,7 @@ def test_no_smaller_set_holds_the_share_of_the_mass(values: list[float], share: 
 
 
 def test_parameters_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"mass must lie in \(0, 1\], got 0"):
-        Attribution(mass=0)
+    with pytest.raises(ValueError, match="positives must be >= 1, got 0"):
+        Attribution(positives=0)
     with pytest.raises(ValueError, match="negatives must be >= 1"):
         Attribution(negatives=0)

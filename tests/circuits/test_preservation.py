@@ -285,7 +285,7 @@ def test_weights_of_another_shape_are_refused() -> None:
     ("options", "message"),
     [
         ({"method": "atribution"}, "did you mean 'attribution'"),
-        ({"method_options": {"mas": 0.5}}, "did you mean 'mass'"),
+        ({"method_options": {"sise": "mass"}}, "did you mean 'size'"),
         ({"method": Selective(), "method_options": {"keep": 3}}, "would be ignored"),
         ({"ablation": "none"}, "ablation must be"),
         ({"controls": -1}, "count must be >= 0"),

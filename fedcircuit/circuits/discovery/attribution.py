@@ -1,62 +1,71 @@
-"""Contrastive gradient attribution: every unit and every class in one pass."""
+"""Contrastive gradient attribution: every unit and every class from a few passes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site
-from fedcircuit.circuits.discovery.protocol import (
-    Discovery,
-    Meter,
-    Task,
-    absent_reasons,
-    frozen,
-)
-from fedcircuit.circuits.discovery.sizes import mass_rule
-from fedcircuit.circuits.sites import evaluating, transformed
+from fedcircuit.circuits.discovery.contrast import contrast_of_logits
+from fedcircuit.circuits.discovery.protocol import Discovery, Meter, Task
+from fedcircuit.circuits.discovery.scored import ScoredMethod, SizeRule
+from fedcircuit.circuits.discovery.sizes import Faithful, first_of_each_class
+from fedcircuit.circuits.sites import transformed
 from fedcircuit.samples import Samples
+
+_ROWS = 500  # rows of one pass over copies of samples: bounds the memory
 
 
 @dataclass(frozen=True)
 class Attribution:
     """Gradient times (activation minus reference) of a contrast between classes.
 
-    The separation of class c is ``sep_c = E[t_c | y = c] - E[t_c | y != c]``, with the centred
-    logit ``t_c = z_c - mean_j z_j`` and every other class of equal weight among the negatives. A
-    unit's score is the derivative of ``sep_c`` with respect to its gate at 1, that is, the
-    first-order effect of ablating it (attribution patching: Syed et al. 2023, arXiv 2310.10348).
-    Its size is the smallest that holds ``mass`` of the positive score mass.
+    For class c and its contrast ``t_c`` (`fedcircuit.circuits.discovery.contrast`) the first-order
+    effect of keeping unit u on a sample is ``dt_c/da_u (a_u - reference_u)`` (attribution patching:
+    Syed et al. 2023, arXiv 2310.10348). A unit's score is what it adds to the separation of c from
+    the class that it separates c from most: its mean effect on samples of c, less its mean effect
+    on samples of that other class. So a unit that matters against one class alone (a veto) counts
+    in full. The size is searched for, see `Faithful`.
 
     Parameters
     ----------
-    mass
-        Share of the positive score mass that a circuit holds, in (0, 1].
+    size
+        How many of the best units make a circuit.
+    positives, negatives
+        Samples of every class on which its own contrast, and the contrasts of all other classes,
+        are differentiated; None takes all. One backward pass for every class runs over the latter
+        and, where the numbers differ, one over the former.
+    confidence
+        Standard errors by which a unit's effect must exceed zero, against all other classes
+        together or, half as many more, against a single one. Loud units whose effect averages out
+        (pairs that cancel each other) do not pass for important ones.
     max_jacobian_classes
-        Up to this many classes: one forward and one backward pass for each class, in which
-        every sample serves every class. Beyond it: one forward and one backward pass over
-        ``1 + negatives`` copies of every sample, for all classes together.
-    negatives
-        Other classes that each sample stands against in the second form.
+        Beyond this many classes all contrasts share one pass over ``1 + copies`` copies of every
+        sample, and a unit's effect is averaged over the other classes.
+    copies
+        Other classes that each sample stands against in that form.
 
     Raises
     ------
     ValueError
-        If a parameter is out of range.
+        If a number is out of range.
     """
 
-    mass: float = 0.9
+    size: SizeRule = field(default_factory=Faithful)
+    positives: int | None = None
+    negatives: int | None = None
+    confidence: float = 2.0
     max_jacobian_classes: int = 20
-    negatives: int = 4
+    copies: int = 4
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.mass <= 1.0:
-            raise ValueError(f"mass must lie in (0, 1], got {self.mass}")
-        if self.negatives < 1:
-            raise ValueError(f"negatives must be >= 1, got {self.negatives}")
+        for name in ("positives", "negatives", "copies"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be >= 1, got {value}")
 
     @property
     def name(self) -> str:
@@ -70,25 +79,57 @@ class Attribution:
         task: Task,
         generator: torch.Generator,
     ) -> Discovery:
-        """Circuits of all classes by attribution and the mass rule."""
-        meter = Meter()
-        reasons = absent_reasons(task.samples.counts(task.n_classes))
-        known = torch.tensor([not reason for reason in reasons])
-        with evaluating(model), frozen(model):
-            if task.n_classes <= self.max_jacobian_classes:
-                scores = _jacobian_scores(model, sites, task, meter)
-            else:
-                scores = _row_scores(model, sites, task, self.negatives, meter, generator)
-        scores[~known] = torch.nan
-        masks = mass_rule(scores.nan_to_num(0.0), sites, share=self.mass)
-        found = masks.any(1) & known
-        reasons = tuple(
-            reason or ("" if has else "no unit separates the class from the others")
-            for reason, has in zip(reasons, found.tolist(), strict=True)
+        """Circuits of all classes, by attribution and a searched size."""
+        return ScoredMethod(self, self.size)(model, sites, task, generator)
+
+    def scores(
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        task: Task,
+        generator: torch.Generator,
+        meter: Meter,
+    ) -> Tensor:
+        """Scores ``[classes, units]`` of a model in eval mode with frozen parameters."""
+        if task.n_classes <= self.max_jacobian_classes:
+            return self._jacobian_scores(model, sites, task, meter)
+        return _row_scores(model, sites, task, self.copies, meter, generator)
+
+    def _jacobian_scores(
+        self, model: nn.Module, sites: Sequence[Site], task: Task, meter: Meter
+    ) -> Tensor:
+        """Effects against the best separated class, ``[classes, units]``."""
+        n_classes, n = task.n_classes, len(task.samples)
+        few = first_of_each_class(task, self.negatives or n)
+        labels = few.samples.labels
+        targets = [torch.full_like(labels, c) for c in range(n_classes)]
+        passes = mean_effects(model, sites, few, targets, meter)
+        own = None
+        if self.positives != self.negatives:
+            many = first_of_each_class(task, self.positives or n)
+            (own,) = mean_effects(model, sites, many, [many.samples.labels], meter)
+        present = few.samples.counts(n_classes) > 0
+        return torch.stack(
+            [
+                self._against_best(effects if own is None else own, effects, c, present)
+                for c, effects in enumerate(passes)
+            ]
         )
-        masks = masks & found.unsqueeze(1)
-        none = (None,) * task.n_classes
-        return Discovery(tuple(sites), masks, found, scores, reasons, meter.cost(), none)
+
+    def _against_best(self, own: Effects, other: Effects, c: int, present: Tensor) -> Tensor:
+        """Scores of one class ``[units]``; not positive where the effect may be an accident."""
+        rest = present.clone()
+        rest[c] = False
+        if not bool(rest.any()):
+            return torch.full_like(own.mean[c], torch.nan)
+        effect = own.mean[c] - other.mean[rest]  # [others, units]
+        error = own.variance[c] + other.variance[rest]
+        mean_error = own.variance[c] + other.variance[rest].sum(0) / int(rest.sum()) ** 2
+        together = effect.mean(0) - self.confidence * mean_error.sqrt()
+        alone = effect - 1.5 * self.confidence * error.sqrt()  # stricter: one of many comparisons
+        best = effect.amax(0)
+        sure = (together > 0) | (alone > 0).any(0)
+        return torch.where(sure, best, best.clamp(max=0))
 
 
 def contrast_weights(labels: Tensor, n_classes: int) -> Tensor:
@@ -150,22 +191,60 @@ def _scores(
     return torch.cat(parts, dim=1)
 
 
-def _jacobian_scores(model: nn.Module, sites: Sequence[Site], task: Task, meter: Meter) -> Tensor:
+@dataclass(frozen=True)
+class Effects:
+    """Mean effects by the sample's true class, and the squared standard error of these means.
+
+    Both ``[classes, units]``; NaN where a class has no sample; the error of a single one is 0.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+
+def mean_effects(
+    model: nn.Module,
+    sites: Sequence[Site],
+    task: Task,
+    targets: Sequence[Tensor],
+    meter: Meter,
+) -> Iterator[Effects]:
+    """Mean first-order effect of every unit on the contrast, by the sample's true class.
+
+    One forward pass, and one backward pass for each choice of target classes.
+
+    Parameters
+    ----------
+    model, sites
+        The model in eval mode with frozen parameters, and its sites.
+    task
+        Samples, number of classes and reference.
+    targets
+        Each ``[n]`` int64: the class whose contrast is differentiated, for every sample.
+    meter
+        Counts the images.
+
+    Yields
+    ------
+    Effects
+        One for each entry of ``targets``.
+    """
     samples = task.samples
-    weights = contrast_weights(samples.labels, task.n_classes)
+    members = torch.nn.functional.one_hot(samples.labels, task.n_classes).float()
+    counts = members.sum(0)[:, None]
     logits, seen = _run(model, sites, samples.inputs)
-    targets = centred(logits)
     meter.forward += len(samples)
     activations = [seen[site.name] for site in sites]
-    scores = []
-    for index in range(task.n_classes):
-        separation = (weights[index].to(logits.dtype) * targets[:, index]).sum()
-        gradients = torch.autograd.grad(
-            separation, activations, retain_graph=index + 1 < task.n_classes
-        )
+    for left, target in zip(reversed(range(len(targets))), targets, strict=True):
+        weights = contrast_of_logits(samples.labels, target, task.n_classes)
+        total = (logits * weights.to(logits.dtype)).sum()
+        gradients = torch.autograd.grad(total, activations, retain_graph=left > 0)
         meter.backward += len(samples)
-        scores.append(_scores(gradients, seen, sites, task.reference).sum(0))
-    return torch.stack(scores)
+        effects = _scores(gradients, seen, sites, task.reference).float()
+        mean = members.T @ effects / counts
+        square = members.T @ effects.square() / counts
+        spread = (square - mean.square()).clamp(min=0) / (counts - 1).clamp(min=1)
+        yield Effects(mean, spread)
 
 
 def _row_scores(
@@ -179,12 +258,13 @@ def _row_scores(
     samples = task.samples
     rows, targets, weights = _rows(samples, task.n_classes, negatives, generator)
     total = torch.zeros(task.n_classes, sum(site.n_units for site in sites))
-    for part in torch.split(torch.arange(len(rows)), 500):  # bounded memory
+    for part in torch.split(torch.arange(len(rows)), _ROWS):
         logits, seen = _run(model, sites, samples.inputs[rows[part]])
-        chosen = centred(logits).gather(1, targets[part].unsqueeze(1)).squeeze(1)
-        gradients = torch.autograd.grad(
-            (weights[part].to(logits.dtype) * chosen).sum(), [seen[site.name] for site in sites]
-        )
+        contrast = contrast_of_logits(
+            samples.labels[rows[part]], targets[part], task.n_classes
+        ) * weights[part].unsqueeze(1)
+        total_contrast = (logits * contrast.to(logits.dtype)).sum()
+        gradients = torch.autograd.grad(total_contrast, [seen[site.name] for site in sites])
         meter.forward += len(part)
         meter.backward += len(part)
         total.index_add_(0, targets[part], _scores(gradients, seen, sites, task.reference))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site, site_slices
+from fedcircuit.circuits.discovery.contrast import separations
+from fedcircuit.circuits.discovery.protocol import Curve, Meter, Sizing, Task
+from fedcircuit.circuits.masking import MaskedModel, masked_model
+
+_MAX_STEPS = 24
 
 
 def mass_rule(scores: Tensor, sites: Sequence[Site], *, share: float) -> Tensor:
@@ -34,8 +40,209 @@ def mass_rule(scores: Tensor, sites: Sequence[Site], *, share: float) -> Tensor:
     before = ordered.cumsum(1) - ordered  # mass ahead of each unit
     kept = (before < share * total) & (ordered > 0)
     masks = torch.zeros_like(kept).scatter_(1, order, kept)
-    some = total.squeeze(1) > 0
+    return _one_in_each_site(masks, scores, sites) & (total > 0)
+
+
+def top_units(scores: Tensor, sizes: Tensor, sites: Sequence[Site]) -> Tensor:
+    """Masks of each row's best units, at least the best one of every site.
+
+    Parameters
+    ----------
+    scores
+        ``[rows, units]``; units without a positive score are never taken for their rank.
+    sizes
+        ``[rows]`` int64, how many.
+    sites
+        Sites the units belong to.
+    """
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    rank = torch.empty_like(order).scatter_(
+        1, order, torch.arange(scores.shape[1]).expand_as(order)
+    )
+    masks = (rank < sizes[:, None]) & (scores > 0)
+    return _one_in_each_site(masks, scores, sites)
+
+
+def _one_in_each_site(masks: Tensor, scores: Tensor, sites: Sequence[Site]) -> Tensor:
+    masks = masks.clone()
     for part in site_slices(sites):
         best = scores[:, part].argmax(1, keepdim=True) + part.start
         masks.scatter_(1, best, masks.gather(1, best) | ~masks[:, part].any(1, keepdim=True))
-    return masks & some.unsqueeze(1)
+    return masks
+
+
+@dataclass(frozen=True)
+class Faithful:
+    """The smallest number of best units that keeps a class apart from every other class.
+
+    Faithfulness of a circuit of class c is its separation from the class it separates worst,
+    as a share of the full model's: the minimum over d of ``sep(circuit) / sep(full)``. The full
+    model's own worst pairs do not count: d must be a class that it recognises (recall of at least
+    a half on these samples). The least size with a faithfulness of at least ``1 - loss`` is
+    searched for upwards in steps, then by interpolation between the last two.
+
+    Parameters
+    ----------
+    loss
+        Share of the separation that may be lost, in (0, 1).
+    samples_per_class
+        Samples of every class on which circuits are run during the search.
+    tolerance
+        The search ends when the bracket is narrower than this share of its upper end, or 1 unit.
+    """
+
+    loss: float = 0.15
+    samples_per_class: int = 8
+    tolerance: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.loss < 1.0:
+            raise ValueError(f"loss must lie in (0, 1), got {self.loss}")
+        if self.samples_per_class < 1:
+            raise ValueError(f"samples_per_class must be >= 1, got {self.samples_per_class}")
+
+    def __call__(
+        self,
+        scores: Tensor,
+        model: nn.Module,
+        sites: Sequence[Site],
+        task: Task,
+        generator: torch.Generator,
+        meter: Meter,
+    ) -> Sizing:
+        """Masks and curves for scores ``[classes, units]``; rows without a positive one get none.
+
+        Parameters
+        ----------
+        scores
+            Larger is more important; NaN counts as none.
+        model, sites
+            The model in eval mode, and its sites.
+        task
+            Samples that scores may have been made on, and the activations of ablated units.
+        generator, meter
+            Not used; counts the images.
+        """
+        few = first_of_each_class(task, self.samples_per_class)
+        masked = masked_model(model, sites, few.samples.inputs, few.reference, batch=512)
+        search = _Search(self, masked, few.samples.labels, scores.nan_to_num(0.0))
+        result = search.result()
+        meter.forward += search.n_rows
+        return result
+
+
+def first_of_each_class(task: Task, per_class: int) -> Task:
+    """The task with the first samples of every class only."""
+    labels = task.samples.labels
+    if per_class >= int(task.samples.counts(task.n_classes).max()):
+        return task
+    places = torch.cat(
+        [(labels == c).nonzero().flatten()[:per_class] for c in range(task.n_classes)]
+    )
+    reference = task.reference
+    if reference is not None:
+        reference = {k: v if len(v) == 1 else v[places] for k, v in reference.items()}
+    return Task(task.samples.take(places), task.n_classes, reference)
+
+
+class _Search:
+    """The sizes of all classes, narrowed down together: one batch of circuits in each step."""
+
+    def __init__(self, rule: Faithful, masked: MaskedModel, labels: Tensor, scores: Tensor) -> None:
+        self._rule, self._masked, self._labels, self._scores = rule, masked, labels, scores
+        self.n_rows = len(labels)  # images sent forward
+        full = masked.full_logits()
+        every = torch.arange(len(scores))
+        self._full = separations(full[None].expand(len(scores), -1, -1), labels, every)
+        right = (full.argmax(-1) == labels).double()
+        members = torch.nn.functional.one_hot(labels, len(scores)).double()
+        known = (right @ members) / members.sum(0) >= 0.5
+        self._counts = known[None] & (self._full > 0)
+        n_sites = len(masked.sites)
+        self._most = (scores > 0).sum(1).clamp(min=n_sites)
+        self._curves: list[dict[int, float]] = [{} for _ in scores]
+
+    def result(self) -> Sizing:
+        """Masks and curves of all classes."""
+        some = (self._scores > 0).any(1) & self._counts.any(1)
+        sizes = self._most.clone()
+        if bool(some.any()):
+            classes = some.nonzero().flatten()
+            sizes[classes] = self._searched(classes)
+        masks = top_units(self._scores, sizes, self._masked.sites)
+        masks &= (self._scores > 0).any(1, keepdim=True)
+        return Sizing(masks, tuple(_curve(points) for points in self._curves))
+
+    def _searched(self, classes: Tensor) -> Tensor:
+        """Smallest size found to be faithful, for each of the classes."""
+        least = len(self._masked.sites)
+        low = torch.full((len(classes),), least - 1)
+        high = self._most[classes]
+        guess = torch.minimum(self._first_guess(classes).clamp(min=least), high)
+        trial = (guess // 4).clamp(min=least)
+        for _ in range(_MAX_STEPS):
+            open_ = high - low > (self._rule.tolerance * high).clamp(min=1)
+            if not bool(open_.any()):
+                break
+            rows = open_.nonzero().flatten()
+            passed = self._evaluated(classes[rows], trial[rows]) >= 1 - self._rule.loss
+            high[rows] = torch.where(passed, trial[rows], high[rows])
+            low[rows] = torch.where(passed, low[rows], trial[rows])
+            trial = torch.tensor(
+                [
+                    self._next(self._curves[c], int(lo), int(hi), int(near))
+                    for c, lo, hi, near in zip(classes.tolist(), low, high, guess, strict=True)
+                ]
+            )
+        return high
+
+    def _first_guess(self, classes: Tensor) -> Tensor:
+        """Where the kept share of the positive score, multiplied over the sites, is enough."""
+        scores = self._scores[classes].clamp(min=0)
+        order = scores.argsort(dim=1, descending=True, stable=True)
+        kept = torch.ones(scores.shape, dtype=torch.float64)
+        for part in site_slices(self._masked.sites):
+            inside = torch.zeros_like(scores)
+            inside[:, part] = scores[:, part]
+            share = inside.gather(1, order).double().cumsum(1)
+            kept *= share / share[:, -1:].clamp(min=1e-30)
+        # half the loss: the product overestimates what is left (on the networks measured here the
+        # size found was 1.1 to 1.35 times the one at which it reaches 1 - loss)
+        return (kept < 1 - self._rule.loss / 2).sum(1) + 1
+
+    def _next(self, points: Mapping[int, float], low: int, high: int, guess: int) -> int:
+        """Upwards in steps, through the guess, until a size is faithful; then in between.
+
+        Small circuits come first: they cost least, and where the curve is not monotone the first
+        faithful size is the one that is wanted.
+        """
+        if high not in points:
+            middle = int(low * 1.6) + 1
+            if low < guess <= 1.25 * middle:
+                middle = guess
+            elif low >= guess:
+                middle = int(low * 1.1) + 1
+        else:
+            middle = (low + high) // 2
+            if low in points and points[high] > points[low]:
+                wanted = 1 - self._rule.loss
+                share = (wanted - points[low]) / (points[high] - points[low])
+                middle = low + round((high - low) * min(max(share, 0.1), 0.9))
+        return min(max(middle, low + 1), max(high - 1, low + 1))
+
+    def _evaluated(self, classes: Tensor, sizes: Tensor) -> Tensor:
+        masks = top_units(self._scores[classes], sizes, self._masked.sites)
+        self.n_rows += len(classes) * len(self._labels)
+        found = separations(self._masked.logits(masks), self._labels, classes)
+        ratio = torch.where(self._counts[classes], found / self._full[classes], torch.inf)
+        worst = ratio.amin(1)
+        for c, size, value in zip(classes.tolist(), sizes.tolist(), worst.tolist(), strict=True):
+            self._curves[c][size] = value
+        return worst
+
+
+def _curve(points: Mapping[int, float]) -> Curve | None:
+    if not points:
+        return None
+    sizes = tuple(sorted(points))
+    return Curve(sizes, tuple(points[size] for size in sizes))

@@ -1,0 +1,137 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from planted_helpers import N_CLASSES, planted_mlp, planted_samples
+from torch import nn
+
+from fedcircuit.circuits.ablation import reference_activations
+from fedcircuit.circuits.circuit import Site
+from fedcircuit.circuits.discovery.contrast import contrast_of_logits, separations
+from fedcircuit.circuits.discovery.protocol import Meter, Task
+from fedcircuit.circuits.discovery.sizes import Faithful, first_of_each_class, top_units
+from fedcircuit.circuits.sites import evaluating, find_sites
+from fedcircuit.samples import Samples
+
+SITES = (Site("a", 3, 1, "a"), Site("b", 2, 1, "b"))
+
+
+def test_the_contrast_leaves_out_the_target_and_the_true_class() -> None:
+    labels, target = torch.tensor([0, 1, 2]), torch.tensor([0, 0, 0])
+
+    weights = contrast_of_logits(labels, target, 4)
+
+    third = -1 / 3
+    assert torch.allclose(
+        weights,
+        torch.tensor([[1, third, third, third], [1, 0, -0.5, -0.5], [1, -0.5, 0, -0.5]]).double(),
+    )
+
+
+def test_of_two_classes_the_other_logit_remains() -> None:
+    weights = contrast_of_logits(torch.tensor([0, 1]), torch.tensor([0, 0]), 2)
+
+    assert weights.tolist() == [[1, -1], [1, -1]]
+
+
+@given(st.integers(2, 6), st.integers(0, 10), st.floats(-5, 5))
+def test_a_shift_of_all_logits_changes_no_separation(n: int, seed: int, shift: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(n, 4 * n, n, generator=generator, dtype=torch.float64)
+    labels = torch.arange(n).repeat(4)
+
+    before = separations(logits, labels, torch.arange(n))
+    after = separations(logits + shift, labels, torch.arange(n))
+
+    assert torch.allclose(before, after, equal_nan=True)
+    assert before.isnan().equal(torch.eye(n, dtype=torch.bool))
+
+
+def test_separations_by_hand() -> None:
+    logits = torch.tensor([[[4.0, 1.0, 1.0], [2.0, 9.0, 0.0]]])  # one row, samples of 0 and 1
+
+    found = separations(logits, torch.tensor([0, 1]), torch.tensor([0]))
+
+    # t_0 is 4 - 1 on class 0, and 2 - 0 on class 1, whose own logit 9 does not count
+    assert found[0, 1] == 1.0
+    assert found[0, [0, 2]].isnan().all()  # of itself, and of a class without samples
+
+
+def test_the_best_units_and_one_in_every_site() -> None:
+    scores = torch.tensor([[3.0, 2.0, 1.0, 0.5, 0.1]]).repeat(3, 1)
+
+    masks = top_units(scores, torch.tensor([1, 2, 4]), SITES)
+
+    assert masks.int().tolist() == [[1, 0, 0, 1, 0], [1, 1, 0, 1, 0], [1, 1, 1, 1, 0]]
+
+
+def test_units_without_a_positive_score_are_not_taken_for_their_rank() -> None:
+    masks = top_units(torch.tensor([[1.0, -1.0, 0.0, -2.0, -3.0]]), torch.tensor([5]), SITES)
+
+    assert masks.int().tolist() == [[1, 0, 0, 1, 0]]  # site b keeps its best nevertheless
+
+
+def prepared() -> tuple[nn.Module, torch.Tensor, tuple[Site, ...], Task]:
+    model, truth = planted_mlp()
+    samples = planted_samples(10, seed=0)
+    sites = find_sites(model, samples.inputs)
+    reference = reference_activations(model, sites, samples, n_classes=N_CLASSES, ablation="mean")
+    return model, truth, sites, Task(samples, N_CLASSES, reference)
+
+
+@pytest.mark.parametrize("loss", [0.05, 0.1, 0.2, 0.4])
+def test_the_least_size_is_found_whatever_the_loss_allows(loss: float) -> None:
+    model, truth, sites, task = prepared()
+    rank = truth.float() + 0.01 * torch.rand(truth.shape, generator=torch.Generator())
+
+    with evaluating(model):
+        sizing = Faithful(loss=loss)(rank, model, sites, task, torch.Generator(), Meter())
+
+    assert torch.equal(sizing.masks, truth)
+    for curve in sizing.curves:
+        assert curve is not None
+        points = zip(curve.sizes, curve.faithfulness, strict=True)
+        assert max(value for size, value in points if size <= 3) >= 1 - loss
+
+
+def test_a_useless_ranking_needs_more_units() -> None:
+    model, truth, sites, task = prepared()
+    backwards = 1.5 - truth.float()
+
+    with evaluating(model):
+        sizing = Faithful()(backwards, model, sites, task, torch.Generator(), Meter())
+
+    assert (sizing.masks.sum(1) > 40).all()
+    assert (sizing.masks & truth).sum(1).eq(3).all()  # nothing less is faithful
+
+
+def test_without_a_positive_score_there_is_no_circuit() -> None:
+    model, truth, sites, task = prepared()
+    scores = truth.float()
+    scores[2], scores[5] = -1.0, torch.nan
+
+    with evaluating(model):
+        sizing = Faithful()(scores, model, sites, task, torch.Generator(), Meter())
+
+    assert sizing.masks.any(1).logical_not().nonzero().flatten().tolist() == [2, 5]
+    assert sizing.curves[2] is None
+    assert sizing.curves[5] is None
+
+
+def test_the_search_sees_the_reference_of_its_own_samples() -> None:
+    samples = Samples(torch.arange(6.0)[:, None], torch.tensor([1, 0, 0, 1, 0, 1]))
+    task = Task(samples, 2, {"a": torch.arange(6.0)[:, None], "b": torch.zeros(1, 1)})
+
+    few = first_of_each_class(task, 2)
+
+    assert few.samples.labels.tolist() == [0, 0, 1, 1]
+    assert few.samples.inputs.flatten().tolist() == [1, 2, 0, 3]
+    assert few.reference["a"].flatten().tolist() == [1, 2, 0, 3]
+    assert first_of_each_class(task, 3) is task
+
+
+def test_options_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"loss must lie in \(0, 1\), got 1"):
+        Faithful(loss=1.0)
+    with pytest.raises(ValueError, match="samples_per_class must be >= 1, got 0"):
+        Faithful(samples_per_class=0)

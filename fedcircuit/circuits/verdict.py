@@ -28,6 +28,21 @@ class Verdict(StrEnum):
 class VerdictThresholds:
     """Where one verdict ends and the next begins.
 
+    The defaults are calibrated on SimpleCNNs trained on 3,000 MNIST images, dense and at weight
+    sparsity 0.95 and 0.99, three seeds each, with circuits sized by faithfulness, by
+    ``python experiments/benchmarks/verdict_calibration.py --train 3000``.
+    Error rates: of 73 circuits of a model compared with itself, found on other images with another
+    seed, none was not preserved; of 146 compared with a model from another initialisation none was
+    preserved (142 relocated, 4 without a verdict); of 21 compared with a model of other classes
+    none (all collapsed). Circuits of one model are not independent; if they were, the two rates
+    would lie below 4 % and 2 % (95 % confidence).
+
+    Why both the function and the overlap: without the overlap 28 of the 146 were preserved, for in
+    a dense network half of the units, whichever, carry much. Why a least overlap: p < 0.05 alone
+    passed 5 of the 146 and 8 of the 21 as shared, and left one preserved. Adjusted IoU was 0.27 to
+    0.93 within a model and -0.13 to 0.16 in the other two groups; asking for 0.3 loses 1 of the 73.
+    Two models of one start, trained on different images of the same classes, had 0.12 to 0.47.
+
     Parameters
     ----------
     gone_recall, gone_balanced_accuracy
@@ -42,6 +57,8 @@ class VerdictThresholds:
         although the client's circuit carries what is left of it.
     p_value
         Largest p-value of an overlap above chance.
+    adjusted_iou
+        Least chance-adjusted IoU of such an overlap.
     """
 
     gone_recall: float = 0.2
@@ -50,6 +67,7 @@ class VerdictThresholds:
     partly: float = 0.4
     kept_recall: float = 0.8
     p_value: float = 0.05
+    adjusted_iou: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -130,13 +148,14 @@ def _learned_verdict(
     carries = f"the client's circuit keeps {share:.0%} of the global model's performance there"
     if share < limits.partly:
         return Verdict.RELOCATED, f"the global model recognises the class, but {carries}"
-    p_value = math.nan if overlap is None else overlap.p_value
-    above_chance = p_value < limits.p_value
+    # undefined where a circuit was not found, and where both hold every unit there is
+    defined = overlap is not None and not math.isnan(overlap.adjusted)
+    shared = overlap is not None and _shared(overlap, limits)
     # units can be said to differ only from those of a circuit that works
-    if not above_chance and global_.status is Status.VALID and not math.isnan(p_value):
+    if defined and not shared and global_.status is Status.VALID:
         return Verdict.RELOCATED, (
-            f"{carries}, but shares no more units with the global circuit than by chance "
-            f"({_words(overlap)})"
+            f"{carries}, but shares too few units with the global circuit ({_words(overlap)}; "
+            f"needed: adjusted {limits.adjusted_iou:.2f}, p below {limits.p_value:g})"
         )
     if share < limits.works:
         return Verdict.DEGRADED, carries
@@ -145,14 +164,24 @@ def _learned_verdict(
             f"{carries}, but the global model's recall is {global_.full_recall:.2f}, "
             f"the client's {local.full_recall:.2f}"
         )
-    if above_chance:
+    if shared:
         return Verdict.PRESERVED, f"{carries}, on units of the global circuit ({_words(overlap)})"
+    if global_.status is Status.VALID:
+        return None, f"{carries}, but its overlap with the global circuit is not defined"
     return None, (
         f"{carries}, but the global model has no valid circuit to compare units with "
         f"({global_.status}: {global_.reason})"
     )
 
 
+def _shared(overlap: Overlap, limits: VerdictThresholds) -> bool:
+    """Whether two circuits are made of the same units, more than by chance; False if undefined."""
+    return overlap.p_value < limits.p_value and overlap.adjusted >= limits.adjusted_iou
+
+
 def _words(overlap: Overlap | None) -> str:
-    assert overlap is not None  # a p-value that is a number came from it
-    return f"IoU {overlap.iou:.2f}, chance {overlap.chance:.2f}, p {overlap.p_value:.2g}"
+    assert overlap is not None  # asked for only where the overlap is defined
+    return (
+        f"IoU {overlap.iou:.2f}, chance {overlap.chance:.2f}, "
+        f"adjusted {overlap.adjusted:.2f}, p {overlap.p_value:.2g}"
+    )

@@ -16,8 +16,10 @@ PARTLY = replace(WORKS, normalised=0.6)
 LOST = replace(WORKS, normalised=0.1)
 NOT_RUN = CircuitFunction()
 SHARED = Overlap(0.6, 0.2, 0.5, 0.001, 9, 9, 7, 40)
+LITTLE = replace(SHARED, iou=0.28, adjusted=0.1)  # more than chance, but little
 CHANCE = replace(SHARED, iou=0.2, adjusted=0.0, p_value=0.4)
 NOTHING = replace(SHARED, iou=math.nan, chance=math.nan, adjusted=math.nan, p_value=math.nan)
+FULL = replace(SHARED, iou=1.0, chance=1.0, adjusted=math.nan, p_value=1.0)  # the whole pool, both
 
 
 def not_learned(recall: float, fpr: float = 0.0) -> Validity:
@@ -36,18 +38,23 @@ def not_learned(recall: float, fpr: float = 0.0) -> Validity:
         (not_learned(0.35), LOST, None, Verdict.DEGRADED, "recall 0.35"),
         # it recognises it: where is it?
         (GLOBAL, WORKS, SHARED, Verdict.PRESERVED, "IoU 0.60, chance 0.20"),
-        (GLOBAL, WORKS, CHANCE, Verdict.RELOCATED, "no more units"),
+        (GLOBAL, WORKS, CHANCE, Verdict.RELOCATED, "too few units"),
+        (GLOBAL, WORKS, LITTLE, Verdict.RELOCATED, "adjusted 0.10"),
         (GLOBAL, PARTLY, SHARED, Verdict.DEGRADED, "60%"),
-        (GLOBAL, PARTLY, CHANCE, Verdict.RELOCATED, "no more units"),
+        (GLOBAL, PARTLY, CHANCE, Verdict.RELOCATED, "too few units"),
+        (GLOBAL, PARTLY, LITTLE, Verdict.RELOCATED, "needed: adjusted 0.20"),
         (GLOBAL, LOST, SHARED, Verdict.RELOCATED, "10%"),
         (GLOBAL, LOST, CHANCE, Verdict.RELOCATED, "recognises the class, but"),
         (GLOBAL, LOST, None, Verdict.RELOCATED, "recognises the class, but"),
         # an overlap that is not defined decides nothing
-        (GLOBAL, WORKS, NOTHING, None, "no valid circuit to compare"),
+        (GLOBAL, WORKS, NOTHING, None, "overlap with the global circuit is not defined"),
+        (GLOBAL, WORKS, FULL, None, "overlap with the global circuit is not defined"),
+        (GLOBAL, PARTLY, FULL, Verdict.DEGRADED, "60%"),
         (GLOBAL, PARTLY, NOTHING, Verdict.DEGRADED, "60%"),
         # nor does the absence of overlap with a circuit that does not work
         (UNFOUND, WORKS, None, None, "no circuit was found"),
         (UNFOUND, WORKS, CHANCE, None, "no valid circuit to compare"),
+        (UNFOUND, WORKS, LITTLE, None, "no valid circuit to compare"),
         (UNFOUND, WORKS, SHARED, Verdict.PRESERVED, "IoU 0.60"),
         (UNFOUND, PARTLY, None, Verdict.DEGRADED, "60%"),
         (UNFOUND, LOST, None, Verdict.RELOCATED, "10%"),
@@ -96,6 +103,7 @@ def test_every_combination_lands_somewhere() -> None:
         ({"works": 0.98}, Verdict.DEGRADED),
         ({"partly": 0.98}, Verdict.RELOCATED),
         ({"p_value": 0.0005}, Verdict.RELOCATED),
+        ({"adjusted_iou": 0.51}, Verdict.RELOCATED),
         ({"kept_recall": 0.99}, Verdict.DEGRADED),
         ({"gone_recall": 0.95}, Verdict.COLLAPSED),
         ({"gone_balanced_accuracy": 0.95}, Verdict.COLLAPSED),
@@ -107,6 +115,11 @@ def test_thresholds_move_the_verdict(changes, expected) -> None:
 
 
 def test_a_share_at_a_threshold_counts_as_reached() -> None:
-    at = VerdictThresholds(works=0.97, partly=0.97)
+    at = VerdictThresholds(works=0.97, partly=0.97, adjusted_iou=0.5)
     assert verdict(LOCAL, GLOBAL, WORKS, SHARED, at)[0] is Verdict.PRESERVED
     assert verdict(LOCAL, GLOBAL, PARTLY, SHARED, replace(at, partly=0.6))[0] is Verdict.DEGRADED
+
+
+def test_a_least_overlap_does_not_replace_the_p_value() -> None:
+    lucky = replace(SHARED, adjusted=0.9, p_value=0.3)  # as of two circuits of one unit
+    assert verdict(LOCAL, GLOBAL, WORKS, lucky)[0] is Verdict.RELOCATED

@@ -31,8 +31,14 @@ class CheckedModel:
         ``[units]`` bool, units that can carry anything.
     hits
         ``[n]`` bool, where the model itself is right.
-    full, empty
-        The model itself, and the model with every unit ablated: one row a class.
+    rest
+        ``[n]`` bool, samples of the classes that the model recognises (recall of at least a half):
+        what a circuit must tell its class from. A model that knows three of ten classes assigns
+        the other seven to these; its circuits are not to blame for it. All samples where fewer
+        than two classes are recognised.
+    full, known, empty
+        The model itself against all other samples, and against ``rest``; and the model with every
+        unit ablated, against ``rest``: one row a class.
     """
 
     masked: MaskedModel
@@ -40,7 +46,9 @@ class CheckedModel:
     counts: Tensor
     live: Tensor
     hits: Tensor
+    rest: Tensor
     full: OneVsRest
+    known: OneVsRest
     empty: OneVsRest
 
     @property
@@ -49,8 +57,8 @@ class CheckedModel:
         return self.masked.sites
 
     def measured(self, masks: Tensor, classes: Tensor) -> OneVsRest:
-        """Circuit i, ``masks[i]``, at telling class ``classes[i]`` from the rest."""
-        return one_vs_rest(self.masked.logits(masks), self.labels, classes)
+        """Circuit i, ``masks[i]``, at telling class ``classes[i]`` from ``rest``."""
+        return one_vs_rest(self.masked.logits(masks), self.labels, classes, self.rest)
 
     def has_path(self, masks: Tensor) -> Tensor:
         """Whether a path leads through each circuit, ``[rows]`` bool."""
@@ -94,16 +102,24 @@ def checked_model(
             f"the model gives {ends.shape[-1]} logits, expected {n_classes}, one for each class"
         )
     labels, classes = samples.labels.cpu(), torch.arange(n_classes)
-    full, empty = (
-        one_vs_rest(end.expand(n_classes, -1, -1), labels, classes) for end in (ends[0], ends[1])
+    counts = torch.bincount(labels, minlength=n_classes)
+    hits = ends[0].argmax(-1) == labels
+    right = torch.bincount(labels[hits], minlength=n_classes)
+    recognised = (counts > 0) & (2 * right >= counts)
+    rest = recognised[labels] if int(recognised.sum()) > 1 else torch.ones_like(hits)
+    full, known, empty = (
+        one_vs_rest(end.expand(n_classes, -1, -1), labels, classes, others)
+        for end, others in ((ends[0], None), (ends[0], rest), (ends[1], rest))
     )
     return CheckedModel(
         masked=masked,
         labels=labels,
-        counts=torch.bincount(labels, minlength=n_classes),
+        counts=counts,
         live=live_units(model, sites, samples.inputs[:1]),
-        hits=ends[0].argmax(-1) == labels,
+        hits=hits,
+        rest=rest,
         full=full,
+        known=known,
         empty=empty,
     )
 
@@ -152,15 +168,18 @@ def knock_out(subject: CheckedModel, masks: Tensor, classes: Tensor, *, negative
     return KnockOut(torch.stack(necessity), torch.stack(collateral))
 
 
-def contrast(labels: Tensor, class_index: int, negatives: int) -> Tensor:
+def contrast(
+    labels: Tensor, class_index: int, negatives: int, rest: Tensor | None = None
+) -> Tensor:
     """All samples of a class, then some of the others; positions ``[k]`` int64.
 
     The others are at most ``negatives``, evenly spaced over the classes, so that each class keeps
-    its share and a rate measured on them estimates the rate on all.
+    its share and a rate measured on them estimates the rate on all. ``rest [n]`` bool says which
+    samples may be among the others; None is all.
     """
     by_class = labels.sort(stable=True).indices
     own = labels[by_class] == class_index
-    others = by_class[~own]
+    others = by_class[~own] if rest is None else by_class[~own & rest[by_class]]
     if len(others) > negatives:
         others = others[torch.arange(negatives) * len(others) // max(negatives, 1)]
     return torch.cat([by_class[own], others])

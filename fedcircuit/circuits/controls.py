@@ -117,7 +117,7 @@ def run_controls(
     accuracy = torch.empty(controls.count, len(masks), dtype=torch.float64)
     without = torch.empty(len(masks), dtype=torch.float64)
     for row, class_index in enumerate(classes.tolist()):
-        samples = contrast(subject.labels, class_index, controls.negatives)
+        samples = contrast(subject.labels, class_index, controls.negatives, subject.rest)
         n_own = int(subject.counts[class_index])
         kept = _assigned(subject, randoms[:, row], samples, class_index)
         accuracy[:, row] = (kept[:, :n_own].mean(1) + 1 - kept[:, n_own:].mean(1)) / 2

@@ -44,7 +44,9 @@ class OneVsRest:
         return (self.recall + 1 - self.fpr) / 2
 
 
-def one_vs_rest(logits: Tensor, labels: Tensor, classes: Tensor) -> OneVsRest:
+def one_vs_rest(
+    logits: Tensor, labels: Tensor, classes: Tensor, rest: Tensor | None = None
+) -> OneVsRest:
     """Measures of row i's logits for class ``classes[i]`` against the rest.
 
     Parameters
@@ -55,17 +57,20 @@ def one_vs_rest(logits: Tensor, labels: Tensor, classes: Tensor) -> OneVsRest:
         ``[n]`` int64.
     classes
         ``[rows]`` int64.
+    rest
+        ``[n]`` bool, samples that count as the rest where they are of another class; None is all.
     """
     labels, classes = labels.cpu(), classes.cpu()
     centred = (logits - logits.mean(-1, keepdim=True)).double()
     score = centred[torch.arange(len(classes)), :, classes]  # [rows, n]
     positive = labels == classes[:, None]
+    negative = ~positive if rest is None else ~positive & rest.cpu()
     assigned = logits.argmax(-1) == classes[:, None]
     return OneVsRest(
         recall=masked_mean(assigned, positive),
-        fpr=masked_mean(assigned, ~positive),
-        auroc=torch.from_numpy(_auroc(score.numpy(), positive.numpy())),
-        separation=masked_mean(score, positive) - masked_mean(score, ~positive),
+        fpr=masked_mean(assigned, negative),
+        auroc=torch.from_numpy(_auroc(score.numpy(), positive.numpy(), negative.numpy())),
+        separation=masked_mean(score, positive) - masked_mean(score, negative),
         variance=centred.var(dim=1, correction=0).amax(-1),
     )
 
@@ -76,11 +81,14 @@ def masked_mean(values: Tensor, chosen: Tensor) -> Tensor:
     return total / chosen.sum(-1)  # 0 / 0 is NaN
 
 
-def _auroc(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Mann-Whitney's U by ranks, ties counted half, for each row."""
+def _auroc(
+    score: NDArray[np.float64], positive: NDArray[np.bool_], negative: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Mann-Whitney's U by ranks, ties counted half, for each row; other samples are left out."""
     n_positive = positive.sum(1).astype(np.float64)
-    n_pairs = n_positive * (~positive).sum(1)
-    ranks = np.where(positive, rankdata(score, axis=1), 0.0).sum(1)
+    n_pairs = n_positive * negative.sum(1)
+    counted = np.where(positive | negative, score, np.inf)  # ranked behind all that count
+    ranks = np.where(positive, rankdata(counted, axis=1), 0.0).sum(1)
     u = ranks - n_positive * (n_positive + 1) / 2
     result: NDArray[np.float64] = np.full(len(u), np.nan)
     np.divide(u, n_pairs, out=result, where=n_pairs > 0)

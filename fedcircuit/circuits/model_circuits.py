@@ -206,7 +206,7 @@ def circuit_functions(
     classes = chosen.nonzero().flatten()
     if len(classes):
         measured = subject.measured(masks[classes], classes)
-        room = subject.full.balanced_accuracy[classes] - 0.5
+        room = subject.known.balanced_accuracy[classes] - 0.5
         normalised = torch.where(room > 0, (measured.balanced_accuracy - 0.5) / room, math.nan)
         for row, index in enumerate(classes.tolist()):
             result[index] = CircuitFunction(

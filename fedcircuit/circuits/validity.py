@@ -31,24 +31,19 @@ class Status(StrEnum):
 class ValidityThresholds:
     """When a class counts as learned, and a circuit as valid.
 
-    The absolute gates are those of our discovery study. A circuit is not asked to be more
-    selective than its model, though: a client that knows three of ten classes assigns the other
-    seven to these, so its own FPR is high, and its circuits are compared with that.
+    A circuit is told from samples of the classes that its model recognises (`CheckedModel.rest`):
+    a client that knows three of ten classes assigns the other seven to these, and its circuits are
+    not to blame for it.
 
     Parameters
     ----------
     full_recall, full_balanced_accuracy
-        The class is learned if the full model reaches both. The second is what a model that
-        assigns everything to one class (0.5) does not reach.
+        The class is learned if the full model reaches both, against all samples. The second is
+        what a model that assigns everything to one class (0.5) does not reach.
     balanced_accuracy
-        Least balanced accuracy of the circuit; or ``share_of_model`` of the full model's, counted
-        from 0.5, where that is less.
-    share_of_model
-        See ``balanced_accuracy``.
+        Least balanced accuracy of the circuit.
     fpr
-        Largest FPR of the circuit; or ``fpr_margin`` above the full model's, where that is more.
-    fpr_margin
-        See ``fpr``.
+        Largest FPR of the circuit.
     output_variance
         A circuit none of whose centred logits varies more than this is constant.
     """
@@ -56,18 +51,8 @@ class ValidityThresholds:
     full_recall: float = 0.5
     full_balanced_accuracy: float = 0.6
     balanced_accuracy: float = 0.8
-    share_of_model: float = 0.85
-    fpr: float = 0.15
-    fpr_margin: float = 0.05
+    fpr: float = 0.1
     output_variance: float = 1e-6
-
-    def least_balanced_accuracy(self, full: float) -> float:
-        """What a circuit must reach in a model with this balanced accuracy."""
-        return min(self.balanced_accuracy, 0.5 + self.share_of_model * (full - 0.5))
-
-    def largest_fpr(self, full: float) -> float:
-        """What a circuit must not exceed in a model with this FPR."""
-        return max(self.fpr, full + self.fpr_margin)
 
 
 @dataclass(frozen=True)
@@ -81,9 +66,9 @@ class Validity:
     size
         Units of the circuit; None where none was found.
     full_recall, full_fpr
-        Recall and FPR of the full model.
+        Recall and FPR of the full model, against all other samples.
     recall, fpr, balanced_accuracy, auroc
-        Of the circuit alone, everything else ablated.
+        Of the circuit alone, everything else ablated, against the classes its model recognises.
     faithfulness
         ``(m(circuit) - m(empty)) / (m(full) - m(empty))`` with m the separation of the centred
         logit; not clipped, may exceed 1 or be negative. NaN where the full model separates the
@@ -211,7 +196,7 @@ def _checked(
     null = run_controls(subject, rows, classes, settings.controls, generator)
     constant = ~subject.has_path(rows) | (alone.variance < settings.thresholds.output_variance)
     empty = subject.empty.separation[classes]
-    room = subject.full.separation[classes] - empty
+    room = subject.known.separation[classes] - empty
     faithfulness = torch.where(room > 0, (alone.separation - empty) / room, torch.nan)
     result = {}
     for row, index in enumerate(classes.tolist()):
@@ -244,12 +229,13 @@ def judged(measured: Validity, thresholds: ValidityThresholds) -> Validity:
     failures = []
     if measured.constant:
         failures.append("the circuit is a constant function")
-    least = thresholds.least_balanced_accuracy(measured.full_balanced_accuracy)
-    if not measured.balanced_accuracy >= least:
-        failures.append(f"balanced accuracy {measured.balanced_accuracy:.3f}, below {least:.3f}")
-    largest = thresholds.largest_fpr(measured.full_fpr)
-    if not measured.fpr <= largest:
-        failures.append(f"FPR {measured.fpr:.3f}, above {largest:.3f}")
+    if not measured.balanced_accuracy >= thresholds.balanced_accuracy:
+        failures.append(
+            f"balanced accuracy {measured.balanced_accuracy:.3f}, "
+            f"below {thresholds.balanced_accuracy:.3f}"
+        )
+    if not measured.fpr <= thresholds.fpr:
+        failures.append(f"FPR {measured.fpr:.3f}, above {thresholds.fpr:.3f}")
     if measured.balanced_accuracy <= measured.null_balanced_accuracy:
         failures.append(
             f"balanced accuracy {measured.balanced_accuracy:.3f}, no better than the "

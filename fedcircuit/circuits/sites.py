@@ -27,6 +27,7 @@ UNITWISE = (
 )  # fmt: skip
 
 Transform = Callable[[Tensor], Tensor]
+Route = Callable[[Tensor, Tensor], Tensor]  # of a module's input and output
 
 
 @contextmanager
@@ -163,6 +164,22 @@ def transformed(model: nn.Module, transforms: Mapping[str, Transform]) -> Iterat
                 module: nn.Module, args: object, output: Tensor, transform: Transform = transform
             ) -> Tensor:
                 return transform(output)
+
+            module = model.get_submodule(name)
+            stack.enter_context(_removed(module.register_forward_hook(hook)))
+        yield model
+
+
+@contextmanager
+def rerouted(model: nn.Module, routes: Mapping[str, Route]) -> Iterator[nn.Module]:
+    """The model with the output of each named module replaced by a function of input and output."""
+    with ExitStack() as stack:
+        for name, route in routes.items():
+
+            def hook(
+                module: nn.Module, args: tuple[Tensor, ...], output: Tensor, route: Route = route
+            ) -> Tensor:
+                return route(args[0], output)
 
             module = model.get_submodule(name)
             stack.enter_context(_removed(module.register_forward_hook(hook)))

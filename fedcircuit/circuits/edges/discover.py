@@ -1,0 +1,146 @@
+"""Edge circuits of all classes of a model: found on one half of the probe, checked on the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedcircuit.circuits.ablation import Ablation
+from fedcircuit.circuits.controls import Controls
+from fedcircuit.circuits.discovery.protocol import Cost, Meter, absent_reasons
+from fedcircuit.circuits.discovery.sizes import mass_rule
+from fedcircuit.circuits.edges.checks import EdgeCheck, EdgeSubject, check_edge_circuits
+from fedcircuit.circuits.edges.circuit import EdgeCircuit, EdgeLayer, as_sites, split_by_layer
+from fedcircuit.circuits.edges.layers import existing_edges, find_edge_layers, layer_references
+from fedcircuit.circuits.edges.paths import on_path
+from fedcircuit.circuits.edges.scores import edge_scores
+from fedcircuit.circuits.probe import Probe
+
+NO_EDGE = "no edge separates the class from the others"
+NO_PATH = "no path of chosen edges leads from the input to a logit"
+
+
+@dataclass(frozen=True)
+class EdgeDiscovery:
+    """Edge circuits of every class of one model, with their checks.
+
+    Parameters
+    ----------
+    layers
+        Edge layers of the model, in order of execution.
+    masks, found
+        ``[classes, edges]`` bool over all layers, and ``[classes]`` bool; where not found the mask
+        is all False and means nothing.
+    scores
+        ``[classes, edges]`` float, larger is more important; NaN for classes without samples.
+    existing
+        ``[edges]`` bool, edges with a weight that is not zero.
+    reasons
+        One for each class: why no circuit was found, empty where one was.
+    checks
+        One for each class.
+    cost
+        Of discovery, without the checks.
+    """
+
+    layers: tuple[EdgeLayer, ...]
+    masks: Tensor
+    found: Tensor
+    scores: Tensor
+    existing: Tensor
+    reasons: tuple[str, ...]
+    checks: tuple[EdgeCheck, ...]
+    cost: Cost
+
+    def circuit(self, class_index: int) -> EdgeCircuit | None:
+        """The edge circuit of a class; None where none was found."""
+        if not bool(self.found[class_index]):
+            return None
+        return EdgeCircuit(split_by_layer(self.masks[class_index], self.layers))
+
+    @property
+    def existing_circuit(self) -> EdgeCircuit:
+        """All existing edges."""
+        return EdgeCircuit(split_by_layer(self.existing, self.layers))
+
+
+def edge_circuits(
+    model: nn.Module,
+    probe: Probe,
+    *,
+    ablation: Ablation = "mean",
+    share: float = 0.9,
+    seed: int = 0,
+    controls: Controls | None = None,
+) -> EdgeDiscovery:
+    """Edge circuits of every class: scored, cut, pruned and checked.
+
+    A circuit is the fewest existing edges that hold a share of the positive score mass (edge
+    attribution patching: Syed et al. 2023, arXiv 2310.10348), the best edge of every layer
+    included, less the edges that are on no path through kept edges.
+
+    Parameters
+    ----------
+    model
+        Takes ``[n, ...]`` and gives logits ``[n, classes]``; it is left as it came.
+    probe
+        Labelled samples in two halves: the first finds, the second checks.
+    ablation
+        What a removed edge reads: the class-balanced mean input of its layer, or zero.
+    share
+        Share of the positive score mass, in (0, 1].
+    seed
+        Of the random controls.
+    controls
+        How many random circuits, and on how many samples; None takes the defaults.
+
+    Raises
+    ------
+    ValueError
+        If the share or the ablation is out of range, or the model's layers have no edges that can
+        be told apart (`fedcircuit.circuits.edges.layers.find_edge_layers`).
+    """
+    if not 0.0 < share <= 1.0:
+        raise ValueError(f"share of the score mass must lie in (0, 1], got {share}")
+    samples, n_classes, meter = probe.discovery, probe.n_classes, Meter()
+    layers = find_edge_layers(model, samples.inputs)
+    references = layer_references(model, layers, samples, n_classes=n_classes, ablation=ablation)
+    existing = existing_edges(model, layers)
+    absent = absent_reasons(samples.counts(n_classes))
+    known = torch.tensor([not reason for reason in absent])
+    scores = torch.full((n_classes, len(existing)), torch.nan)
+    if bool(known.any()):
+        given = edge_scores(model, layers, samples, references, n_classes=n_classes, meter=meter)
+        scores[known] = given[known]
+    chosen = edge_mass_rule(scores.nan_to_num(0.0), existing, layers, share=share)
+    masks = on_path(model, layers, chosen, samples.inputs)
+    found = masks.any(1)
+    reasons = tuple(
+        "" if has else reason or (NO_PATH if some else NO_EDGE)
+        for reason, has, some in zip(absent, found.tolist(), chosen.any(1).tolist(), strict=True)
+    )
+    cost = meter.cost()
+    subject = EdgeSubject(model, layers, references, existing, probe.checking, n_classes)
+    generator = torch.Generator().manual_seed(seed)
+    checks = check_edge_circuits(subject, masks, found, controls or Controls(), generator)
+    return EdgeDiscovery(layers, masks, found, scores, existing, reasons, checks, cost)
+
+
+def edge_mass_rule(
+    scores: Tensor, existing: Tensor, layers: tuple[EdgeLayer, ...], *, share: float
+) -> Tensor:
+    """Fewest existing edges with a share of each class's positive score, ``[classes, edges]`` bool.
+
+    By `fedcircuit.circuits.discovery.sizes.mass_rule`; edges that do not exist are never taken.
+
+    Parameters
+    ----------
+    scores, existing
+        ``[classes, edges]`` and ``[edges]`` bool.
+    layers, share
+        The edge layers, each of which keeps its best edge, and the share in (0, 1].
+    """
+    only_existing = scores.masked_fill(~existing, -torch.inf)
+    return mass_rule(only_existing, as_sites(layers), share=share) & existing

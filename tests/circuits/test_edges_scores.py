@@ -1,0 +1,175 @@
+import copy
+from collections.abc import Mapping, Sequence
+
+import pytest
+import torch
+from edge_helpers import cnn, noise, scored
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fedcircuit.circuits.ablation import reference_activations
+from fedcircuit.circuits.discovery import Task
+from fedcircuit.circuits.discovery.gradients import separation_weights, shared_gradients
+from fedcircuit.circuits.discovery.protocol import Meter, frozen
+from fedcircuit.circuits.edges import (
+    EdgeLayer,
+    edge_logits,
+    edge_scores,
+    find_edge_layers,
+    layer_references,
+)
+from fedcircuit.circuits.edges.circuit import split_by_layer
+from fedcircuit.circuits.sites import evaluating, find_sites
+from fedcircuit.samples import Samples
+
+
+def removed_one_by_one(
+    model: nn.Module,
+    layers: Sequence[EdgeLayer],
+    samples: Samples,
+    references: Mapping[str, Tensor],
+) -> Tensor:
+    """Drop of every separation when one edge alone is removed, ``[classes, edges]``."""
+    full = torch.ones(sum(layer.n_edges for layer in layers), dtype=torch.bool)
+    whole = separations(
+        edge_logits(model, layers, full, samples.inputs, references), samples.labels
+    )
+    drops = []
+    for edge in range(len(full)):
+        mask = full.clone()
+        mask[edge] = False
+        logits = edge_logits(model, layers, mask, samples.inputs, references)
+        drops.append(whole - separations(logits, samples.labels))
+    return torch.stack(drops, dim=1)
+
+
+def separations(logits: Tensor, labels: Tensor) -> Tensor:
+    """Separation of every class, ``[classes]``."""
+    n_classes = logits.shape[1]
+    return torch.stack(
+        [(logits * separation_weights(labels, n_classes, c)).sum() for c in range(n_classes)]
+    )
+
+
+def test_a_score_by_hand() -> None:
+    # logit 0 = 3 x0 + x1, logit 1 = 5 x1; class 0 at (2, 0), class 1 at (0, 1); means (1, 0.5)
+    model = nn.Sequential(nn.Linear(2, 2))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[3.0, 1.0], [0.0, 5.0]]))
+    samples = Samples(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]))
+    layers = find_edge_layers(model, samples.inputs)
+    references = layer_references(model, layers, samples, n_classes=2, ablation="mean")
+
+    scores = edge_scores(model, layers, samples, references, n_classes=2)
+
+    # t_0 = (z0 - z1) / 2, so sep_0 moves by half of W (x(class 0) - x(class 1)), z1 negatively
+    assert layers == (EdgeLayer("0", 2, 2, 1),)
+    assert references["0"].tolist() == [[1.0, 0.5]]
+    assert torch.allclose(scores[0], torch.tensor([3.0, -0.5, 0.0, 2.5]))
+    assert torch.allclose(scores[1], torch.tensor([3.0, -0.5, 0.0, 2.5]))
+    zero = layer_references(model, layers, samples, n_classes=2, ablation="zero")
+    assert zero["0"].tolist() == [[0.0, 0.0]]
+
+
+@pytest.mark.parametrize("ablation", ["mean", "zero"])
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_the_edges_of_a_unit_sum_to_its_own_score(ablation: str, seed: int) -> None:
+    model, samples = cnn(seed), noise(seed)
+    sites = find_sites(model, samples.inputs)
+    reference = reference_activations(model, sites, samples, n_classes=3, ablation=ablation)
+    gates = torch.ones(9, dtype=torch.float64)
+    with evaluating(model), frozen(model):
+        units = shared_gradients(model, sites, Task(samples, 3, reference), gates, Meter())
+
+    edges = split_by_layer(
+        scored(model, samples, ablation), find_edge_layers(model, samples.inputs)
+    )
+
+    sums = torch.cat([edges["3"].sum(1), edges["7"].sum(1)], dim=1)
+    assert torch.allclose(sums, units, atol=1e-5)
+
+
+@pytest.mark.parametrize("ablation", ["mean", "zero"])
+def test_scores_are_exact_effects_where_the_network_is_linear_in_each_edge(ablation: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"),
+        nn.AvgPool2d(2),
+        nn.Conv2d(3, 2, 3, stride=2, padding=1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    ).double()
+    samples = noise(1)
+    layers = find_edge_layers(model, samples.inputs)
+    references = layer_references(model, layers, samples, n_classes=3, ablation=ablation)
+
+    exact = removed_one_by_one(model, layers, samples, references)
+
+    assert torch.allclose(scored(model, samples, ablation).double(), exact, atol=1e-5)
+
+
+def test_scores_are_the_slope_of_the_exact_effect_in_any_network() -> None:
+    model, samples = cnn(3), noise(3)
+    layers = find_edge_layers(model, samples.inputs)
+    references = layer_references(model, layers, samples, n_classes=3, ablation="mean")
+    step, name = 1e-6, "3"
+    wanted = split_by_layer(scored(model, samples), layers)[name]
+    pushed = copy.deepcopy(model)
+    weight = model.get_submodule(name).weight.detach()
+    mean = references[name]
+    whole = separations(model(samples.inputs), samples.labels)
+    for out, channel in ((0, 0), (2, 3), (4, 1)):
+        # a little of the edge reads the reference: less weight, and a constant map instead
+        part = torch.zeros_like(weight)
+        part[out, channel] = step * weight[out, channel]
+        constant = functional.conv2d(mean, part, padding=1)
+        with torch.no_grad():
+            pushed[3].weight.copy_(weight - part)
+            value = pushed[2](pushed[1](pushed[0](samples.inputs)))
+            logits = nn.Sequential(*list(pushed)[4:])(pushed[3](value) + constant)
+            slope = (whole - separations(logits, samples.labels)) / step
+        assert torch.allclose(slope, wanted[:, out, channel].double(), atol=1e-4)
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_scores_follow_a_permutation_of_units(seed: int) -> None:
+    model, samples = cnn(seed), noise(seed)
+    order = torch.randperm(4, generator=torch.Generator().manual_seed(seed))
+    permuted = copy.deepcopy(model)
+    with torch.no_grad():
+        permuted[0].weight.copy_(model[0].weight[order])
+        permuted[0].bias.copy_(model[0].bias[order])
+        permuted[3].weight.copy_(model[3].weight[:, order])
+    layers = find_edge_layers(model, samples.inputs)
+
+    before = split_by_layer(scored(model, samples), layers)
+    after = split_by_layer(scored(permuted, samples), layers)
+
+    assert torch.allclose(after["0"], before["0"][:, order], atol=1e-6)
+    assert torch.allclose(after["3"], before["3"][:, :, order], atol=1e-6)
+    assert torch.allclose(after["7"], before["7"], atol=1e-6)
+
+
+def test_more_samples_than_fit_in_a_pass_score_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, samples = cnn(), noise()
+    whole = scored(model, samples)
+    monkeypatch.setattr("fedcircuit.circuits.edges.scores._ROWS", 7)
+    monkeypatch.setattr("fedcircuit.circuits.edges.layers._ROWS", 7)
+
+    assert torch.allclose(scored(model, samples), whole, atol=1e-6)
+
+
+def test_a_model_is_left_as_it_came() -> None:
+    model, samples = cnn().train(), noise()
+    state = copy.deepcopy(model.state_dict())
+
+    scored(model, samples)
+
+    assert model.training
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())

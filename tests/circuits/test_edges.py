@@ -13,7 +13,7 @@ from fedcircuit.circuits.edges import (
     layer_references,
 )
 from fedcircuit.circuits.edges.circuit import split_by_layer
-from fedcircuit.circuits.sites import rerouted
+from fedcircuit.circuits.sites import find_sites, rerouted
 from fedcircuit.learning.models import build_model
 from fedcircuit.samples import Samples
 

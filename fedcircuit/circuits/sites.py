@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from fedcircuit.circuits.attention import OpenedHeads, attentions, require_same_heads
+from fedcircuit.circuits.calls import (
+    CONVOLUTIONS,
+    UNIT_LAYERS,
+    Call,
+    incoming_weights,
+    is_traced,
+    require_batch_first,
+    require_traceable,
+    sites_of_calls,
+)
 from fedcircuit.circuits.circuit import Circuit, Site
+from fedcircuit.circuits.gating import gate, of_its_own
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-UNIT_LAYERS = (*CONVOLUTIONS, nn.Linear)
-# Modules that act on each unit alone: a site's output is the last of them that follows directly.
-UNITWISE = (
-    nn.modules.batchnorm._BatchNorm,
-    nn.GroupNorm,
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Hardswish,
-    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d,
-    nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
-    nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
-    nn.Dropout, nn.Dropout2d,
-    nn.Identity,
-)  # fmt: skip
+__all__ = [
+    "CONVOLUTIONS", "UNIT_LAYERS", "Route", "Transform",
+    "call_order", "capture", "evaluating", "find_sites", "gate", "gated", "incoming_weights",
+    "masked", "rerouted", "transformed",
+]  # fmt: skip
 
 Transform = Callable[[Tensor], Tensor]
 Route = Callable[[Tensor, Tensor], Tensor]  # of a module's input and output
@@ -45,61 +48,58 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 def find_sites(model: nn.Module, example: Tensor) -> tuple[Site, ...]:
     """Sites of a model in order of execution, found by module type, never by name.
 
-    A site is a convolution or linear layer together with the unit-wise modules that directly
-    follow it. The last such layer executed is the head, whose units are classes, and is no site.
+    A site is a convolution (also grouped or transposed) or linear layer together with the modules
+    that directly follow it and act on each unit alone; or a ``nn.MultiheadAttention``, whose units
+    are its heads. The last layer executed is the head if its units are the logits, and is no site.
+
+    What ``forward`` does with functions (``F.relu``, ``F.max_pool2d``) ends a site before it, and
+    so do normalisations that mix units (layer norm, group norm). A unit gated before a ReLU has no
+    gradient where its gate is exactly 0; elsewhere nothing changes. Two layers that share one
+    parameter are two sites: gates act on activations, so they do not touch each other.
 
     Parameters
     ----------
     model
-        Any module that takes one tensor.
+        Any module that takes one tensor ``[n, ...]`` and gives one.
     example
-        One or more inputs, ``[n, ...]``; the model runs once on the first.
+        One or more inputs, ``[n, ...]``; the model runs a few times on the first, and on two
+        copies of it.
 
     Raises
     ------
     ValueError
-        If the model has no site, or a layer runs more than once in a forward pass: its units
-        would stand for two places at once.
+        If the model has no site; a layer runs more than once in a forward pass (its units would
+        stand for two places at once); the first axis of a site is not the batch; the model takes
+        or gives something else than one tensor; it is compiled, scripted or lazy; or an attention
+        does not compute what ``nn.MultiheadAttention`` does.
     """
-    calls = _trace(model, example[:1])
-    counts: dict[str, int] = {}
-    for call in calls:
-        counts[call.name] = counts.get(call.name, 0) + 1
-    layers = [i for i, call in enumerate(calls) if isinstance(call.module, UNIT_LAYERS)]
-    if len(layers) < 2:
+    name = type(model).__name__
+    device = next((p.device for p in model.parameters()), example.device)
+    one = example[:1].to(device)
+    require_traceable(model, one)
+    calls, output = _trace(model, one)
+    if not isinstance(output, Tensor):
         raise ValueError(
-            f"{type(model).__name__} has no sites: expected at least one convolution or linear "
-            f"layer before the head, found {len(layers)} in all"
+            f"{name} must give one tensor, its logits [n, classes], got {type(output).__name__}; "
+            "wrap it in a module that returns the logits alone"
         )
-    for index in layers:
-        name = calls[index].name
-        if counts[name] > 1:
-            raise ValueError(
-                f"layer {name!r} of {type(model).__name__} runs {counts[name]} times in one "
-                "forward pass; its units have no single place. Use one layer for each place"
-            )
-    return tuple(_site(calls, counts, index) for index in layers[:-1])
+    n_logits = output.shape[1] if output.ndim == 2 else None
+    sites = sites_of_calls(calls, n_logits, name)
+    require_batch_first(sites, calls, _trace(model, torch.cat([one, one]))[0])
+    heads = attentions(calls, sites)
+    if heads:
+        with transformed(model, dict.fromkeys(heads, torch.clone)):
+            require_same_heads(heads, calls, _trace(model, one)[0])
+    return sites
 
 
-@dataclass(frozen=True)
-class _Call:
-    """One call of a leaf module; versions tell whether a tensor was changed in between."""
-
-    name: str
-    module: nn.Module
-    incoming: Tensor
-    incoming_version: int
-    output: Tensor
-    output_version: int
-
-
-def _trace(model: nn.Module, example: Tensor) -> list[_Call]:
-    """Every call of a leaf module in one forward pass, in order."""
-    calls: list[_Call] = []
+def _trace(model: nn.Module, example: Tensor) -> tuple[list[Call], object]:
+    """Every call of a module without parts in one forward pass, in order, and the output."""
+    calls: list[Call] = []
     versions: dict[str, int] = {}
     with ExitStack() as stack, evaluating(model), torch.no_grad():
         for name, module in model.named_modules():
-            if next(module.children(), None) is not None:
+            if not is_traced(module):
                 continue
 
             def before(module: nn.Module, args: tuple[object, ...], name: str = name) -> None:
@@ -109,41 +109,22 @@ def _trace(model: nn.Module, example: Tensor) -> list[_Call]:
             def after(
                 module: nn.Module, args: tuple[object, ...], output: object, name: str = name
             ) -> None:
+                if isinstance(module, nn.MultiheadAttention) and isinstance(output, tuple):
+                    output = output[0]
                 if args and isinstance(args[0], Tensor) and isinstance(output, Tensor):
                     calls.append(
-                        _Call(name, module, args[0], versions[name], output, output._version)
+                        Call(name, module, args[0], versions[name], output, output._version)
                     )
 
             stack.enter_context(_removed(module.register_forward_pre_hook(before)))
             stack.enter_context(_removed(module.register_forward_hook(after)))
-        model(example)
-    return calls
+        output = model(example)
+    return calls, output
 
 
 def call_order(model: nn.Module, example: Tensor) -> tuple[str, ...]:
-    """Names of the leaf modules in the order in which one forward pass calls them."""
-    return tuple(call.name for call in _trace(model, example[:1]))
-
-
-def _site(calls: list[_Call], counts: Mapping[str, int], index: int) -> Site:
-    current = calls[index]
-    layer = current.module
-    if isinstance(layer, CONVOLUTIONS):
-        n_units, axis = layer.out_channels, 1
-    else:
-        assert isinstance(layer, nn.Linear)
-        n_units, axis = layer.out_features, -1
-    for call in calls[index + 1 :]:
-        # the same tensor, untouched: an in-place residual addition bumps its version
-        follows = (
-            call.incoming is current.output and call.incoming_version == current.output_version
-        )
-        if not follows or not isinstance(call.module, UNITWISE) or counts[call.name] > 1:
-            break
-        if call.output.shape[axis] != n_units:
-            break
-        current = call
-    return Site(calls[index].name, n_units, axis, current.name)
+    """Names of the modules without parts in the order in which one forward pass calls them."""
+    return tuple(call.name for call in _trace(model, example[:1])[0])
 
 
 @contextmanager
@@ -156,18 +137,71 @@ def _removed(handle: RemovableHandle) -> Iterator[None]:
 
 @contextmanager
 def transformed(model: nn.Module, transforms: Mapping[str, Transform]) -> Iterator[nn.Module]:
-    """The model with the output of each named module replaced by a function of it."""
+    """The model with the output of each named module replaced by a function of it.
+
+    ``name#k`` is call k, from 0, of a module that a forward pass calls more than once. Of a
+    ``nn.MultiheadAttention`` the function takes and gives the outputs of its heads,
+    ``[n, tokens, heads, channels]``, before they are projected. A function may keep what it was
+    given: the model goes on with a copy, so that in-place operations behind it do not change it.
+    """
     with ExitStack() as stack:
-        for name, transform in transforms.items():
-
-            def hook(
-                module: nn.Module, args: object, output: Tensor, transform: Transform = transform
-            ) -> Tensor:
-                return transform(output)
-
+        for place, transform in transforms.items():
+            name, _, number = place.partition("#")
             module = model.get_submodule(name)
-            stack.enter_context(_removed(module.register_forward_hook(hook)))
+            if isinstance(module, nn.MultiheadAttention):
+                stack.enter_context(_heads_transformed(model, module, transform))
+            elif number:
+                stack.enter_context(_call_transformed(model, module, int(number), transform))
+            else:
+                stack.enter_context(_removed(_transform_hook(module, transform)))
         yield model
+
+
+def _transform_hook(module: nn.Module, transform: Transform) -> RemovableHandle:
+    def hook(module: nn.Module, args: object, output: Tensor) -> Tensor:
+        return of_its_own(transform(output), output)
+
+    return module.register_forward_hook(hook)
+
+
+@contextmanager
+def _call_transformed(
+    model: nn.Module, module: nn.Module, number: int, transform: Transform
+) -> Iterator[None]:
+    """Only one call in every forward pass of the model is transformed."""
+    seen = 0
+
+    def start(model: nn.Module, args: object) -> None:
+        nonlocal seen
+        seen = 0
+
+    def hook(module: nn.Module, args: object, output: Tensor) -> Tensor:
+        nonlocal seen
+        seen += 1
+        return of_its_own(transform(output), output) if seen == number + 1 else output
+
+    with (
+        _removed(model.register_forward_pre_hook(start)),
+        _removed(module.register_forward_hook(hook)),
+    ):
+        yield
+
+
+@contextmanager
+def _heads_transformed(
+    model: nn.Module, attention: nn.MultiheadAttention, transform: Transform
+) -> Iterator[None]:
+    heads = OpenedHeads(attention, transform)
+    try:
+        with (
+            _removed(model.register_forward_pre_hook(heads.start)),
+            # of contexts within each other, the last entered is the first to start and last to end
+            _removed(attention.register_forward_pre_hook(heads.before, prepend=True)),
+            _removed(attention.register_forward_hook(heads.after)),
+        ):
+            yield
+    finally:
+        heads.close()
 
 
 @contextmanager
@@ -200,29 +234,6 @@ def capture(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[str, Tenso
 
     with transformed(model, {site.output: keep(site.name) for site in sites}):
         yield seen
-
-
-def gate(activation: Tensor, gates: Tensor, axis: int, reference: Tensor | None = None) -> Tensor:
-    """``reference + (activation - reference) * gates``, gates shaped along the unit axis.
-
-    Parameters
-    ----------
-    activation
-        ``[n, units, ...]`` (axis 1) or ``[n, ..., units]`` (axis -1).
-    gates
-        ``[units]``, or ``[n, units]`` with a row of its own for every sample.
-    axis
-        The unit axis, 1 or -1.
-    reference
-        Broadcastable to one sample's activation ``[1, ...]``; None is zero ablation.
-    """
-    rows = gates if gates.ndim == 2 else gates.unsqueeze(0)
-    shape = [rows.shape[0]] + [1] * (activation.ndim - 1)
-    shape[axis] = rows.shape[1]
-    shaped = rows.reshape(shape).to(activation.dtype)
-    if reference is None:
-        return activation * shaped
-    return torch.lerp(reference.expand_as(activation), activation, shaped.expand_as(activation))
 
 
 @contextmanager

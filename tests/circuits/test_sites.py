@@ -65,7 +65,7 @@ def test_a_shared_activation_does_not_make_two_sites_one() -> None:
     relu = nn.ReLU()
     model = nn.Sequential(nn.Linear(2, 3), relu, nn.Linear(3, 3), relu, nn.Linear(3, 2))
 
-    assert [site.output for site in find_sites(model, torch.zeros(1, 2))] == ["0", "2"]
+    assert [site.output for site in find_sites(model, torch.zeros(1, 2))] == ["1#0", "1#1"]
 
 
 def test_a_layer_used_twice_and_a_model_without_sites_are_refused() -> None:

@@ -59,7 +59,9 @@ class LearnedGates:
         Start of every gate's logit.
     warm_start
         Start from the ranks of attribution scores instead: the logits are spread normally, with
-        mean ``init`` and standard deviation 1, in the order of the scores.
+        mean ``init`` and standard deviation 1, in the order of the scores. Circuits become
+        smaller and mostly more alike between seeds, but are no longer a second opinion on those
+        of attribution.
     still_steps
         Stop a class when fewer than 0.2 % of its gates flip for this many steps.
 

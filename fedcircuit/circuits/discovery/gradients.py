@@ -10,31 +10,19 @@ from torch import Tensor, nn
 
 from fedcircuit.circuits.ablation import reference_rows
 from fedcircuit.circuits.circuit import Site, split_by_site
-from fedcircuit.circuits.discovery.attribution import centred, contrast_weights
+from fedcircuit.circuits.discovery.attribution import contrast_weights
+from fedcircuit.circuits.discovery.contrast import contrast_of_logits
 from fedcircuit.circuits.discovery.protocol import Meter, Task, class_stream
 from fedcircuit.circuits.sites import gated
 
 _ROWS = 500  # samples in one forward and backward pass: bounds the memory
 
 
-def logit_weights(labels: Tensor, targets: Tensor, n_classes: int) -> Tensor:
-    """Weights ``[rows, classes]`` whose product with the logits sums to the target of each row.
-
-    Parameters
-    ----------
-    labels, targets
-        ``[rows]`` int64: true class, and class whose target it is.
-    n_classes
-        Number of classes of the task.
-    """
-    # the target is linear and symmetric in the logits: its weights are its values on unit vectors
-    return centred(torch.eye(n_classes))[targets]
-
-
 def separation_weights(labels: Tensor, n_classes: int, index: int) -> Tensor:
     """Weights ``[n, classes]`` whose product with the logits sums to the separation of a class.
 
-    The mean target of the class's samples less that of the other classes, each of equal weight.
+    The mean contrast (`fedcircuit.circuits.discovery.contrast`) of the class's samples less that
+    of the other classes, each of equal weight.
 
     Parameters
     ----------
@@ -45,7 +33,7 @@ def separation_weights(labels: Tensor, n_classes: int, index: int) -> Tensor:
     index
         The class.
     """
-    own = logit_weights(labels, torch.full_like(labels, index), n_classes)
+    own = contrast_of_logits(labels, torch.full_like(labels, index), n_classes)
     return contrast_weights(labels, n_classes)[index].unsqueeze(1) * own
 
 
@@ -177,7 +165,7 @@ def own_gradients(
             gated(model, sites, split_by_site(leaf[targets], sites), reference),
         ):
             logits = model(task.samples.inputs[picked])
-            weights = logit_weights(task.samples.labels[picked], targets, task.n_classes)
+            weights = contrast_of_logits(task.samples.labels[picked], targets, task.n_classes)
             weights = weights * rows.weights[part].unsqueeze(1)
             separation = (weights.to(logits.dtype) * logits).sum()
             (gradient,) = torch.autograd.grad(separation, leaf)

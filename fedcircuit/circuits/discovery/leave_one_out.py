@@ -83,4 +83,4 @@ class LeaveOneOut:
             separations.append(torch.einsum("mnj,cnj->cm", logits.double(), weights))
             meter.forward += len(part) * len(samples)
         separation = torch.cat(separations, dim=1)  # [classes, 1 + units]
-        return separation[:, :1] - separation[:, 1:]
+        return (separation[:, :1] - separation[:, 1:]).float()

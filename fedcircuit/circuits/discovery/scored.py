@@ -18,7 +18,7 @@ from fedcircuit.circuits.discovery.protocol import (
     absent_reasons,
     frozen,
 )
-from fedcircuit.circuits.discovery.sizes import mass_rule
+from fedcircuit.circuits.discovery.sizes import Faithful, mass_rule
 from fedcircuit.circuits.sites import evaluating
 
 NO_UNIT = "no unit separates the class from the others"
@@ -99,12 +99,12 @@ class Mass:
         return Sizing(masks, (None,) * len(scores))
 
 
-SIZE_RULES: dict[str, type[SizeRule]] = {"mass": Mass}
+SIZE_RULES: dict[str, type[SizeRule]] = {"faithful": Faithful, "mass": Mass}
 
 
 def default_size() -> SizeRule:
     """The size rule of every scored method that is given none."""
-    return Mass()
+    return Faithful()
 
 
 def size_rule(value: object) -> SizeRule:

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -54,16 +55,16 @@ def connections(net):
 
 @pytest.mark.parametrize("build", BUILDERS)
 @pytest.mark.parametrize("density", ["sparse", "dense"])
-@pytest.mark.parametrize("cases", [(), *[(case,) for case in CASES], HARD], ids=str)
+@pytest.mark.parametrize("cases", [(), *[(case,) for case in CASES], tuple(sorted(HARD))], ids=str)
 def test_a_planted_network_classifies_its_samples(build, density, cases) -> None:
     net = build(cases, density=density, seed=3, noise=0.05)
-    samples = net.samples(20, seed=1)
+    samples = net.samples(12, seed=1)
     right = logits(net, samples).argmax(1) == samples.labels
     assert right.float().mean() >= (0.99 if density == "sparse" else 0.98)
 
 
 @pytest.mark.parametrize("build", BUILDERS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(cases=st.sets(st.sampled_from(ON_PATHS)), seed=st.integers(0, 1000))
 def test_without_decoys_the_truth_is_what_leads_to_the_logit(build, cases, seed) -> None:
     net = build(cases, n_classes=5, seed=seed)
@@ -80,10 +81,22 @@ def test_without_decoys_the_truth_is_what_leads_to_the_logit(build, cases, seed)
 
 
 @pytest.mark.parametrize("build", BUILDERS)
+def test_true_edges_join_true_units_only_and_leave_none_alone(build) -> None:
+    net = build(HARD, n_classes=6, seed=3)
+    for c in range(net.n_classes):
+        masks = list(net.circuit(c).masks.values())
+        for into, out in pairwise(net.edges.values()):
+            mask = masks.pop(0)
+            assert torch.equal(into[c].any(1), mask)  # every one is reached
+            assert torch.equal(out[c].any(0), mask)  # and read
+        assert out[c].any(1).nonzero().flatten().tolist() == [c]
+
+
+@pytest.mark.parametrize("build", BUILDERS)
 @pytest.mark.parametrize("density", ["sparse", "dense"])
 def test_the_true_units_alone_carry_the_class_and_nothing_else_does(build, density) -> None:
     net = build(HARD - {"prior", "distractors"}, density=density, seed=1)
-    samples = net.samples(40, seed=2)
+    samples = net.samples(24, seed=2)
     full = logits(net, samples)
     for c in range(net.n_classes):
         alone, without = (logits(net, samples, kept) for kept in (net.truth[c], ~net.truth[c]))
@@ -110,7 +123,7 @@ def test_units_of_no_circuit_change_no_separation(build, density) -> None:
 @pytest.mark.parametrize("build", BUILDERS)
 def test_every_true_unit_counts(build) -> None:
     net = build(HARD, n_classes=4, seed=5)
-    samples = net.samples(30, seed=2)
+    samples = net.samples(20, seed=2)
     full = logits(net, samples)
     # what each single unit does, exactly, against the mean of the other logits
     for c, unit in net.truth.nonzero().tolist():
@@ -119,9 +132,9 @@ def test_every_true_unit_counts(build) -> None:
         assert abs(left / centred_separation(full, samples.labels, c) - 1) > 0.01
 
 
-@pytest.mark.parametrize("n_classes", [3, 4, 7, 10, 14])
+@pytest.mark.parametrize("n_classes", [3, 4, 7, 12])
 def test_samples_can_be_drawn_for_any_seed_and_size(n_classes) -> None:
-    for seed in range(6):
+    for seed in range(3):
         net = planted_mlp(HARD, n_classes=n_classes, seed=seed, widths=(96, 96))
         samples = net.samples(4, seed=seed)
         assert samples.counts(n_classes).tolist() == [4] * n_classes

@@ -9,7 +9,7 @@ from fedcircuit.circuits.preservation import load_weights
 from fedcircuit.circuits.sites import masked
 from fedcircuit.circuits.verdict import Verdict
 
-SIZES = [("mlp", 5, 10), ("mlp", 8, 6), ("mlp", 4, 12), ("cnn", 4, 6), ("cnn", 5, 10)]
+SIZES = [("mlp", 5, 10), ("mlp", 8, 6), ("mlp", 4, 12), ("cnn", 4, 6)]
 
 
 def recall_and_fpr(model, samples, c, federation=None, kept=None):

@@ -25,13 +25,22 @@ UNUSED_BIAS = -0.7  # of a composite in a client that does not use it
 
 
 class Fate(StrEnum):
-    """What is planted for a class."""
+    """What is planted for a class, and what averaging makes of it.
 
-    KEPT = "kept"  # all clients hold it in the same units
-    MOVED = "moved"  # one client holds it in units of its own
-    HALVED = "halved"  # one route is common, the other in different units in every client
-    PRIVATE = "private"  # one client knows it
-    SCATTERED = "scattered"  # every client holds it in units of its own
+    - kept: all clients hold both routes in the same units: preserved.
+    - moved: one client holds the class in units of its own: relocated for it, preserved for the
+      others.
+    - halved: all share the first route, which half of the samples show; the second is in
+      different units in every client, and is lost: degraded.
+    - private: only one client knows the class: collapsed for it, no verdict for the others.
+    - scattered: every client holds the class in units of its own: collapsed.
+    """
+
+    KEPT = "kept"
+    MOVED = "moved"
+    HALVED = "halved"
+    PRIVATE = "private"
+    SCATTERED = "scattered"
 
 
 @dataclass(frozen=True)

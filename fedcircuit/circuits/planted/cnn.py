@@ -86,17 +86,8 @@ def planted_cnn(
     Parameters
     ----------
     cases
-        Hard cases, any of ``CASES``; ``HARD`` is all of them.
-
-        - shared: classes share glyph detectors, and pairs of classes a composite;
-        - veto: a unit lowers the logit of a class, and fires only on samples of other classes
-          that show a pattern of the class as bait;
-        - redundant: composites and relays stand in two or three equal copies, all in the circuit;
-        - distractors: loud units that nobody reads, and units that move every logit alike;
-        - two_routes: one pattern of a class is in 70 % of its samples, not in 50 %;
-        - dead: units without input or output, or never active;
-        - cancelling: loud pairs with equal input and opposite outgoing weights;
-        - prior: a bias on the logit of one class.
+        Hard cases, any of ``CASES``, described in ``fedcircuit.circuits.planted.network``;
+        ``HARD`` is all of them.
     n_classes
         3 or more.
     seed

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site
-from fedcircuit.circuits.planted.carried import Fate, carried_plan
+from fedcircuit.circuits.planted.carried import CarriedPlan, Fate, carried_plan
 from fedcircuit.circuits.planted.cnn import ImageSampler, cnn_layers, draw_glyphs
 from fedcircuit.circuits.planted.layout import Order, true_units, write_plan
 from fedcircuit.circuits.planted.mlp import VectorSampler, mlp_layers, orthogonal_glyphs
 from fedcircuit.circuits.planted.network import Sampler
-from fedcircuit.circuits.planted.plan import Plan, draw_patterns
+from fedcircuit.circuits.planted.plan import Patterns, Plan, draw_patterns
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.circuits.verdict import Verdict
 from fedcircuit.samples import Samples
@@ -95,33 +95,19 @@ def planted_federation(
     """Clients with aligned units whose average keeps, moves, halves or loses each class.
 
     All clients detect the same glyphs with the same units. What becomes of a class follows from
-    which clients join its glyphs in which units; a unit that a client does not use has a negative
-    bias there, so that a path of a single client falls below the threshold in the average.
-
-    - kept: all clients hold both routes in the same units: preserved.
-    - moved: one client holds the class in units of its own: relocated for it, preserved for the
-      others.
-    - halved: all share the first route, which half of the samples show; the second is in
-      different units in every client, and is lost: degraded.
-    - private: only one client knows the class: collapsed for it, no verdict for the others.
-    - scattered: every client holds the class in units of its own: collapsed.
-
-    Class 0 is kept, and samples that no logit speaks for go to it.
+    which clients join its glyphs in which units, see ``Fate``; a client has a negative bias in
+    the units it does not use, so that the path of a single one is silent in the average. Class 0 is
+    kept, and samples that no logit speaks for go to it.
 
     Parameters
     ----------
     architecture
         ``"cnn"`` as in ``planted_cnn``, or ``"mlp"`` as in ``planted_mlp``.
-    n_clients
-        4 or more: a single client must weigh little.
-    n_classes
-        5 or more: each fate at least once.
-    seed
-        Everything random follows from it.
-    drift
-        Standard deviation of the relative change of every planted weight in every client.
-    noise
-        Standard deviation of Gaussian noise on the inputs.
+    n_clients, n_classes, seed
+        4 clients or more, for a single one must weigh little; 5 classes or more, each fate once.
+    drift, noise
+        Standard deviations: of the relative change of every planted weight in every client, and
+        of Gaussian noise on the inputs.
     widths
         None takes what the plan needs and half as many silent units again.
 
@@ -130,67 +116,95 @@ def planted_federation(
     ValueError
         If there are too few clients or classes, or the network does not fit into the widths.
     """
-    if n_clients < 4 or n_classes < 5:
-        raise ValueError(
-            "a planted federation needs 4 clients and 5 classes or more, "
-            f"got {n_clients} and {n_classes}"
-        )
-    kind = Architecture(architecture)
+    kind = _checked_kind(architecture, n_clients, n_classes)
     generator = torch.Generator().manual_seed(seed)
-    patterns = draw_patterns(n_classes, frozenset(), generator, arranged=kind is Architecture.CNN)
-    depth = 3 if kind is Architecture.CNN else 2
-    carried = carried_plan(patterns, n_clients, depth, generator)
-    carried.plan.prior[0] = FALLBACK
-    if widths is None:
-        widths = [len(layer) + len(layer) // 2 for layer in carried.plan.layers]
+    patterns, carried = _planned(kind, n_clients, n_classes, generator)
+    widths = widths or [len(layer) + len(layer) // 2 for layer in carried.plan.layers]
     order = Order.draw(carried.plan, widths, generator)
-    sampler: Sampler
-    if kind is Architecture.CNN:
-        glyphs = draw_glyphs(patterns.n_glyphs, generator)
-        sampler, codes = ImageSampler(patterns, glyphs, noise, False), glyphs.unsqueeze(1) / 9
-        model, example = cnn_layers(widths, n_classes), torch.zeros(1, 1, 28, 28)
-    else:
-        glyphs = orthogonal_glyphs(patterns.n_glyphs, generator)
-        sampler, codes = VectorSampler(patterns, glyphs, noise, False), glyphs / 9
-        model, example = mlp_layers(glyphs.shape[1], widths, n_classes), glyphs[:1]
+    net = _parts(kind, patterns, widths, (noise, generator))
     names = tuple(str(client) for client in range(n_clients))
-    masses = 0.95 + 0.1 * torch.rand(n_clients, generator=generator, dtype=torch.float64)
-    shares = dict(zip(names, (masses / masses.sum()).tolist(), strict=True))
-    clients = {
-        name: _weights(model, carried.of_client(client), order, codes, (drift, generator))
-        for client, name in enumerate(names)
-    }
+    shares = _shares(names, generator)
+    plans = {name: carried.of_client(client) for client, name in enumerate(names)}
+    clients = {n: _weights(net, plan, order, (drift, generator)) for n, plan in plans.items()}
     average = _average(clients, shares)
-    model.load_state_dict({name: torch.tensor(array) for name, array in average.items()})
+    net.model.load_state_dict({name: torch.tensor(array) for name, array in average.items()})
     return PlantedFederation(
-        model.eval(),
-        find_sites(model, example),
+        net.model.eval(),
+        find_sites(net.model, net.sampler(1, 0).inputs[:1]),
         clients,
         shares,
         average,
         {name: carried.verdicts(client) for client, name in enumerate(names)},
         carried.fates,
-        {n: true_units(carried.of_client(i), order, n_classes) for i, n in enumerate(names)},
+        {name: true_units(plan, order, n_classes) for name, plan in plans.items()},
         true_units(carried.of_average(), order, n_classes),
-        sampler,
+        net.sampler,
         tuple(f"class {c}" for c in range(n_classes)),
     )
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """What depends on the kind of network."""
+
+    model: nn.Sequential
+    sampler: Sampler
+    codes: Tensor  # what a unit of the first layer holds that detects the glyph
+
+
+def _parts(
+    kind: Architecture,
+    patterns: Patterns,
+    widths: Sequence[int],
+    drawing: tuple[float, torch.Generator],
+) -> _Parts:
+    noise, generator = drawing
+    n_classes = len(patterns.routes)
+    if kind is Architecture.CNN:
+        glyphs = draw_glyphs(patterns.n_glyphs, generator)
+        sampler = ImageSampler(patterns, glyphs, noise, background=False)
+        return _Parts(cnn_layers(widths, n_classes), sampler, glyphs.unsqueeze(1) / 9)
+    glyphs = orthogonal_glyphs(patterns.n_glyphs, generator)
+    vectors = VectorSampler(patterns, glyphs, noise, background=False)
+    return _Parts(mlp_layers(glyphs.shape[1], widths, n_classes), vectors, glyphs / 9)
+
+
+def _checked_kind(architecture: str, n_clients: int, n_classes: int) -> Architecture:
+    if n_clients < 4 or n_classes < 5:
+        raise ValueError(
+            "a planted federation needs 4 clients and 5 classes or more, "
+            f"got {n_clients} and {n_classes}"
+        )
+    return Architecture(architecture)
+
+
+def _planned(
+    kind: Architecture, n_clients: int, n_classes: int, generator: torch.Generator
+) -> tuple[Patterns, CarriedPlan]:
+    """The patterns of all classes, and the plan of all clients."""
+    arranged, depth = (True, 3) if kind is Architecture.CNN else (False, 2)
+    patterns = draw_patterns(n_classes, frozenset(), generator, arranged=arranged)
+    carried = carried_plan(patterns, n_clients, depth, generator)
+    carried.plan.prior[0] = FALLBACK
+    return patterns, carried
+
+
+def _shares(names: Sequence[str], generator: torch.Generator) -> dict[str, float]:
+    """Weights in the average, within about 10 % of one another; they sum to 1."""
+    masses = 0.95 + 0.1 * torch.rand(len(names), generator=generator, dtype=torch.float64)
+    return dict(zip(names, (masses / masses.sum()).tolist(), strict=True))
+
+
 def _weights(
-    model: nn.Sequential,
-    plan: Plan,
-    order: Order,
-    codes: Tensor,
-    drift: tuple[float, torch.Generator],
+    net: _Parts, plan: Plan, order: Order, drift: tuple[float, torch.Generator]
 ) -> Weights:
     """The weights of one client, each planted one a little off."""
-    layers = [layer for layer in model if isinstance(layer, nn.Conv2d | nn.Linear)]
-    write_plan(plan, order, layers, codes)
+    layers = [layer for layer in net.model if isinstance(layer, nn.Conv2d | nn.Linear)]
+    write_plan(plan, order, layers, net.codes)
     size, generator = drift
     return {
         name: (value * (1 + size * torch.randn(value.shape, generator=generator))).numpy()
-        for name, value in model.state_dict().items()
+        for name, value in net.model.state_dict().items()
     }
 
 

@@ -108,6 +108,9 @@ def test_layers_without_a_place_of_their_own_are_refused() -> None:
     normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)))
     with pytest.raises(ValueError, match="layer '0' has no weight of its own"):
         find_edge_layers(normed, example)
+    turned = nn.Sequential(nn.ConvTranspose2d(4, 4, 1), nn.Flatten(), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match="layer '0' is a ConvTranspose2d; edges are defined for"):
+        find_edge_layers(turned, torch.zeros(1, 4, 1, 1))
     with pytest.raises(ValueError, match="Sequential has no edges"):
         find_edge_layers(nn.Sequential(nn.ReLU()), example)
 

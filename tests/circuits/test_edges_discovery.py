@@ -120,8 +120,8 @@ def test_chosen_edges_that_do_not_meet_are_no_circuit() -> None:
     apart = edge_circuits(model, probe, share=0.01, controls=FEW)
     whole = edge_circuits(model, probe, share=1.0, controls=FEW)
 
-    half = [[0.5, 0, 0, 0, 0.225, 0.225, 0.25, 0.45, 0.25, 0]] * 2
-    assert torch.allclose(apart.scores, torch.tensor(half))
+    scores = [[1.0, 0, 0, 0, 0.45, 0.45, 0.5, 0.9, 0.5, 0]] * 2  # of z0 - z1
+    assert torch.allclose(apart.scores, torch.tensor(scores))
     assert apart.reasons == (NO_PATH, NO_PATH)
     assert not apart.masks.any()
     assert whole.reasons == ("", "")

@@ -64,11 +64,11 @@ def test_a_score_by_hand() -> None:
 
     scores = edge_scores(model, layers, samples, references, n_classes=2)
 
-    # t_0 = (z0 - z1) / 2, so sep_0 moves by half of W (x(class 0) - x(class 1)), z1 negatively
+    # t_0 = z0 - z1, so sep_0 moves by W (x(class 0) - x(class 1)), of logit 1 negatively
     assert layers == (EdgeLayer("0", 2, 2, 1),)
     assert references["0"].tolist() == [[1.0, 0.5]]
-    assert torch.allclose(scores[0], torch.tensor([3.0, -0.5, 0.0, 2.5]))
-    assert torch.allclose(scores[1], torch.tensor([3.0, -0.5, 0.0, 2.5]))
+    assert torch.allclose(scores[0], torch.tensor([6.0, -1.0, 0.0, 5.0]))
+    assert torch.allclose(scores[1], torch.tensor([6.0, -1.0, 0.0, 5.0]))
     zero = layer_references(model, layers, samples, n_classes=2, ablation="zero")
     assert zero["0"].tolist() == [[0.0, 0.0]]
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.ablation import Ablation
+from fedcircuit.circuits.calls import UNIT_MAKERS
 from fedcircuit.circuits.edges.circuit import EdgeLayer
 from fedcircuit.circuits.sites import (
     CONVOLUTIONS,
@@ -48,7 +49,8 @@ def find_edge_layers(model: nn.Module, example: Tensor) -> tuple[EdgeLayer, ...]
     ------
     ValueError
         If there is no such layer; one runs more than once in a forward pass; one is a grouped or
-        depthwise convolution; or its weight is shared with another or computed from others.
+        depthwise convolution; its weight is shared with another or computed from others; or the
+        model has attention or transposed convolutions.
     """
     _require_own_weights(model)
     order = [n for n in call_order(model, example) if _is_edge_layer(model.get_submodule(n))]
@@ -166,7 +168,13 @@ def _is_edge_layer(module: nn.Module) -> bool:
 
 
 def _require_own_weights(model: nn.Module) -> None:
+    """No layer makes units by other means than a weight of its own that is one edge a pair."""
     for name, layer in model.named_modules():
+        if isinstance(layer, UNIT_MAKERS) and not _is_edge_layer(layer):
+            raise ValueError(
+                f"layer {name!r} is a {type(layer).__name__}; edges are defined for networks of "
+                "convolutions and linear layers. Look for circuits of units instead"
+            )
         if _is_edge_layer(layer) and layer._parameters.get("weight") is None:
             raise ValueError(
                 f"layer {name!r} has no weight of its own (is it computed from other "

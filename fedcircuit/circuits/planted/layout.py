@@ -120,7 +120,7 @@ def true_edges(
         for unit, place in zip(units, order.places[depth].tolist(), strict=False):
             for source, _, _ in unit.reads:
                 if depth == 0:
-                    for c in unit.owners & plan.layers[depth - 1][source].owners:
+                    for c in unit.owners:
                         edges[pairs[0]][c, place] = used
                     continue
                 at = order.places[depth - 1][source]

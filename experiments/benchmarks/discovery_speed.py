@@ -99,7 +99,8 @@ def main() -> None:
     probe = Probe.split(data.test.take(first), data.class_names, arguments.seed)
     accuracy = evaluate(model, data.test, n_classes=10).accuracy
     print(
-        f"SimpleCNN, sparsity {arguments.sparsity}, accuracy {accuracy:.3f}; probe 500 images, 10 classes"
+        f"SimpleCNN, sparsity {arguments.sparsity}, accuracy {accuracy:.3f}; "
+        "probe 500 images, 10 classes"
     )
     seconds: dict[str, float] = {}
     for method in methods:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedcircuit.circuits.calls import Call
+from fedcircuit.circuits.calls import Call, differ
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.gating import of_its_own
 
@@ -108,10 +108,7 @@ def require_same_heads(names: Sequence[str], calls: Sequence[Call], again: Seque
         If there is one, such as a subclass that computes something else.
     """
     for call, other in zip(calls, again, strict=True):
-        tolerance = torch.finfo(call.output.dtype).eps ** 0.5
-        if call.name in names and not torch.allclose(
-            call.output, other.output, rtol=tolerance, atol=tolerance, equal_nan=True
-        ):
+        if call.name in names and differ(call.output, other.output):
             raise ValueError(
                 f"the heads of attention {call.name!r} cannot be gated: it does not compute what "
                 "nn.MultiheadAttention does. Build it of linear layers, whose units are sites"

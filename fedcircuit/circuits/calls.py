@@ -176,7 +176,14 @@ def require_traceable(model: nn.Module, example: Tensor) -> None:
 
 
 def require_batch_first(sites: Sequence[Site], one: Sequence[Call], two: Sequence[Call]) -> None:
-    """Refuse sites whose first axis is not the batch, from calls with one and two samples.
+    """Refuse sites whose first axis is not the batch, or that mix the samples of a batch.
+
+    Parameters
+    ----------
+    sites
+        Sites of the calls.
+    one, two
+        Calls with a sample alone, and with the same sample and another one.
 
     Raises
     ------
@@ -185,14 +192,33 @@ def require_batch_first(sites: Sequence[Site], one: Sequence[Call], two: Sequenc
     """
     names = {site.name for site in sites}
     for narrow, wide in zip(one, two, strict=True):
-        if narrow.name not in names or isinstance(narrow.module, nn.MultiheadAttention):
+        if narrow.name not in names:
             continue
-        if (narrow.output.shape[0], wide.output.shape[0]) != (1, 2):
+        # the heads of an attention are given with the batch first whatever it takes
+        heads = isinstance(narrow.module, nn.MultiheadAttention)
+        batch = 1 if heads and not narrow.module.batch_first else 0
+        shapes = tuple(narrow.output.shape), tuple(wide.output.shape)
+        if (shapes[0][batch], shapes[1][batch]) != (1, 2):
             raise ValueError(
-                f"layer {narrow.name!r} gives {tuple(narrow.output.shape)} for one sample and "
-                f"{tuple(wide.output.shape)} for two; units are gated by sample, so the samples "
-                "must be its first axis. Use batch_first=True, or move other axes behind it"
+                f"layer {narrow.name!r} gives {shapes[0]} for one sample and {shapes[1]} for two; "
+                f"units are gated by sample, so the samples must be axis {batch}. Use "
+                "batch_first=True, or move other axes behind it"
             )
+        if differ(narrow.output.select(batch, 0), wide.output.select(batch, 0)):
+            raise ValueError(
+                f"the output of layer {narrow.name!r} for a sample depends on the other samples "
+                "of the batch, or on chance; an attention with batch_first=False takes "
+                "[tokens, n, channels]"
+            )
+
+
+def differ(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of one shape differ by more than rounding."""
+    if not a.is_floating_point():
+        return not torch.equal(a, b)
+    tolerance = torch.finfo(a.dtype).eps ** 0.5
+    scale = float(a.abs().max()) if a.numel() else 0.0
+    return not torch.allclose(a, b, rtol=0.0, atol=tolerance * (1 + scale), equal_nan=True)
 
 
 def incoming_weights(model: nn.Module, site: Site) -> Tensor:

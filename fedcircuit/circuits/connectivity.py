@@ -2,34 +2,38 @@
 
 Structural and exact: a copy of the model keeps only *where* its weights are non-zero. Weights
 become positive row averages, biases zero, normalisations and nonlinearities the identity, max
-pooling average pooling; then one all-ones sample runs through it. Every value in that copy is a
-sum of non-negative terms, so an activation is positive exactly if a path of non-zero weights leads
-to it, and nothing cancels or overflows.
+pooling average pooling (functions in a ``forward`` likewise, see `fedcircuit.circuits.structure`);
+then one all-ones sample runs through it. Every derivative in that copy is a sum of non-negative
+terms, so an activation depends on the input exactly if a path of non-zero weights leads to it, and
+nothing cancels or overflows. What does not depend on the input (a class token, position embeddings)
+is no path.
 
-Covered: every module whose forward adds, concatenates, averages or selects what its layers make
-(chains, residual networks, branches), whatever its activations are, as long as they are modules or
-map positive numbers to positive numbers (ReLU, tanh, GELU, SiLU). Other modules with parameters
-are taken with the absolute values of their parameters. Not covered: functional sigmoid or softmax
-inside ``forward`` (0 becomes positive, or gradients cancel) and explicit subtraction of
-activations; models are expected to return logits. Group and layer normalisation are followed unit
-by unit, although their statistics mix units.
+Covered: chains, residual networks, branches, transformers, whatever their activations. Other
+parameters are taken with their absolute values. An upper bound rather than exact: attention masks
+are not followed (every token may read all); a head counts as reached also where the input changes
+its attention weights alone; position embeddings looked up by ``nn.Embedding`` count as input in a
+model of tokens. Group and layer normalisation are followed unit by unit, although their statistics
+mix units. A forward whose derivatives still turn out negative or infinite is refused.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
+from fedcircuit.circuits.calls import TRANSPOSED
 from fedcircuit.circuits.circuit import Site, split_by_site
-from fedcircuit.circuits.sites import UNIT_LAYERS, evaluating, gated
+from fedcircuit.circuits.sites import UNIT_LAYERS, capture, evaluating, gated, transformed
+from fedcircuit.circuits.structure import Structure
 
 _IDENTITIES = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish,
-    nn.Tanh, nn.Sigmoid, nn.LogSigmoid, nn.Softplus, nn.Softsign, nn.Hardswish, nn.Hardsigmoid,
-    nn.Hardtanh, nn.Softmax, nn.LogSoftmax,
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish,
+    nn.Tanh, nn.Softsign, nn.Hardswish, nn.Hardtanh,
 )  # fmt: skip
 _MAX_POOLS: tuple[tuple[type[nn.Module], type[nn.Module]], ...] = (
     (nn.MaxPool1d, nn.AvgPool1d),
@@ -55,16 +59,21 @@ def live_units(model: nn.Module, sites: Sequence[Site], example: Tensor) -> Tens
         The model, left as it is, and its sites.
     example
         One or more inputs ``[n, ...]``; only the shape of the first is used.
+
+    Raises
+    ------
+    ValueError
+        If the forward does something whose structure is not known.
     """
-    skeleton, ones = _skeleton(model, example)
-    n_units = sum(site.n_units for site in sites)
-    gates = torch.ones(1, n_units, dtype=ones.dtype, device=ones.device, requires_grad=True)
-    with evaluating(skeleton), torch.enable_grad():
-        with gated(skeleton, sites, split_by_site(gates, sites)):
-            total = skeleton(ones).sum()
-        # activation x sensitivity: positive only where a unit is both reached and read
-        (gradient,) = torch.autograd.grad(total, gates)
-    return (gradient[0] > 0).cpu()
+    skeleton = _skeleton(model, example)
+    reached = _dependence(skeleton, 1, sites)
+    read = _read(skeleton, sites)
+    live = []
+    for site in sites:
+        # at one position a unit must be both
+        both = (reached[site.name] * read[site.name]).movedim(site.axis, 0).flatten(1)
+        live.append((both > 0).any(1))
+    return torch.cat(live).cpu()
 
 
 def has_path(model: nn.Module, sites: Sequence[Site], masks: Tensor, example: Tensor) -> Tensor:
@@ -80,25 +89,130 @@ def has_path(model: nn.Module, sites: Sequence[Site], masks: Tensor, example: Te
         ``[rows, units]`` bool, one circuit a row; all run in one batch.
     example
         One or more inputs ``[n, ...]``; only the shape of the first is used.
+
+    Raises
+    ------
+    ValueError
+        If the forward does something whose structure is not known.
     """
     if not len(masks):
         return torch.zeros(0, dtype=torch.bool)
-    skeleton, ones = _skeleton(model, example)
-    gates = split_by_site(masks.to(ones.device), sites)
-    with evaluating(skeleton), torch.no_grad(), gated(skeleton, sites, gates):
-        logits = skeleton(ones.expand(len(masks), *ones.shape[1:]))
+    skeleton = _skeleton(model, example)
+    gates = split_by_site(masks.to(skeleton.sample.device), sites)
+    with gated(skeleton.model, sites, gates):
+        logits = _dependence(skeleton, len(masks), sites)[_LOGITS]
     paths: Tensor = (logits.flatten(1) > 0).any(dim=1).cpu()
     return paths
 
 
-def _skeleton(model: nn.Module, example: Tensor) -> tuple[nn.Module, Tensor]:
-    """The non-negative copy of a model, and the one sample to run through it."""
+@dataclass(frozen=True)
+class _Skeleton:
+    """The non-negative copy of a model, and the one sample to run through it.
+
+    ``constants`` says whether something in it is not zero although the input is.
+    """
+
+    model: nn.Module
+    sample: Tensor
+    constants: bool = True
+
+    def run(self, rows: int, source: Tensor) -> Tensor:
+        """Logits, with the input times the source (0 or 1)."""
+        tokens = not self.sample.is_floating_point()
+        sample = self.sample if tokens else self.sample * source
+        with evaluating(self.model), Structure(source if tokens else None):
+            try:
+                logits: Tensor = self.model(sample.expand(rows, *sample.shape[1:]))
+            except NotImplementedError as error:
+                raise ValueError(_unknown(self.model, f" ({error})")) from error
+        return logits
+
+
+def _skeleton(model: nn.Module, example: Tensor) -> _Skeleton:
     # float64: a single path through many sparse layers must not underflow
-    skeleton = copy.deepcopy(model).double()
+    skeleton = copy.deepcopy(model).double().requires_grad_(False)
     with torch.no_grad():
+        for module in skeleton.modules():
+            for name in list(getattr(module, "parametrizations", {})):
+                parametrize.remove_parametrizations(module, name)
         _make_structural(skeleton)
+        for buffer in skeleton.buffers():
+            if buffer.is_floating_point():
+                buffer.abs_()
     sample = example[:1].to(_device(model))
-    return skeleton, torch.ones_like(sample).double() if sample.is_floating_point() else sample
+    sample = torch.ones_like(sample).double() if sample.is_floating_point() else sample
+    found = _Skeleton(skeleton, sample)
+    with torch.no_grad():
+        silent = found.run(1, torch.zeros((), dtype=torch.float64, device=sample.device))
+    return _Skeleton(skeleton, sample, constants=bool((silent != 0).any()))
+
+
+_LOGITS = ""  # a name that no site has
+
+
+def _dependence(skeleton: _Skeleton, rows: int, sites: Sequence[Site]) -> dict[str, Tensor]:
+    """Derivative of every site's activation, and of the logits, in the size of the input."""
+    source = torch.ones((), dtype=torch.float64, device=skeleton.sample.device)
+    with capture(skeleton.model, sites) as seen:
+        if not skeleton.constants:
+            # then the values grow from 0 with the input, and are positive where a path leads
+            with torch.no_grad():
+                logits = skeleton.run(rows, source)
+            return _checked(skeleton, {**seen, _LOGITS: logits})
+        with torch.enable_grad():
+            logits = skeleton.run(rows, source.requires_grad_())
+    return _checked(skeleton, _derivatives({**seen, _LOGITS: logits}, source))
+
+
+def _derivatives(values: dict[str, Tensor], source: Tensor) -> dict[str, Tensor]:
+    """Derivative of every number in one number: that of a weighted sum, in its weights."""
+    found = {name: torch.zeros_like(value) for name, value in values.items()}
+    names = [name for name, value in values.items() if value.requires_grad]
+    if names:
+        weights = [torch.zeros_like(values[name]).requires_grad_() for name in names]
+        (total,) = torch.autograd.grad(
+            [values[name] for name in names], source, weights, create_graph=True
+        )
+        derivatives = torch.autograd.grad(total, weights)
+        found |= dict(zip(names, derivatives, strict=True))
+    return found
+
+
+def _read(skeleton: _Skeleton, sites: Sequence[Site]) -> dict[str, Tensor]:
+    """Derivative of the logits in every site's activation."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str, output: Tensor) -> Tensor:
+        seen[name] = output if output.requires_grad else output.detach().requires_grad_()
+        return seen[name]
+
+    one = torch.ones((), dtype=torch.float64, device=skeleton.sample.device)
+    keepers = {s.output: (lambda output, name=s.name: keep(name, output)) for s in sites}
+    with torch.enable_grad(), transformed(skeleton.model, keepers):
+        total = skeleton.run(1, one).sum()
+    found = {name: torch.zeros_like(value) for name, value in seen.items()}
+    if total.requires_grad:
+        gradients = torch.autograd.grad(total, list(seen.values()), allow_unused=True)
+        found |= {
+            name: gradient
+            for name, gradient in zip(seen, gradients, strict=True)
+            if gradient is not None
+        }
+    return _checked(skeleton, found)
+
+
+def _checked(skeleton: _Skeleton, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    for value in found.values():
+        if not bool(value.isfinite().all()) or bool((value < -1e-9 * value.abs().max()).any()):
+            raise ValueError(_unknown(skeleton.model, ""))
+    return found
+
+
+def _unknown(model: nn.Module, what: str) -> str:
+    return (
+        f"the forward of {type(model).__name__} does something whose structure is not known{what}, "
+        "so it cannot be followed from input to logits; write it with modules of torch.nn"
+    )
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -115,17 +229,20 @@ def _make_structural(module: nn.Module) -> None:
             _make_structural(child)
         else:
             setattr(module, name, replacement)
-    if isinstance(module, UNIT_LAYERS) and isinstance(module._parameters.get("weight"), Tensor):
-        weight = module.weight
+    weight = module._parameters.get("weight")
+    if isinstance(module, (*UNIT_LAYERS, *TRANSPOSED)) and isinstance(weight, Tensor):
         open_weights = (weight != 0).to(weight.dtype)
-        fan_in = open_weights.flatten(1).sum(1).clamp(min=1)
-        weight.copy_(open_weights / fan_in.reshape(-1, *[1] * (weight.ndim - 1)))
+        if isinstance(module, TRANSPOSED):
+            # [in, out / groups, ...]: every weight that an output could meet
+            weight.copy_(open_weights / open_weights[:, 0].numel())
+        else:
+            fan_in = open_weights.flatten(1).sum(1).clamp(min=1)
+            weight.copy_(open_weights / fan_in.reshape(-1, *[1] * (weight.ndim - 1)))
         if module.bias is not None:
             module.bias.zero_()
         return
-    for name, parameter in module.named_parameters(recurse=False):
-        # an offset is no path: zero it; anything else counts by its absolute value
-        parameter.copy_(torch.zeros_like(parameter) if "bias" in name else parameter.abs())
+    for parameter in module.parameters(recurse=False):
+        parameter.abs_()
 
 
 def _replacement(module: nn.Module) -> nn.Module | None:

@@ -62,16 +62,16 @@ def find_sites(model: nn.Module, example: Tensor) -> tuple[Site, ...]:
     model
         Any module that takes one tensor ``[n, ...]`` and gives one.
     example
-        One or more inputs, ``[n, ...]``; the model runs a few times on the first, and on two
-        copies of it.
+        One or more inputs, ``[n, ...]``; the model runs a few times on the first, alone and beside
+        another.
 
     Raises
     ------
     ValueError
         If the model has no site; a layer runs more than once in a forward pass (its units would
-        stand for two places at once); the first axis of a site is not the batch; the model takes
-        or gives something else than one tensor; it is compiled, scripted or lazy; or an attention
-        does not compute what ``nn.MultiheadAttention`` does.
+        stand for two places at once); the first axis of a site is not the batch, or samples are
+        mixed; the model takes or gives something else than one tensor; it is compiled, scripted
+        or lazy; or an attention does not compute what ``nn.MultiheadAttention`` does.
     """
     name = type(model).__name__
     device = next((p.device for p in model.parameters()), example.device)
@@ -85,7 +85,8 @@ def find_sites(model: nn.Module, example: Tensor) -> tuple[Site, ...]:
         )
     n_logits = output.shape[1] if output.ndim == 2 else None
     sites = sites_of_calls(calls, n_logits, name)
-    require_batch_first(sites, calls, _trace(model, torch.cat([one, one]))[0])
+    other = example[1:2].to(device) if len(example) > 1 else one.flip(-1)
+    require_batch_first(sites, calls, _trace(model, torch.cat([one, other]))[0])
     heads = attentions(calls, sites)
     if heads:
         with transformed(model, dict.fromkeys(heads, torch.clone)):

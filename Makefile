@@ -7,7 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: help demo test check lint docs
+BENCH := $(BIN)/python experiments/benchmarks
+DATA ?= $(FEDCIRCUIT_DATA)
+
+.PHONY: help demo test check lint docs bench bench-made-up bench-mnist
 .NOTPARALLEL:
 
 help:
@@ -15,6 +18,7 @@ help:
 	@echo "make test   run the tests"
 	@echo "make check  lint, formatting, types and the tests: what CI runs"
 	@echo "make docs   build the documentation into docs/_build/html"
+	@echo "make bench DATA=FOLDER  run every benchmark with small settings; FOLDER holds MNIST/raw"
 	@echo "PYTHON=python3.12 picks the interpreter, WORKERS=1 tests in one process;"
 	@echo "ARGS='...' is passed on to demo and test"
 
@@ -35,6 +39,32 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
+# Small settings show that a benchmark runs, not what it measures; one that misses its limit does not
+# stop the others. The first lines of each script give the settings for figures.
+bench: bench-made-up bench-mnist
+
+bench bench-made-up bench-mnist: export OMP_NUM_THREADS = 1
+
+bench-made-up: $(VENV)/.installed-bench
+	-$(BENCH)/planted_circuits.py --seeds 1 --cases plain,HARD
+	-$(BENCH)/planted_federation.py --seeds 1 --kinds mlp
+	-$(BENCH)/engine_overhead.py --clients 10 --rounds 2 --repeats 3
+	-$(BENCH)/record_size.py --clients 20
+	-$(BENCH)/kill_test.py --kills 10
+
+bench-mnist: $(VENV)/.installed-bench
+ifeq ($(strip $(DATA)),)
+	@echo "left out, for want of MNIST: make bench DATA=FOLDER, where FOLDER holds MNIST/raw" >&2; exit 1
+else
+	-$(BENCH)/captum_attribution.py --data "$(DATA)" --repeats 2 --classes 10
+	-$(BENCH)/discovery_speed.py --data "$(DATA)" --repeats 1
+	-$(BENCH)/edge_circuits.py --data "$(DATA)" --seeds 0 --sparsity 0.95 --repeats 1
+	-$(BENCH)/circuit_quality.py --data "$(DATA)" --seeds 2 --sparsities 0.95 --methods attribution
+	-$(BENCH)/verdict_calibration.py --data "$(DATA)" --seeds 2 --sparsities 0.95 --train 1000
+	-$(BENCH)/analysis_cost.py --data "$(DATA)"
+	-$(BENCH)/round_cost.py --data "$(DATA)" --clients 3
+endif
+
 # A stamp is written only after pip has finished, so an interrupted installation is taken up again.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(INSTALL) -e .
@@ -42,6 +72,10 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(INSTALL) -e ".[dev]"
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: pyproject.toml | $(BIN)/python
+	$(INSTALL) -e ".[bench]"
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-docs: pyproject.toml | $(BIN)/python

@@ -208,6 +208,13 @@ def test_every_page_is_in_the_table_of_contents() -> None:
     assert {path.name for path in PAGES} - {"index.md"} <= set(links(page("index.md")))
 
 
+def test_make_bench_runs_every_benchmark() -> None:
+    run = re.findall(r"\$\(BENCH\)/(\S+)", (rules.ROOT / "Makefile").read_text("utf-8"))
+    assert sorted(run) == sorted(
+        path.name for path in (rules.ROOT / "experiments/benchmarks").glob("*.py")
+    )
+
+
 def examples(text: str) -> str:
     """The Python of a page that a reader can run from top to bottom."""
     return "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S))
@@ -226,7 +233,7 @@ def test_the_examples_in_docstrings_are_true(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["quickstart.md", "flower-project.md"])
+@pytest.mark.parametrize("name", ["quickstart.md", "flower-project.md", "add-a-method.md"])
 def test_the_examples_of_a_page_run(name: str, tmp_path: Path) -> None:
     (tmp_path / "example.py").write_text(examples(page(name)), encoding="utf-8")
     ran = subprocess.run(

@@ -24,13 +24,16 @@ BUILDERS = {"cnn": planted_cnn, "mlp": planted_mlp}
 SETTINGS = {"plain": frozenset[str](), **{case: frozenset({case}) for case in CASES}, "HARD": HARD}
 
 
-def scores(net: PlantedNetwork, method: str, ablation: str, per_class: int) -> list[list[float]]:
+def scores(
+    net: PlantedNetwork, method: str, ablation: str, per_class: int, loss: float | None
+) -> list[list[float]]:
     """Precision, recall and F1 of every class; NaN where undefined."""
+    options = {} if loss is None else {"size": {"kind": "faithful", "loss": loss}}
     samples = net.samples(per_class, seed=1000 + net.seed)
     found = discover(
         net.model,
         Probe(samples, samples, net.class_names),
-        method=discovery_method(method),
+        method=discovery_method(method, **options),
         ablation="zero" if ablation == "zero" else "mean",
         seed=net.seed,
     )
@@ -55,7 +58,8 @@ def main() -> None:
     parser.add_argument("--densities", default="sparse,dense")
     parser.add_argument("--cases", default=",".join(SETTINGS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--per-class", type=int, default=32, help="samples circuits are found on")
+    parser.add_argument("--per-class", type=int, default=50, help="samples circuits are found on")
+    parser.add_argument("--loss", type=float, help="of the size rule; the default is the rule's")
     parser.add_argument("--noise", type=float, default=0.05)
     parser.add_argument("--ablation", choices=("mean", "zero"), default="mean")
     arguments = parser.parse_args()
@@ -74,7 +78,9 @@ def main() -> None:
                 for method in arguments.methods.split(","):
                     start, rows = time.process_time(), list[list[float]]()
                     for net in nets:
-                        rows += scores(net, method, arguments.ablation, arguments.per_class)
+                        rows += scores(
+                            net, method, arguments.ablation, arguments.per_class, arguments.loss
+                        )
                     seconds = (time.process_time() - start) / len(nets)
                     cells = "  ".join(cell([row[i] for row in rows]) for i in range(3))
                     line = f"{kind:4} {density:7} {case:12} {method:14} {cells}"

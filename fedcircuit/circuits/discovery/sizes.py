@@ -91,7 +91,7 @@ class Faithful:
         The search ends when the bracket is narrower than this share of its upper end, or 1 unit.
     """
 
-    loss: float = 0.15
+    loss: float = 0.1
     samples_per_class: int = 8
     tolerance: float = 0.05
 

@@ -19,7 +19,9 @@ def noise(seed: int = 0, n: int = 30, n_classes: int = 3) -> Samples:
     return Samples(inputs + labels[:, None, None, None], labels)
 
 
-def scored(model: nn.Module, samples: Samples, ablation: str = "mean") -> Tensor:
+def scored(
+    model: nn.Module, samples: Samples, ablation: str = "mean", against: str = "all"
+) -> Tensor:
     layers = find_edge_layers(model, samples.inputs)
     references = layer_references(model, layers, samples, n_classes=3, ablation=ablation)
-    return edge_scores(model, layers, samples, references, n_classes=3)
+    return edge_scores(model, layers, samples, references, n_classes=3, against=against)

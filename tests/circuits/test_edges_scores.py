@@ -11,10 +11,12 @@ from torch.nn import functional
 
 from fedcircuit.circuits.ablation import reference_activations
 from fedcircuit.circuits.discovery import Task
+from fedcircuit.circuits.discovery.attribution import mean_effects
 from fedcircuit.circuits.discovery.gradients import separation_weights, shared_gradients
 from fedcircuit.circuits.discovery.protocol import Meter, frozen
 from fedcircuit.circuits.edges import (
     EdgeLayer,
+    edge_effects,
     edge_logits,
     edge_scores,
     find_edge_layers,
@@ -173,3 +175,54 @@ def test_a_model_is_left_as_it_came() -> None:
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_effects_by_true_class_sum_to_those_of_the_units() -> None:
+    model, samples = cnn(4), noise(4)
+    sites, layers = (f(model, samples.inputs) for f in (find_sites, find_edge_layers))
+    by_site = reference_activations(model, sites, samples, n_classes=3, ablation="mean")
+    by_layer = layer_references(model, layers, samples, n_classes=3, ablation="mean")
+    every = [torch.full_like(samples.labels, c) for c in range(3)]
+    meter = Meter()
+    with evaluating(model), frozen(model):
+        units = [
+            found.mean
+            for found in mean_effects(model, sites, Task(samples, 3, by_site), every, Meter())
+        ]
+
+    effects = dict(edge_effects(model, layers, samples, by_layer, n_classes=3, meter=meter))
+
+    for label, found in effects.items():
+        edges = split_by_layer(found, layers)
+        sums = torch.cat([edges["3"].sum(1), edges["7"].sum(1)], dim=1)
+        wanted = torch.stack([target[label] for target in units])
+        assert torch.allclose(sums, wanted, atol=1e-5)
+    assert list(effects) == [0, 1, 2]
+    assert (meter.forward, meter.backward) == (30, 90)
+
+
+def test_a_score_is_against_the_class_that_the_edge_separates_best() -> None:
+    model, samples = cnn(5), noise(5)
+    layers = find_edge_layers(model, samples.inputs)
+    references = layer_references(model, layers, samples, n_classes=3, ablation="mean")
+    of = dict(edge_effects(model, layers, samples, references, n_classes=3))
+
+    one, every = (scored(model, samples, against=against) for against in ("one", "all"))
+
+    assert torch.allclose(one[0], of[0][0] - torch.minimum(of[1][0], of[2][0]))
+    assert torch.allclose(every[2], of[2][2] - (of[0][2] + of[1][2]) / 2)
+    with pytest.raises(ValueError, match="against must be one of .* got 'none'"):
+        scored(model, samples, against="none")
+
+
+@pytest.mark.parametrize("against", ["one", "all"])
+def test_a_class_without_samples_has_no_scores_and_is_nobodys_contrast(against: str) -> None:
+    model, samples = cnn(), noise()
+    pair = samples.take(samples.labels != 1)
+
+    scores = scored(model, pair, against=against)
+
+    assert scores[1].isnan().all()
+    assert scores[[0, 2]].isfinite().all()
+    assert torch.allclose(scores, scored(model, pair, against="all"), equal_nan=True)
+    assert scored(model, samples.take(samples.labels == 1), against=against).isnan().all()

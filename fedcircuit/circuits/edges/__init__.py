@@ -7,7 +7,7 @@ from fedcircuit.circuits.edges.layers import existing_edges, find_edge_layers, l
 from fedcircuit.circuits.edges.overlap import EdgeOverlap, edge_iou, edge_overlaps, induced_edge_iou
 from fedcircuit.circuits.edges.paths import on_path
 from fedcircuit.circuits.edges.reduced import edge_logits
-from fedcircuit.circuits.edges.scores import edge_scores
+from fedcircuit.circuits.edges.scores import edge_effects, edge_scores
 
 __all__ = [
     "EdgeCheck",
@@ -16,6 +16,7 @@ __all__ = [
     "EdgeLayer",
     "EdgeOverlap",
     "edge_circuits",
+    "edge_effects",
     "edge_iou",
     "edge_logits",
     "edge_overlaps",

@@ -15,7 +15,7 @@ from fedcircuit.circuits.edges.checks import EdgeCheck, EdgeSubject, check_edge_
 from fedcircuit.circuits.edges.circuit import EdgeCircuit, EdgeLayer, as_sites, split_by_layer
 from fedcircuit.circuits.edges.layers import existing_edges, find_edge_layers, layer_references
 from fedcircuit.circuits.edges.paths import on_path
-from fedcircuit.circuits.edges.scores import edge_scores
+from fedcircuit.circuits.edges.scores import Against, edge_scores
 from fedcircuit.circuits.probe import Probe
 
 NO_EDGE = "no edge separates the class from the others"
@@ -73,6 +73,7 @@ def edge_circuits(
     ablation: Ablation = "mean",
     share: float = 0.9,
     seed: int = 0,
+    against: Against = "one",
     controls: Controls | None = None,
 ) -> EdgeDiscovery:
     """Edge circuits of every class: scored, cut, pruned and checked.
@@ -93,6 +94,9 @@ def edge_circuits(
         Share of the positive score mass, in (0, 1].
     seed
         Of the random controls.
+    against
+        Scores separate a class from the ``"one"`` other class that an edge separates it from most,
+        or from the mean of ``"all"``, see `fedcircuit.circuits.edges.scores.edge_scores`.
     controls
         How many random circuits, and on how many samples; None takes the defaults.
 
@@ -108,24 +112,27 @@ def edge_circuits(
     layers = find_edge_layers(model, samples.inputs)
     references = layer_references(model, layers, samples, n_classes=n_classes, ablation=ablation)
     existing = existing_edges(model, layers)
-    absent = absent_reasons(samples.counts(n_classes))
-    known = torch.tensor([not reason for reason in absent])
-    scores = torch.full((n_classes, len(existing)), torch.nan)
-    if bool(known.any()):
-        given = edge_scores(model, layers, samples, references, n_classes=n_classes, meter=meter)
-        scores[known] = given[known]
+    scores = edge_scores(
+        model, layers, samples, references, n_classes=n_classes, against=against, meter=meter
+    )
     chosen = edge_mass_rule(scores.nan_to_num(0.0), existing, layers, share=share)
     masks = on_path(model, layers, chosen, samples.inputs)
     found = masks.any(1)
-    reasons = tuple(
-        "" if has else reason or (NO_PATH if some else NO_EDGE)
-        for reason, has, some in zip(absent, found.tolist(), chosen.any(1).tolist(), strict=True)
-    )
     cost = meter.cost()
     subject = EdgeSubject(model, layers, references, existing, probe.checking, n_classes)
     generator = torch.Generator().manual_seed(seed)
     checks = check_edge_circuits(subject, masks, found, controls or Controls(), generator)
+    reasons = _reasons(samples.counts(n_classes), found, chosen.any(1))
     return EdgeDiscovery(layers, masks, found, scores, existing, reasons, checks, cost)
+
+
+def _reasons(counts: Tensor, found: Tensor, chosen: Tensor) -> tuple[str, ...]:
+    return tuple(
+        "" if has else absent or (NO_PATH if some else NO_EDGE)
+        for absent, has, some in zip(
+            absent_reasons(counts), found.tolist(), chosen.tolist(), strict=True
+        )
+    )
 
 
 def edge_mass_rule(

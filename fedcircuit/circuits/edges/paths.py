@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits.connectivity import _skeleton
+from fedcircuit.circuits.circuit import Site, split_by_site
+from fedcircuit.circuits.connectivity import live_units
 from fedcircuit.circuits.edges.circuit import EdgeLayer, split_by_layer
-from fedcircuit.circuits.sites import evaluating
 
 
 def on_path(
@@ -20,8 +21,10 @@ def on_path(
     ``[rows, edges]`` bool, a subset of the masks. All other edges dangle: nothing that depends on
     the input passes through them. Removing dead ends changes no logit; removing an edge that
     leaves a unit without kept inputs replaces one constant by another, the unit's reference.
-    Exact by the non-negative copy of `fedcircuit.circuits.connectivity` (its limits hold): an edge
-    is on a path if something arrives at it and the logits depend on it.
+
+    An edge ``u -> v`` is on a path if it exists, u is reached from the input and v is read by a
+    logit, each through kept edges. That is what `fedcircuit.circuits.connectivity.live_units` says
+    (its limits hold) of the inputs and outputs of every layer in a copy without the other edges.
 
     Parameters
     ----------
@@ -31,24 +34,60 @@ def on_path(
         ``[rows, edges]`` bool, one edge circuit a row.
     example
         One or more inputs ``[n, ...]``; only the shape of the first is used.
+
+    Raises
+    ------
+    ValueError
+        If the forward does something whose structure is not known.
     """
-    skeleton, ones = _skeleton(model, example)
-    structure = [skeleton.get_parameter(layer.parameter) for layer in layers]
-    whole = [weight.detach().clone() for weight in structure]
     result = torch.zeros_like(masks)
     for row, mask in enumerate(masks):
-        parts = split_by_layer(mask.to(ones.device), layers)
-        with torch.no_grad():
-            for layer, weight, full in zip(layers, structure, whole, strict=True):
-                weight.copy_(full * layer.per_weight(parts[layer.name], full))
-        with evaluating(skeleton), torch.enable_grad():
-            for weight in structure:
-                weight.requires_grad_()
-            gradients = torch.autograd.grad(skeleton(ones).sum(), structure)
-        # every term is non-negative: a product is positive exactly if a path leads through
-        carried = [
-            layer.per_edge(gradient * weight.detach()).sum(2).flatten() > 0
-            for layer, gradient, weight in zip(layers, gradients, structure, strict=True)
+        copied, sites = _opened(model, layers)
+        weights = _without(copied, layers, mask)
+        live = split_by_site(live_units(copied, sites, example), sites)
+        parts = [
+            _between(layer, weight, live[f"{layer.name}.reads"], live[f"{layer.name}.makes"])
+            for layer, weight in zip(layers, weights, strict=True)
         ]
-        result[row] = torch.cat(carried).to(result.device)
+        result[row] = torch.cat(parts).to(result.device)
     return result
+
+
+def _opened(model: nn.Module, layers: Sequence[EdgeLayer]) -> tuple[nn.Module, tuple[Site, ...]]:
+    """A copy in which what each layer reads, and what it makes, are the outputs of modules."""
+    copied = copy.deepcopy(model)
+    sites = []
+    for layer in layers:
+        module = copied.get_submodule(layer.name)
+        opened = nn.Sequential(nn.Identity(), module)
+        parent, _, child = layer.name.rpartition(".")
+        if child:
+            setattr(copied.get_submodule(parent), child, opened)
+        else:
+            copied = opened  # the model is one layer
+        axis, n_read = (-1, module.in_features) if isinstance(module, nn.Linear) else (1, None)
+        start = f"{layer.name}." if layer.name else ""
+        sites.append(Site(f"{layer.name}.reads", n_read or layer.in_units, axis, f"{start}0"))
+        sites.append(Site(f"{layer.name}.makes", layer.out_units, axis, f"{start}1"))
+    return copied, tuple(sites)
+
+
+def _without(opened: nn.Module, layers: Sequence[EdgeLayer], mask: Tensor) -> list[Tensor]:
+    """Sets the weights of the other edges to zero; the weights that are left, layer by layer."""
+    edges, left = split_by_layer(mask, layers), []
+    for layer in layers:
+        weight = opened.get_parameter(f"{layer.name}.1.weight" if layer.name else "1.weight")
+        kept = layer.per_weight(edges[layer.name].to(weight.device), weight)
+        with torch.no_grad():
+            weight.copy_(torch.where(kept, weight, 0.0))
+        left.append(weight.detach())
+    return left
+
+
+def _between(layer: EdgeLayer, weight: Tensor, reads: Tensor, makes: Tensor) -> Tensor:
+    """Edges with a weight that joins a live input and a live output, ``[edges]`` bool."""
+    joined = layer.per_edge(weight).cpu() != 0
+    if len(reads) != layer.in_units:  # the features of a flattened map, each with a weight
+        joined = joined & reads.reshape(1, layer.in_units, layer.n_weights)
+        return (joined.any(2) & makes[:, None]).flatten()
+    return (joined.any(2) & reads[None] & makes[:, None]).flatten()

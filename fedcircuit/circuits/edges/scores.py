@@ -1,26 +1,30 @@
 """Scores of all edges for all classes: the first-order effect of what an edge carries.
 
-Edge attribution patching (Syed et al. 2023, arXiv 2310.10348) on the weights of a network:
-``S[c, u -> v] = sum over taps of W[v, u, tap] d sep_c / d W[v, u, tap]``, the derivative taken with
-centred inputs ``h_u - mu_u``. That is the first-order effect on the separation of class c of
-unit v reading u itself instead of its reference ``mu_u``. With zero reference ``mu = 0``.
+Edge attribution patching (Syed et al. 2023, arXiv 2310.10348) on the weights of a network: the
+effect of the edge ``u -> v`` on a quantity T is
+``sum over taps of W[v, u, tap] dT / dW[v, u, tap]``, the derivative taken with centred inputs
+``h_u - mu_u``. That is, to first order, what T loses when unit v reads the reference ``mu_u``
+instead of u. With zero reference ``mu = 0``. T is the contrast of each class.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedcircuit.circuits.discovery.gradients import separation_weights
+from fedcircuit.circuits.discovery.contrast import contrast_of_logits
 from fedcircuit.circuits.discovery.protocol import Meter, frozen
 from fedcircuit.circuits.edges.circuit import EdgeLayer
 from fedcircuit.circuits.edges.layers import edge_weight
 from fedcircuit.circuits.sites import CONVOLUTIONS, Route, evaluating, rerouted
 from fedcircuit.samples import Samples
+
+Against = Literal["one", "all"]
 
 _ROWS = 500  # samples in one forward and backward pass: bounds the memory
 
@@ -32,14 +36,67 @@ def edge_scores(
     references: Mapping[str, Tensor],
     *,
     n_classes: int,
+    against: Against = "one",
     meter: Meter | None = None,
 ) -> Tensor:
     """Scores ``[classes, edges]`` of all edges of all layers, larger is more important.
 
-    One forward pass, and one backward pass for each class; every sample serves every class. The
-    separation is that of `fedcircuit.circuits.discovery.gradients.separation_weights`, so for a
-    unit that one layer reads ``sum over v of S[u -> v]`` is the unit's own gradient score. An edge
-    that does not exist has score 0. The rows of classes without samples mean nothing.
+    An edge's score for class c is its mean effect on samples of c, less its mean effect on samples
+    of other classes. With ``against="one"`` that is the class from which the edge separates c most,
+    so an edge that matters against one class alone counts in full (for units:
+    `fedcircuit.circuits.discovery.attribution.Attribution`, which also asks how sure the effect
+    is). With ``"all"`` it is the mean of the other classes. These scores add up: for a unit that
+    one layer reads, ``sum over v of S[u -> v]`` is the unit's own gradient score
+    (`fedcircuit.circuits.discovery.gradients.shared_gradients`).
+
+    An edge that does not exist has score 0. A class without samples has NaN, and so has every
+    class if fewer than two have samples.
+
+    Parameters
+    ----------
+    model, layers, samples, references, n_classes, meter
+        As `edge_effects` takes them.
+    against
+        ``"one"`` or ``"all"``.
+
+    Raises
+    ------
+    ValueError
+        If ``against`` is something else.
+    """
+    if against not in get_args(Against):
+        raise ValueError(f"against must be one of {get_args(Against)}, got {against!r}")
+    n_edges = sum(layer.n_edges for layer in layers)
+    own = torch.full((n_classes, n_edges), torch.nan)
+    others = torch.full_like(own, -torch.inf) if against == "one" else torch.zeros_like(own)
+    effects = edge_effects(model, layers, samples, references, n_classes=n_classes, meter=meter)
+    present = int((samples.counts(n_classes) > 0).sum())
+    if present < 2:
+        return own
+    for label, found in effects:
+        own[label] = found[label]
+        rows = torch.arange(n_classes) != label
+        if against == "one":
+            others[rows] = torch.maximum(others[rows], -found[rows])
+        else:
+            others[rows] -= found[rows] / (present - 1)
+    return own + others
+
+
+def edge_effects(
+    model: nn.Module,
+    layers: Sequence[EdgeLayer],
+    samples: Samples,
+    references: Mapping[str, Tensor],
+    *,
+    n_classes: int,
+    meter: Meter | None = None,
+) -> Iterator[tuple[int, Tensor]]:
+    """Mean first-order effect of every edge on every class's contrast, by the true class.
+
+    One forward pass over all samples, and one backward pass for each class; every sample serves
+    every class. For a unit that one layer reads, the effects of its edges sum to its own
+    (`fedcircuit.circuits.discovery.attribution.mean_effects`).
 
     Parameters
     ----------
@@ -54,29 +111,38 @@ def edge_scores(
     meter
         Counts the images; None counts nothing.
 
-    References
-    ----------
-    Syed et al. 2023, arXiv 2310.10348; the sum over target units is the check of that form.
+    Yields
+    ------
+    tuple
+        For each class that has samples: the class, and the mean effects on its samples
+        ``[classes, edges]``, one row for the contrast of each class
+        (`fedcircuit.circuits.discovery.contrast`).
     """
     meter = meter or Meter()
-    every = [separation_weights(samples.labels, n_classes, c) for c in range(n_classes)]
-    total = torch.zeros(n_classes, sum(layer.n_edges for layer in layers))
     weights = {layer.name: edge_weight(model, layer.name).clone() for layer in layers}
-    with evaluating(model), frozen(model), torch.enable_grad():
-        for weight in weights.values():
-            weight.requires_grad_()
-        for part in torch.split(torch.arange(len(samples)), _ROWS):
-            with _centred(model, weights, references):
-                logits = model(samples.inputs[part])
+    for weight in weights.values():
+        weight.requires_grad_()
+    n_edges = sum(layer.n_edges for layer in layers)
+    for label in samples.counts(n_classes).nonzero().flatten().tolist():
+        members = (samples.labels == label).nonzero().flatten()
+        total = torch.zeros(n_classes, n_edges)
+        for part in torch.split(members, _ROWS):
+            few = samples.take(part)
+            with evaluating(model), frozen(model), torch.enable_grad():
+                with _centred(model, weights, references):
+                    logits = model(few.inputs)
+                for c in range(n_classes):
+                    target = torch.full_like(few.labels, c)
+                    contrast = contrast_of_logits(few.labels, target, n_classes)
+                    gradients = torch.autograd.grad(
+                        (logits * contrast.to(logits)).sum() / len(members),
+                        list(weights.values()),
+                        retain_graph=c + 1 < n_classes,
+                    )
+                    total[c] += _summed(gradients, weights, layers)
             meter.forward += len(part)
-            for c, contrast in enumerate(every):
-                separation = (logits * contrast[part].to(logits)).sum()
-                gradients = torch.autograd.grad(
-                    separation, list(weights.values()), retain_graph=c + 1 < n_classes
-                )
-                meter.backward += len(part)
-                total[c] += _summed(gradients, weights, layers)
-    return total
+            meter.backward += n_classes * len(part)
+        yield label, total
 
 
 @contextmanager

@@ -1,5 +1,4 @@
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,10 +15,8 @@ from fedcircuit.circuits.sites import find_sites
 from fedcircuit.circuits.validity import (
     CheckSettings,
     Status,
-    Validity,
     ValidityThresholds,
     check_circuits,
-    judged,
 )
 from fedcircuit.samples import Samples
 
@@ -198,14 +195,6 @@ def test_faithfulness_counts_from_what_the_empty_circuit_does() -> None:
     assert checked(subject, masks)[0].faithfulness == pytest.approx(4 / 9, abs=1e-2)
 
 
-def test_a_constant_that_happens_to_score_is_refused() -> None:
-    perfect = Validity(
-        Status.VALID, "", full_recall=1, full_fpr=0, recall=1, fpr=0, balanced_accuracy=1,
-        null_balanced_accuracy=0.5, constant=True,
-    )  # fmt: skip
-    assert judged(perfect, ValidityThresholds()).status is Status.UNDISCOVERED
-
-
 def test_a_class_without_samples_is_absent() -> None:
     result = checked(toy_subject(samples=toy_samples(classes=(0, 1))))
     assert [one.status for one in result] == [Status.VALID, Status.VALID, Status.ABSENT]
@@ -257,36 +246,6 @@ def test_units_of_another_class_are_no_circuit() -> None:
     assert result[2].status is Status.UNDISCOVERED
     assert result[2].recall == 0.0
     assert "balanced accuracy 0.500, below 0.800" in result[2].reason
-
-
-GOOD = Validity(
-    Status.VALID, "", size=5, full_recall=0.95, full_fpr=0.02, recall=0.9, fpr=0.05,
-    balanced_accuracy=0.925, null_balanced_accuracy=0.6, constant=False,
-)  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({}, ""),
-        ({"recall": 0.6, "balanced_accuracy": 0.775}, "balanced accuracy 0.775, below 0.800"),
-        ({"fpr": 0.2}, "FPR 0.200, above 0.100"),
-        ({"null_balanced_accuracy": 0.925}, "no better than the 0.925 of random circuits"),
-        ({"null_balanced_accuracy": math.nan}, ""),  # no controls: left out
-        ({"fpr": math.nan, "balanced_accuracy": math.nan}, "below 0.800; FPR nan"),
-    ],
-)
-def test_the_gates_of_valid(changes, reason) -> None:
-    result = judged(replace(GOOD, **changes), ValidityThresholds())
-    assert (result.status is Status.VALID) == (reason == "")
-    assert reason in result.reason
-    assert (result.reason == "") == (reason == "")
-
-
-def test_every_failed_gate_is_named() -> None:
-    bad = replace(GOOD, constant=True, recall=1, fpr=1, balanced_accuracy=0.5)
-    reason = judged(bad, ValidityThresholds()).reason
-    assert reason.count(";") == 3
 
 
 def test_a_probe_that_does_not_fit_the_model_is_refused() -> None:

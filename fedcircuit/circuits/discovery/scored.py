@@ -108,7 +108,7 @@ def default_size() -> SizeRule:
 
 
 def size_rule(value: object) -> SizeRule:
-    """The size rule of a configuration: ``"mass"``, or ``{"kind": "mass", "share": 0.8}``.
+    """The size rule of a configuration: ``"mass"``, or ``{"kind": "faithful", "loss": 0.1}``.
 
     A value that is a rule already is given back.
 

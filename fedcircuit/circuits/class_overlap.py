@@ -69,6 +69,8 @@ class ClassSwap:
         ``[models_a, models_b, classes, layers + 1]``: class c in A against class c in B.
     swapped
         The same shape: class c in A against the other classes in B, mean over those defined.
+    swapped_max
+        The same shape: the largest of those.
     n_swapped
         The same shape: how many of the ``classes - 1`` others are in that mean.
     """
@@ -76,6 +78,7 @@ class ClassSwap:
     layers: tuple[str, ...]
     same: Floats
     swapped: Floats
+    swapped_max: Floats
     n_swapped: Ints
 
 
@@ -102,7 +105,9 @@ def class_swap(a: ModelMasks, b: ModelMasks, sites: Sequence[Site]) -> ClassSwap
     n_swapped = (~np.isnan(others)).sum(3)
     swapped = np.full(n_swapped.shape, np.nan)
     np.divide(np.nansum(others, axis=3), n_swapped, out=swapped, where=n_swapped > 0)
-    return ClassSwap(table.layers, adjusted[:, :, index, index], swapped, n_swapped)
+    largest = np.where(np.isnan(others), -np.inf, others).max(axis=3)
+    highest = np.where(n_swapped > 0, largest, np.nan)
+    return ClassSwap(table.layers, adjusted[:, :, index, index], swapped, highest, n_swapped)
 
 
 def core(masks: Tensor, found: Tensor | None = None, *, share: float = 0.8) -> Tensor | None:

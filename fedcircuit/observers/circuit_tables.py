@@ -11,18 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedcircuit.circuits.circuit import Site, site_slices
-from fedcircuit.circuits.overlap import Overlap
 from fedcircuit.circuits.preservation import ModelCircuits, RoundCircuits
 from fedcircuit.circuits.validity import Validity
 from fedcircuit.circuits.verdict import CircuitFunction
+from fedcircuit.observers.overlap_tables import class_swap_table, overlap_table
 from fedcircuit.records.round_record import Cell, Observation, Table
 
 Row = tuple[Cell, ...]
 _MEASURES = tuple(field.name for field in fields(Validity))
-OVERLAP_COLUMNS = (
-    "layer", "iou", "chance", "adjusted", "p_value", "size_local", "size_global", "intersection",
-    "pool",
-)  # fmt: skip
 _FUNCTION_MEASURES = tuple(field.name for field in fields(CircuitFunction))
 
 
@@ -35,7 +31,8 @@ def round_observation(
         "models": models_table([one.model for one in result.models]),
         "validity": validity_table({one.model: one.validity for one in result.models}),
         "function": _function_table(result),
-        "overlap": _overlap_table(result),
+        "overlap": overlap_table(result),
+        "class_swap": class_swap_table(result),
         "verdicts": _verdicts_table(result),
         "skipped": skipped_table((*skipped, *result.skipped)),
         "seconds": Table(("part", "seconds"), tuple(result.seconds.items())),
@@ -89,14 +86,6 @@ def mask_arrays(masks: Tensor, found: Tensor, live: Tensor) -> dict[str, NDArray
     }
 
 
-def overlap_row(layer: str, overlap: Overlap) -> Row:
-    """Cells of `OVERLAP_COLUMNS`."""
-    return (
-        layer, overlap.iou, overlap.chance, overlap.adjusted, overlap.p_value, overlap.size_a,
-        overlap.size_b, overlap.intersection, overlap.pool,
-    )  # fmt: skip
-
-
 def _function_table(result: RoundCircuits) -> Table:
     rows: list[Row] = []
     for client, pair in result.comparisons.items():
@@ -110,16 +99,6 @@ def _function_table(result: RoundCircuits) -> Table:
                 for index, one in enumerate(functions)
             ]
     return Table(("client", "class", "direction", *_FUNCTION_MEASURES), tuple(rows))
-
-
-def _overlap_table(result: RoundCircuits) -> Table:
-    rows = tuple(
-        (client, index, *overlap_row(layer, overlap))
-        for client, pair in result.comparisons.items()
-        for index, layers in enumerate(pair.overlaps)
-        for layer, overlap in (layers or {}).items()
-    )
-    return Table(("client", "class", *OVERLAP_COLUMNS), rows)
 
 
 def _verdicts_table(result: RoundCircuits) -> Table:

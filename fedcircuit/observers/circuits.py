@@ -22,9 +22,9 @@ from fedcircuit.records.round_record import ClientRecord, Observation, RoundView
 class CircuitObserver:
     """Finds, checks and compares circuits after the rounds it looks at.
 
-    Tables: ``sites``, ``models``, ``validity``, ``function``, ``overlap``, ``verdicts``,
-    ``seconds`` and ``skipped`` (who was left out and why); arrays: ``masks``, ``found``, ``live``,
-    and ``scores`` on request. Other rounds give an empty observation.
+    Tables: ``sites``, ``models``, ``validity``, ``function``, ``overlap``, ``class_swap``,
+    ``verdicts``, ``seconds`` and ``skipped`` (who was left out and why); arrays: ``masks``,
+    ``found``, ``live``, and ``scores`` on request. Other rounds give an empty observation.
 
     Without a probe nothing can be run, so only what clients sent is recorded: their circuits, the
     overlaps among them (``client_overlap``) and their own checks; a table ``unavailable`` names

@@ -18,10 +18,10 @@ from fedcircuit.learning.weights import set_weights
 from fedcircuit.observers.circuit_tables import (
     mask_arrays,
     models_table,
-    overlap_row,
     sites_table,
     validity_table,
 )
+from fedcircuit.observers.overlap_tables import overlap_row
 from fedcircuit.records.round_record import Cell, ClientRecord, Observation, Table
 
 _WHY = "needs labelled samples on the server, and there is no probe"

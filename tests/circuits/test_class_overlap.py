@@ -34,13 +34,14 @@ def test_two_classes_by_hand() -> None:
     nothing = (0 - 7 / 18) / (11 / 18)
     assert swap.same[0, 0, :, -1] == pytest.approx([1.0, nothing])
     assert swap.swapped[0, 0, :, -1] == pytest.approx([nothing, 1.0])
+    assert swap.swapped_max[0, 0, :, -1] == pytest.approx([nothing, 1.0])
     assert swap.n_swapped.shape == (1, 1, 2, 2)
     assert (swap.n_swapped == 1).all()
 
 
 @settings(max_examples=15)
 @given(st.integers(0, 1000))
-def test_the_swap_is_the_mean_over_the_other_classes_pair_by_pair(seed) -> None:
+def test_the_swap_is_mean_and_maximum_over_the_other_classes_pair_by_pair(seed) -> None:
     a, b = drawn(seed, 2), drawn(seed + 5000, 3)
     swap = class_swap(a, b, SITES)
     assert swap.same.shape == (2, 3, 3, 3)
@@ -63,12 +64,27 @@ def test_the_swap_is_the_mean_over_the_other_classes_pair_by_pair(seed) -> None:
                     known = others[~np.isnan(others[:, column]), column]
                     expected = known.mean() if n else np.nan
                     np.testing.assert_allclose(swap.swapped[i, j, c, column], expected, atol=1e-12)
+                    most = known.max() if n else np.nan
+                    np.testing.assert_allclose(swap.swapped_max[i, j, c, column], most, atol=1e-12)
+
+
+def test_the_closest_of_three_classes_is_told_beside_their_mean() -> None:
+    # class 0 of A keeps {0, 1} of 4: it shares both units with class 1 of B, none with class 2
+    site = (Site("x", 4, 1, "x"),)
+    a = ModelMasks(masks("1100", "1111", "1111").unsqueeze(0))
+    b = ModelMasks(masks("1010", "1100", "0011").unsqueeze(0))
+    swap = class_swap(a, b, site)
+    nothing = (0 - 7 / 18) / (11 / 18)  # chance of two of four, as above
+    assert swap.swapped_max[0, 0, 0, -1] == pytest.approx(1.0)
+    assert swap.swapped[0, 0, 0, -1] == pytest.approx((1.0 + nothing) / 2)
+    assert swap.same[0, 0, 0, -1] == pytest.approx((1 / 3 - 7 / 18) / (11 / 18))
 
 
 def test_one_class_has_no_swap() -> None:
     one = ModelMasks(masks("11000100").unsqueeze(0))
     swap = class_swap(one, one, SITES)
     assert np.isnan(swap.swapped).all()
+    assert np.isnan(swap.swapped_max).all()
     assert (swap.n_swapped == 0).all()
     assert swap.same[0, 0, 0, -1] == pytest.approx(1.0)
 

@@ -69,6 +69,7 @@ def test_a_round_gives_all_tables_and_arrays(view) -> None:
         "validity": 4 * N_CLASSES,
         "function": 3 * 2 * N_CLASSES,
         "overlap": 3 * N_CLASSES * 3,
+        "class_swap": 3 * N_CLASSES * 3,
         "verdicts": 3 * N_CLASSES,
         "skipped": 0,
         "seconds": 4,
@@ -84,7 +85,8 @@ def test_a_round_gives_all_tables_and_arrays(view) -> None:
     )  # fmt: skip
     assert observation.tables["overlap"].columns == (
         "client", "class", "layer", "iou", "chance", "adjusted", "p_value", "size_local",
-        "size_global", "intersection", "pool",
+        "size_global", "intersection", "pool", "q_value", "weighted", "weighted_chance",
+        "ranked", "ranked_chance",
     )  # fmt: skip
     assert observation.tables["verdicts"].columns == ("client", "class", "verdict", "reason")
     assert set(column(observation, "function", "direction")) == {
@@ -152,6 +154,25 @@ def test_the_tables_hold_what_the_analysis_found(view) -> None:
     checked = next(r for r in observation.tables["validity"].rows if r[:2] == ("2", 1))
     names = observation.tables["validity"].columns[2:]
     assert repr(list(checked[3:])) == repr([getattr(one, name) for name in names[1:]])
+
+
+def test_overlaps_of_scores_are_those_of_the_recorded_scores(view) -> None:
+    observation = observer(scores=True)(view)
+    scores = observation.arrays["scores"].astype(np.float64).clip(min=0)
+    live = observation.arrays["live"]
+    weights = np.where(live[:, None], scores, 0)
+    weights /= weights.sum(-1, keepdims=True)
+    least, most = np.minimum(weights[3], weights[0]), np.maximum(weights[3], weights[0])
+    there = [row for row in observation.tables["overlap"].rows if row[::2][:2] == ("2", "all")]
+    at = observation.tables["overlap"].columns.index("weighted")
+    expected = least.sum(-1) / most.sum(-1)
+    np.testing.assert_allclose([row[at] for row in there], expected, atol=2e-3)  # half precision
+
+
+def test_circuits_that_came_without_scores_have_no_weighted_overlap(view) -> None:
+    observation = observer(discover_on="clients")(with_circuits(view))
+    assert all(math.isnan(value) for value in column(observation, "overlap", "weighted"))
+    assert not any(math.isnan(value) for value in column(observation, "overlap", "iou"))
 
 
 def test_the_same_round_gives_the_same_observation(view) -> None:

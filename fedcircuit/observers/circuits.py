@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.exchange import SentCircuits, from_message
-from fedcircuit.circuits.model_circuits import stream
+from fedcircuit.circuits.model_circuits import Clock, stream
 from fedcircuit.circuits.preservation import CircuitSettings, RoundTask, analyse_round
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.sites import evaluating, find_sites
+from fedcircuit.observers.ceiling import global_ceiling
 from fedcircuit.observers.circuit_tables import round_observation
 from fedcircuit.observers.unprobed import Architecture, unprobed_observation
 from fedcircuit.records.round_record import ClientRecord, Observation, RoundView
@@ -25,6 +27,9 @@ class CircuitObserver:
     Tables: ``sites``, ``models``, ``validity``, ``function``, ``overlap``, ``class_swap``,
     ``verdicts``, ``seconds`` and ``skipped`` (who was left out and why); arrays: ``masks``,
     ``found``, ``live``, and ``scores`` on request. Other rounds give an empty observation.
+
+    With ``ceiling`` there are two more: ``ceiling``, what a second search on the global model finds
+    again, and ``corrected``, the overlaps of clients relative to it.
 
     Without a probe nothing can be run, so only what clients sent is recorded: their circuits, the
     overlaps among them (``client_overlap``) and their own checks; a table ``unavailable`` names
@@ -56,11 +61,14 @@ class CircuitObserver:
         One input ``[1, ...]`` or more, where there is no probe.
     scores
         Record the discovery scores of every unit, as float16.
+    ceiling
+        Search the global model once more, with another seed and the other half of the probe.
 
     Raises
     ------
     ValueError
-        If a number is out of range, or neither probe nor example is given.
+        If a number is out of range, neither probe nor example is given, or a ceiling is asked for
+        where circuits are not searched for on a probe.
     """
 
     name = "circuits"
@@ -78,6 +86,7 @@ class CircuitObserver:
         discover_on: Literal["server", "clients"] = "server",
         example: Tensor | None = None,
         scores: bool = False,
+        ceiling: bool = False,
     ) -> None:
         for label, value in (("every", every), ("max_clients", max_clients)):
             if value is not None and value < 1:
@@ -91,6 +100,11 @@ class CircuitObserver:
                 "without a probe circuits can only come from the clients: give "
                 "discover_on='clients' and an example input, or a probe"
             )
+        if ceiling and discover_on == "clients":
+            raise ValueError(
+                "a ceiling needs a search that can be repeated on the server's probe: leave "
+                "ceiling out, or give discover_on='server' and a probe"
+            )
         self._model = copy.deepcopy(model)
         self._probe = probe
         self._settings = settings
@@ -100,6 +114,7 @@ class CircuitObserver:
         self._time_budget = time_budget
         self._on_clients = discover_on == "clients"
         self._scores = scores
+        self._with_ceiling = ceiling
         self._architecture = _architecture(self._model, probe, example)
 
     def __call__(self, view: RoundView) -> Observation:
@@ -128,7 +143,13 @@ class CircuitObserver:
             self._probe,
             task,
         )
-        return round_observation(result, unreadable, scores=self._scores)
+        if not self._with_ceiling:
+            return round_observation(result, unreadable, scores=self._scores)
+        clock = Clock()
+        with clock.part("ceiling"):
+            ceiling = global_ceiling(self._model, view.after, self._probe, task, result)
+        result = replace(result, seconds={**result.seconds, **clock.seconds})
+        return round_observation(result, unreadable, scores=self._scores, ceiling=ceiling)
 
     def _order(self, view: RoundView) -> list[str]:
         """The clients to look at, in the order of work; the same for any order of replies."""

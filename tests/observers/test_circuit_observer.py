@@ -1,4 +1,5 @@
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from fedcircuit.circuits.overlap import Side, paired_overlaps
 from fedcircuit.circuits.preservation import CircuitSettings, RoundTask, analyse_round
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.sites import find_sites
+from fedcircuit.circuits.validity import Validity
 from fedcircuit.learning.models import build_model
 from fedcircuit.learning.training import LocalTraining, train_local
 from fedcircuit.learning.weights import get_weights, set_weights
@@ -75,11 +77,9 @@ def test_a_round_gives_all_tables_and_arrays(view) -> None:
         "seconds": 4,
     }
     assert column(observation, "models", "model") == ["global", "0", "1", "2"]
-    assert observation.tables["validity"].columns == (
-        "model", "class", "status", "reason", "size", "full_recall", "full_fpr", "recall", "fpr",
-        "balanced_accuracy", "auroc", "faithfulness", "null_balanced_accuracy", "necessity",
-        "necessity_null", "collateral", "constant",
-    )  # fmt: skip
+    measures = [field.name for field in fields(Validity)]
+    assert measures[:3] == ["status", "reason", "size"]
+    assert observation.tables["validity"].columns == ("model", "class", *measures)
     assert observation.tables["function"].columns == (
         "client", "class", "direction", "recall", "fpr", "balanced_accuracy", "normalised",
     )  # fmt: skip
@@ -289,6 +289,7 @@ def test_without_a_probe_and_without_any_circuit_nothing_is_invented(view) -> No
         ({"max_clients": 0}, "max_clients must be >= 1"),
         ({"time_budget": 0.0}, "time_budget must be > 0"),
         ({"discover_on": "nowhere"}, "discover_on must be"),
+        ({"ceiling": True, "discover_on": "clients"}, "a ceiling needs a search"),
         ({"probe": None}, "without a probe"),
         ({"probe": None, "discover_on": "clients"}, "without a probe"),
     ],
@@ -303,6 +304,8 @@ def test_what_was_not_measured_is_nan_in_the_tables(view) -> None:
     observation = observer(probe=Probe(PROBE.discovery, only_two, PROBE.class_names))(view)
     absent = [row for row in observation.tables["validity"].rows if row[1] == 2]
     assert {row[2] for row in absent} == {"absent"}
-    assert all(math.isnan(row[7]) and row[16] is None for row in absent)
+    columns = observation.tables["validity"].columns
+    recall, constant = columns.index("recall"), columns.index("constant")
+    assert all(math.isnan(row[recall]) and row[constant] is None for row in absent)
     judged = [row for row in observation.tables["verdicts"].rows if row[1] == 2]
     assert all(row[2] is None and "absent" in row[3] for row in judged)

@@ -16,6 +16,40 @@ from fedcircuit.samples import Samples
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """Circuits of all classes of a model that are to be checked.
+
+    Parameters
+    ----------
+    masks, found
+        ``[classes, units]`` bool, and ``[classes]`` bool; where not found the mask means nothing.
+    scores
+        ``[classes, units]`` float, larger is more important; None where there are none.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    """
+
+    masks: Tensor
+    found: Tensor
+    scores: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        shape, found = tuple(self.masks.shape), tuple(self.found.shape)
+        if len(shape) != 2 or found != shape[:1]:
+            raise ValueError(
+                f"masks must be [classes, units] and found [classes], got {shape} and {found}"
+            )
+        if self.scores is not None and self.scores.shape != self.masks.shape:
+            raise ValueError(
+                f"scores must be {shape} like the masks, got {tuple(self.scores.shape)}; "
+                "give None where there are none"
+            )
+
+
+@dataclass(frozen=True)
 class CheckedModel:
     """A model on the checking samples; made by `checked_model`.
 
@@ -55,6 +89,25 @@ class CheckedModel:
     def sites(self) -> tuple[Site, ...]:
         """Sites of the model."""
         return self.masked.sites
+
+    @property
+    def recognised(self) -> Tensor:
+        """Classes with a recall of at least a half, ``[classes]`` bool."""
+        return self.full.recall >= 0.5  # NaN, without samples, is not
+
+    def runs(self, masks: Tensor, samples: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Logits of mask i on ``samples[i]``, ``[k_i, classes]`` each, all in one go.
+
+        Parameters
+        ----------
+        masks
+            ``[rows, units]`` bool.
+        samples
+            Positions, ``[k_i]`` int64, for each mask.
+        """
+        lengths = [len(part) for part in samples]
+        which = torch.arange(len(masks)).repeat_interleave(torch.tensor(lengths))
+        return torch.split(self.masked.pair_logits(masks, which, torch.cat(list(samples))), lengths)
 
     def measured(self, masks: Tensor, classes: Tensor) -> OneVsRest:
         """Circuit i, ``masks[i]``, at telling class ``classes[i]`` from ``rest``."""
@@ -152,20 +205,30 @@ def knock_out(subject: CheckedModel, masks: Tensor, classes: Tensor, *, negative
     negatives
         Most samples of other classes for the collateral damage.
     """
-    necessity, collateral = [], []
-    for mask, class_index in zip(masks, classes.tolist(), strict=True):
-        samples = contrast(subject.labels, class_index, negatives)
-        logits = subject.masked.pair_logits(
-            ~mask[None], torch.zeros(len(samples), dtype=torch.int64), samples
-        )
-        labels = subject.labels[samples]
-        lost = subject.hits[samples].double() - (logits.argmax(-1) == labels).double()
-        members = labels == torch.arange(len(subject.counts))[:, None]
-        drop = masked_mean(lost.expand(len(members), -1), members)
-        necessity.append(drop[class_index])
-        others = torch.arange(len(drop)) != class_index
-        collateral.append(drop[others].nanmean())
-    return KnockOut(torch.stack(necessity), torch.stack(collateral))
+    samples = [contrast(subject.labels, c, negatives) for c in classes.tolist()]
+    drops = recall_drops(subject, ~masks, samples)
+    own = torch.nn.functional.one_hot(classes, len(subject.counts)).bool()
+    return KnockOut(drops[own], torch.where(own, torch.nan, drops).nanmean(-1))
+
+
+def recall_drops(subject: CheckedModel, masks: Tensor, samples: Sequence[Tensor]) -> Tensor:
+    """How much recall every class loses under each mask, ``[rows, classes]`` float64.
+
+    Parameters
+    ----------
+    subject
+        The model on the checking samples.
+    masks
+        ``[rows, units]`` bool, the units left in place.
+    samples
+        For each mask the samples it runs on; a class without any is NaN.
+    """
+    every, drops = torch.arange(len(subject.counts))[:, None], []
+    for chosen, logits in zip(samples, subject.runs(masks, samples), strict=True):
+        labels = subject.labels[chosen]
+        lost = subject.hits[chosen].double() - (logits.argmax(-1) == labels).double()
+        drops.append(masked_mean(lost.expand(len(every), -1), labels == every))
+    return torch.stack(drops) if drops else torch.zeros(0, len(every), dtype=torch.float64)
 
 
 def contrast(

@@ -24,6 +24,8 @@ class Controls:
     negatives
         Samples of other classes on which the FPR of a control, and the collateral damage of a
         knock-out, are measured; evenly spaced over the classes.
+    removals
+        Random draws that each selective necessity is compared with; none where ``count`` is 0.
     quantile
         Quantile of the controls' balanced accuracy a circuit must exceed: the next higher observed
         value. With ``1 / (1 - quantile)`` controls or fewer that is the largest of them, and the
@@ -37,6 +39,7 @@ class Controls:
 
     count: int = 6
     negatives: int = 45
+    removals: int = 4
     quantile: float = 0.95
 
     def __post_init__(self) -> None:
@@ -44,6 +47,8 @@ class Controls:
             raise ValueError(f"count must be >= 0, got {self.count} (controls of the circuits)")
         if self.negatives < 1:
             raise ValueError(f"negatives must be >= 1, got {self.negatives} (controls)")
+        if self.removals < 0:
+            raise ValueError(f"removals must be >= 0, got {self.removals} (controls)")
         if not 0 < self.quantile <= 1:
             raise ValueError(f"quantile must lie in (0, 1], got {self.quantile} (controls)")
 

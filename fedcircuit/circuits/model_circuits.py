@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.ablation import reference_activations
-from fedcircuit.circuits.checks import CheckedModel, checked_model
+from fedcircuit.circuits.checks import Candidates, CheckedModel, checked_model
 from fedcircuit.circuits.circuit import Circuit, Site, split_by_site
 from fedcircuit.circuits.discovery import Task
 from fedcircuit.circuits.exchange import SentCircuits
@@ -175,8 +175,7 @@ class Search:
             )
             validity = check_circuits(
                 subject,
-                sent.masks,
-                sent.found,
+                Candidates(sent.masks, sent.found, scores),
                 self.settings.checks(),
                 stream(self.seed, self.round, name, "controls"),
             )

@@ -12,8 +12,9 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-from fedcircuit.circuits.checks import CheckedModel, knock_out
+from fedcircuit.circuits.checks import Candidates, CheckedModel, knock_out
 from fedcircuit.circuits.controls import Controls, run_controls
+from fedcircuit.circuits.necessity import best_units, selective_necessity
 
 NOT_FOUND = "no circuit was found"
 
@@ -79,6 +80,11 @@ class Validity:
         Drop of the class's recall when the circuit, or such random circuits (mean), are ablated.
     collateral
         Mean drop of the other classes' recall when the circuit is ablated.
+    selective_necessity_5, selective_necessity_10
+        Drop of the class's recall, less the mean drop of the other recognised classes' recall,
+        when the best 5 % or 10 % of the circuit's units are ablated. NaN without scores.
+    selective_necessity_5_null, selective_necessity_10_null
+        The same for as many random units of the same sites (mean of the draws).
     constant
         Whether the circuit is a constant function; None where none was checked.
     """
@@ -97,6 +103,10 @@ class Validity:
     necessity: float = math.nan
     necessity_null: float = math.nan
     collateral: float = math.nan
+    selective_necessity_5: float = math.nan
+    selective_necessity_5_null: float = math.nan
+    selective_necessity_10: float = math.nan
+    selective_necessity_10_null: float = math.nan
     constant: bool | None = None
 
     @property
@@ -115,8 +125,7 @@ class CheckSettings:
 
 def check_circuits(
     subject: CheckedModel,
-    masks: Tensor,
-    found: Tensor,
+    candidates: Candidates,
     settings: CheckSettings,
     generator: torch.Generator,
 ) -> tuple[Validity, ...]:
@@ -128,22 +137,22 @@ def check_circuits(
     ----------
     subject
         The model on the checking samples.
-    masks, found
-        ``[classes, units]`` bool, and ``[classes]`` bool.
+    candidates
+        The circuits, with the scores they were made of.
     settings, generator
         Thresholds and controls, and the source of the random circuits.
     """
     known = [
         _before_checks(subject, index, settings.thresholds) for index in range(len(subject.counts))
     ]
-    sizes = masks.sum(1).tolist()
-    to_check = [i for i, v in enumerate(known) if v is None and bool(found[i])]
+    sizes, found = candidates.masks.sum(1).tolist(), candidates.found.tolist()
+    to_check = [i for i, v in enumerate(known) if v is None and found[i]]
     checked = _checked(
-        subject, masks, torch.tensor(to_check, dtype=torch.int64), settings, generator
+        subject, candidates, torch.tensor(to_check, dtype=torch.int64), settings, generator
     )
     result = []
     for index, early in enumerate(known):
-        if early is None and bool(found[index]):
+        if early is None and found[index]:
             result.append(checked[index])
             continue
         status, reason = early or (Status.UNDISCOVERED, NOT_FOUND)
@@ -151,7 +160,7 @@ def check_circuits(
             Validity(
                 status,
                 reason,
-                size=int(sizes[index]) if bool(found[index]) else None,
+                size=int(sizes[index]) if found[index] else None,
                 full_recall=float(subject.full.recall[index]),
                 full_fpr=float(subject.full.fpr[index]),
             )
@@ -183,42 +192,65 @@ def _before_checks(
 
 def _checked(
     subject: CheckedModel,
-    masks: Tensor,
+    candidates: Candidates,
     classes: Tensor,
     settings: CheckSettings,
     generator: torch.Generator,
 ) -> dict[int, Validity]:
     if not len(classes):
         return {}
-    rows = masks[classes]
+    rows = candidates.masks[classes]
     alone = subject.measured(rows, classes)
     removed = knock_out(subject, rows, classes, negatives=settings.controls.negatives)
     null = run_controls(subject, rows, classes, settings.controls, generator)
     constant = ~subject.has_path(rows) | (alone.variance < settings.thresholds.output_variance)
     empty = subject.empty.separation[classes]
     room = subject.known.separation[classes] - empty
-    faithfulness = torch.where(room > 0, (alone.separation - empty) / room, torch.nan)
+    measures = {
+        "full_recall": subject.full.recall[classes],
+        "full_fpr": subject.full.fpr[classes],
+        "recall": alone.recall,
+        "fpr": alone.fpr,
+        "balanced_accuracy": alone.balanced_accuracy,
+        "auroc": alone.auroc,
+        "faithfulness": torch.where(room > 0, (alone.separation - empty) / room, torch.nan),
+        "null_balanced_accuracy": null.balanced_accuracy,
+        "necessity": removed.necessity,
+        "necessity_null": null.necessity,
+        "collateral": removed.collateral,
+        **_selective(subject, candidates, classes, settings.controls, generator),
+    }
     result = {}
     for row, index in enumerate(classes.tolist()):
+        values = {name: float(value[row]) for name, value in measures.items()}
         measured = Validity(
-            status=Status.VALID,
-            reason="",
-            size=int(rows[row].sum()),
-            full_recall=float(subject.full.recall[index]),
-            full_fpr=float(subject.full.fpr[index]),
-            recall=float(alone.recall[row]),
-            fpr=float(alone.fpr[row]),
-            balanced_accuracy=float(alone.balanced_accuracy[row]),
-            auroc=float(alone.auroc[row]),
-            faithfulness=float(faithfulness[row]),
-            null_balanced_accuracy=float(null.balanced_accuracy[row]),
-            necessity=float(removed.necessity[row]),
-            necessity_null=float(null.necessity[row]),
-            collateral=float(removed.collateral[row]),
-            constant=bool(constant[row]),
+            Status.VALID, "", size=int(rows[row].sum()), constant=bool(constant[row]), **values
         )
         result[index] = judged(measured, settings.thresholds)
     return result
+
+
+def _selective(
+    subject: CheckedModel,
+    candidates: Candidates,
+    classes: Tensor,
+    controls: Controls,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """Selective necessity of the best 5 % and 10 % of units, by the names of the fields."""
+    if candidates.scores is None:
+        return {}
+    masks, scores = candidates.masks[classes], candidates.scores[classes]
+    best = torch.cat([best_units(masks, scores, share) for share in (0.05, 0.1)])
+    both = selective_necessity(subject, best, classes.repeat(2), controls, generator)
+    five, ten = both.value.chunk(2)
+    five_null, ten_null = both.null_mean.chunk(2)
+    return {
+        "selective_necessity_5": five,
+        "selective_necessity_5_null": five_null,
+        "selective_necessity_10": ten,
+        "selective_necessity_10_null": ten_null,
+    }
 
 
 def judged(measured: Validity, thresholds: ValidityThresholds) -> Validity:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_network import N_UNITS, toy_model, toy_subject, units
 
-from fedcircuit.circuits.checks import contrast
+from fedcircuit.circuits.checks import Candidates, contrast
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.controls import Controls, random_like, run_controls
 from fedcircuit.circuits.validity import CheckSettings, Status, check_circuits
@@ -18,7 +18,7 @@ FOUND = torch.ones(3, dtype=torch.bool)
 def checked(controls: Controls):
     settings = CheckSettings(controls=controls)
     random = torch.Generator().manual_seed(7)
-    return check_circuits(toy_subject(), PAIRS, FOUND, settings, random)
+    return check_circuits(toy_subject(), Candidates(PAIRS, FOUND), settings, random)
 
 
 SITES = (Site("a", 10, 1, "a"), Site("b", 6, 1, "b"))
@@ -104,6 +104,7 @@ def test_contrast_takes_all_of_the_class_and_an_even_share_of_the_others() -> No
     [
         ({"count": -1}, "count must be >= 0, got -1"),
         ({"negatives": 0}, "negatives must be >= 1, got 0"),
+        ({"removals": -1}, "removals must be >= 0, got -1"),
         ({"quantile": 0.0}, "quantile must lie in"),
     ],
 )

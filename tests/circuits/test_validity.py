@@ -9,7 +9,7 @@ from torch import nn
 from toy_network import N_UNITS, toy_model, toy_samples, toy_subject, units
 
 from fedcircuit.circuits.ablation import reference_activations
-from fedcircuit.circuits.checks import checked_model, knock_out
+from fedcircuit.circuits.checks import Candidates, checked_model, knock_out
 from fedcircuit.circuits.controls import Controls
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.circuits.validity import (
@@ -24,10 +24,10 @@ PAIRS = torch.stack([units(0, 3), units(1, 4), units(2, 5)])
 FOUND = torch.ones(3, dtype=torch.bool)
 
 
-def checked(subject, masks=PAIRS, found=FOUND, **settings):
-    return check_circuits(
-        subject, masks, found, CheckSettings(**settings), torch.Generator().manual_seed(0)
-    )
+def checked(subject, masks=PAIRS, found=FOUND, scores=None, **settings):
+    random = torch.Generator().manual_seed(0)
+    circuits = Candidates(masks, found, scores)
+    return check_circuits(subject, circuits, CheckSettings(**settings), random)
 
 
 def test_the_planted_circuits_are_valid() -> None:

@@ -187,6 +187,11 @@ class CircuitsConfig(Section):
     controls: int | None = Field(
         None, ge=1, description="Random circuits of equal size for each check; left out: default."
     )
+    minimality: bool = Field(
+        False,
+        description="Measure the share of each circuit's units that it cannot do without; "
+        "the most costly check.",
+    )
     every: int = Field(1, ge=1, description="Look at every n-th round.")
     max_clients: int | None = Field(
         None, gt=0, description="Look at a reproducible sample of this many clients."

@@ -231,4 +231,5 @@ def circuit_settings(config: StudyConfig) -> CircuitSettings:
         method_options=circuits.options,
         ablation=circuits.ablation,
         controls=CircuitSettings.controls if circuits.controls is None else circuits.controls,
+        minimality=circuits.minimality,
     )

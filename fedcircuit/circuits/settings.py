@@ -28,6 +28,9 @@ class CircuitSettings:
         `fedcircuit.circuits.controls.Controls`.
     validity, verdict
         Thresholds.
+    minimality
+        Measure the share of every circuit's units that it cannot do without: as many runs of each
+        circuit as it has units, the most costly check.
     batch
         Most rows (a circuit on a sample) in one forward pass of the checks: bounds the memory.
 
@@ -44,6 +47,7 @@ class CircuitSettings:
     control_negatives: int = Controls.negatives
     validity: ValidityThresholds = field(default_factory=ValidityThresholds)
     verdict: VerdictThresholds = field(default_factory=VerdictThresholds)
+    minimality: bool = False
     batch: int = 64
 
     def __post_init__(self) -> None:
@@ -68,4 +72,4 @@ class CircuitSettings:
     def checks(self) -> CheckSettings:
         """Thresholds and controls of the checks."""
         controls = Controls(count=self.controls, negatives=self.control_negatives)
-        return CheckSettings(thresholds=self.validity, controls=controls)
+        return CheckSettings(self.validity, controls, minimality=self.minimality)

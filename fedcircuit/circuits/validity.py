@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fedcircuit.circuits.checks import Candidates, CheckedModel, knock_out
 from fedcircuit.circuits.controls import Controls, run_controls
+from fedcircuit.circuits.minimality import minimality
 from fedcircuit.circuits.necessity import best_units, selective_necessity
 
 NOT_FOUND = "no circuit was found"
@@ -85,6 +86,8 @@ class Validity:
         when the best 5 % or 10 % of the circuit's units are ablated. NaN without scores.
     selective_necessity_5_null, selective_necessity_10_null
         The same for as many random units of the same sites (mean of the draws).
+    minimality
+        Share of the circuit's units that it cannot do without; NaN unless asked for.
     constant
         Whether the circuit is a constant function; None where none was checked.
     """
@@ -107,6 +110,7 @@ class Validity:
     selective_necessity_5_null: float = math.nan
     selective_necessity_10: float = math.nan
     selective_necessity_10_null: float = math.nan
+    minimality: float = math.nan
     constant: bool | None = None
 
     @property
@@ -117,10 +121,11 @@ class Validity:
 
 @dataclass(frozen=True)
 class CheckSettings:
-    """Thresholds and controls of the checks."""
+    """Thresholds and controls of the checks; whether minimality, which costs most, is measured."""
 
     thresholds: ValidityThresholds = field(default_factory=ValidityThresholds)
     controls: Controls = field(default_factory=Controls)
+    minimality: bool = False
 
 
 def check_circuits(
@@ -218,6 +223,7 @@ def _checked(
         "necessity": removed.necessity,
         "necessity_null": null.necessity,
         "collateral": removed.collateral,
+        "minimality": _minimality(subject, rows, classes, settings),
         **_selective(subject, candidates, classes, settings.controls, generator),
     }
     result = {}
@@ -228,6 +234,14 @@ def _checked(
         )
         result[index] = judged(measured, settings.thresholds)
     return result
+
+
+def _minimality(
+    subject: CheckedModel, masks: Tensor, classes: Tensor, settings: CheckSettings
+) -> Tensor:
+    if not settings.minimality:
+        return torch.full((len(masks),), torch.nan, dtype=torch.float64)
+    return minimality(subject, masks, classes, negatives=settings.controls.negatives)
 
 
 def _selective(

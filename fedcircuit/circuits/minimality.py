@@ -1,0 +1,67 @@
+"""Whether a circuit could do without any of its units: minimality."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fedcircuit.circuits.checks import CheckedModel, contrast
+from fedcircuit.circuits.discovery.contrast import separations
+
+_ROWS = 256  # circuits in one pass: bounds the memory
+
+
+def minimality(
+    subject: CheckedModel,
+    masks: Tensor,
+    classes: Tensor,
+    *,
+    negatives: int,
+    threshold: float = 0.01,
+) -> Tensor:
+    """Share of each circuit's units that it cannot do without, ``[rows]`` float64 in [0, 1].
+
+    Every unit is ablated alone, the rest of the circuit stays. What is measured is what discovery
+    keeps (`fedcircuit.circuits.discovery.sizes.Faithful`): the separation from the class that the
+    circuit separates worst, as a share of the full model's. A unit is needed if that falls by more
+    than ``threshold``. NaN where the circuit is empty, or the full model separates the class from
+    no class that it recognises. It costs as many circuits as there are units.
+
+    Parameters
+    ----------
+    subject
+        The model on the checking samples.
+    masks, classes
+        ``[rows, units]`` bool, and the class of each row.
+    negatives
+        Most samples of other classes.
+    threshold
+        Share of the full model's separation.
+
+    Raises
+    ------
+    ValueError
+        If the threshold is negative.
+    """
+    if threshold < 0:
+        raise ValueError(f"threshold must be >= 0, got {threshold} (minimality)")
+    result = torch.full((len(masks),), torch.nan, dtype=torch.float64)
+    for row, (mask, c) in enumerate(zip(masks, classes.tolist(), strict=True)):
+        samples = contrast(subject.labels, c, negatives, subject.rest)
+        full = _separations(subject, torch.ones_like(mask)[None], samples, c)[0]
+        counted = subject.recognised & (full > 0)  # NaN of the class itself is not
+        members = mask.nonzero().flatten()
+        if not len(members) or not bool(counted.any()):
+            continue
+        trials = mask.repeat(1 + len(members), 1)
+        trials[torch.arange(1, len(trials)), members] = False
+        found = [_separations(subject, part, samples, c) for part in torch.split(trials, _ROWS)]
+        worst = (torch.cat(found) / full)[:, counted].amin(1)
+        result[row] = (worst[0] - worst[1:] > threshold).double().mean()
+    return result
+
+
+def _separations(subject: CheckedModel, masks: Tensor, samples: Tensor, class_index: int) -> Tensor:
+    """Separation of the class from every other under each mask, ``[masks, classes]``."""
+    logits = torch.stack(subject.runs(masks, [samples] * len(masks)))
+    return separations(logits, subject.labels[samples], torch.full((len(masks),), class_index))

@@ -11,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from fedcircuit.records.run import Run
-from fedcircuit.report import tables
+from fedcircuit.report import overlaps, tables
 from fedcircuit.report.page import asset
 from fedcircuit.report.words import STATUS_NAMES, VERDICT_NAMES
 
@@ -34,7 +34,7 @@ def summary_row(run: Run) -> dict[str, float]:
         row["valid share"] = valid / pairs
         row["preserved share"] = int(last["preserved"]) / valid if valid else nan
         row |= {name: float(last[name]) for name in VERDICT_NAMES}
-    overlap = tables.mean_overlap(run)
+    overlap = overlaps.mean_overlap(run)
     for layer in overlap[overlap["round"] == overlap["round"].max()].to_dict(orient="records"):
         name = "all" if layer["layer"] == tables.ALL_LAYERS else f"layer {layer['layer']}"
         for column, word in (("iou", "IoU"), ("chance", "chance"), ("adjusted", "adjusted IoU")):

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fedcircuit.records.run import Run
-from fedcircuit.report import tables
+from fedcircuit.report import overlaps, tables
 from fedcircuit.report.words import VERDICTS
 
 Drawn = tuple[Figure, pd.DataFrame]
@@ -51,7 +51,7 @@ def accuracy(run: Run) -> Drawn | None:
 
 def overlap(run: Run) -> Drawn | None:
     """Mean IoU of valid client circuits with the global model's by layer, chance beside it."""
-    data = tables.mean_overlap(run)
+    data = overlaps.mean_overlap(run)
     if data.empty or not data["n"].sum():
         return None
     layers = list(dict.fromkeys(data["layer"]))

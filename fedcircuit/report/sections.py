@@ -11,12 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedcircuit.records.run import Run
-from fedcircuit.report import tables
+from fedcircuit.report import overlaps, tables
 from fedcircuit.report.circuit_bits import circuit_bits
 from fedcircuit.report.plain import grid, records
 from fedcircuit.report.questions import question_rows
 
 MOST_CELLS = 12_000  # rows of a grid that are embedded: about 0.5 MB; older rounds are left out
+
+PAIR_COLUMNS = (
+    "client", "class", "iou", "adjusted", "chance", "p_value", "q_value", "weighted",
+    "weighted_chance", "swapped", "swapped_max",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,16 +80,15 @@ def accuracy(run: Run) -> dict[str, Any]:
 
 
 def overlap(run: Run) -> dict[str, Any]:
-    """Mean overlap with chance by round and layer; and every valid pair, by layer and round."""
+    """Mean overlap by round and layer; every valid pair, by layer and round, as `PAIR_COLUMNS`."""
     cells: dict[str, Any] = {}
     if tables.has(run, "overlap"):
-        table = tables.valid_overlap(run)
-        columns = ["client", "class", "iou", "adjusted", "chance", "p_value"]
+        table = overlaps.pairs(run)
         layers = list(dict.fromkeys(tables.frame(run, "overlap")["layer"]))
         for layer in layers:
             rows = table[table["layer"] == layer]
-            cells[str(layer)] = grid(rows, columns, MOST_CELLS // len(layers))
-    return {"mean": records(tables.mean_overlap(run)), "cells": cells}
+            cells[str(layer)] = grid(rows, PAIR_COLUMNS, MOST_CELLS // len(layers))
+    return {"mean": records(overlaps.mean_overlap(run)), "cells": cells}
 
 
 def function(run: Run) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from fedcircuit.report.words import STATUS_NAMES, VERDICT_NAMES
 GLOBAL = "global"
 ALL_CLASSES = -1  # class index of figures over all classes
 ALL_LAYERS = "all"
-SIGNIFICANT = 0.05  # p-value below which an overlap counts as more than chance
 KEYS = ["round", "client", "class"]
 
 
@@ -34,7 +33,8 @@ def has(run: Run, *names: str) -> bool:
     return all(name in run.table_names and len(frame(run, name)) for name in names)
 
 
-def _empty(columns: Sequence[str]) -> pd.DataFrame:
+def empty(columns: Sequence[str]) -> pd.DataFrame:
+    """A table of the report without rows, ``round`` among its columns."""
     return pd.DataFrame({name: pd.Series(dtype=float) for name in columns}).astype({"round": int})
 
 
@@ -52,7 +52,7 @@ def accuracy(run: Run) -> pd.DataFrame:
         return chosen.assign(source="held-out samples")[columns].reset_index(drop=True)
     if "accuracy" in run.evaluations:
         return run.evaluations.assign(source="clients' evaluation")[columns]
-    return _empty(columns)
+    return empty(columns)
 
 
 def class_recall(run: Run) -> pd.DataFrame:
@@ -66,7 +66,7 @@ def class_recall(run: Run) -> pd.DataFrame:
         table = table[table["model"].astype(str) == GLOBAL]
         table = table.rename(columns={"full_recall": "recall"})
         return table[["round", "class", "recall"]].reset_index(drop=True)
-    return _empty(["round", "class", "recall"])
+    return empty(["round", "class", "recall"])
 
 
 def client_validity(run: Run) -> pd.DataFrame:
@@ -82,7 +82,7 @@ def judged(run: Run) -> pd.DataFrame:
     """
     columns = [*KEYS, "verdict", "status", "word", "reason"]
     if not has(run, "verdicts", "validity"):
-        return _empty(columns)
+        return empty(columns)
     status = client_validity(run).rename(columns={"reason": "why"})
     joined = frame(run, "verdicts").merge(status[[*KEYS, "status", "why"]], on=KEYS)
     joined["word"] = joined["verdict"].where(joined["verdict"].notna(), joined["status"])
@@ -96,47 +96,11 @@ def verdict_counts(run: Run) -> pd.DataFrame:
     names = [*VERDICT_NAMES, *STATUS_NAMES]
     rows = judged(run)
     if rows.empty:
-        return _empty(["round", *names])
+        return empty(["round", *names])
     verdicts = pd.crosstab(rows["round"], rows["verdict"])
     statuses = pd.crosstab(rows["round"], rows["status"])
     counts = statuses.join(verdicts).reindex(columns=names).fillna(0).astype(int)
     return counts.rename_axis(columns=None).reset_index()
-
-
-def valid_overlap(run: Run) -> pd.DataFrame:
-    """The table ``overlap``, without pairs whose client circuit did not pass the checks."""
-    rows = frame(run, "overlap")
-    if not has(run, "validity"):
-        return rows
-    status = client_validity(run)
-    return rows.merge(status.loc[status["status"] == "valid", KEYS], on=KEYS)
-
-
-def mean_overlap(run: Run) -> pd.DataFrame:
-    """Mean IoU of valid client circuits with the global model's, by round and layer (RQ4).
-
-    Columns round, layer, iou, chance, adjusted, significant (share with p < .05), n (pairs with an
-    IoU), n_undefined (pairs without). Rounds without a valid client circuit have NaN and n = 0.
-    """
-    columns = ["round", "layer", "iou", "chance", "adjusted", "significant", "n", "n_undefined"]
-    if not has(run, "overlap"):
-        return _empty(columns)
-    groups = dict(list(valid_overlap(run).groupby(["round", "layer"])))
-    nobody = frame(run, "overlap").iloc[:0]
-    seen = frame(run, "overlap")[["round", "layer"]].drop_duplicates()
-    rows = [
-        _mean_row(number, layer, groups.get((number, layer), nobody))
-        for number, layer in seen.itertuples(index=False)
-    ]
-    return pd.DataFrame(rows, columns=pd.Index(columns))
-
-
-def _mean_row(number: int, layer: str, pairs: pd.DataFrame) -> list[object]:
-    defined = pairs[pairs["iou"].notna()]
-    n = len(defined)
-    significant = float((defined["p_value"] < SIGNIFICANT).mean()) if n else float("nan")
-    means = [float(defined[name].mean()) for name in ("iou", "chance", "adjusted")]
-    return [number, layer, *means, significant, n, len(pairs) - n]
 
 
 def functions(run: Run) -> pd.DataFrame:
@@ -146,7 +110,7 @@ def functions(run: Run) -> pd.DataFrame:
     """
     columns = [*KEYS, "own", "in_global", "verdict"]
     if not has(run, "function", "validity", "verdicts"):
-        return _empty(columns)
+        return empty(columns)
     own = client_validity(run).rename(columns={"balanced_accuracy": "own"})
     cross = frame(run, "function").rename(columns={"balanced_accuracy": "in_global"})
     cross = cross[cross["direction"] == "local_in_global"]
@@ -160,7 +124,7 @@ def sizes(run: Run) -> pd.DataFrame:
     """Units of every circuit found: round, model, class, size, status."""
     columns = ["round", "model", "class", "size", "status"]
     if not has(run, "validity"):
-        return _empty(columns)
+        return empty(columns)
     rows = frame(run, "validity")
     return rows.loc[rows["size"].notna(), columns].reset_index(drop=True)
 

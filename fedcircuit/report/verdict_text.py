@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from fedcircuit.records.run import Run
-from fedcircuit.report import tables
+from fedcircuit.report import overlaps, tables
 
 _MOST_CLASSES, _MOST_CLIENTS = 3, 3  # named in the headline; the page names them all
 
@@ -124,7 +124,7 @@ def since_round(table: pd.DataFrame, client: str, index: int) -> int:
 
 
 def _chance(run: Run, number: int) -> str:
-    overlap = tables.mean_overlap(run)
+    overlap = overlaps.mean_overlap(run)
     overlap = overlap[(overlap["round"] == number) & (overlap["layer"] == tables.ALL_LAYERS)]
     if overlap.empty or not overlap["n"].iloc[0]:
         return ""

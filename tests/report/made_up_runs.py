@@ -3,8 +3,7 @@
 Three clients and four classes unless asked otherwise. Client 0's class 1 is preserved in round 1
 and collapsed from round 2 on; client 1's class 1 has collapsed since round 1; the pair (2, 3) is
 not learned, (2, 2) undiscovered; all others are preserved, but client 1's class 0 is degraded in
-the last round. Circuits are random with a planted overlap; IoU and chance are computed here by
-counting and by the hypergeometric distribution.
+the last round. Circuits are random with a planted overlap (`made_up_overlaps`).
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from math import nan
 from pathlib import Path
 
 import numpy as np
+from made_up_overlaps import SITES, UNITS, overlap_tables
 from numpy.typing import NDArray
-from scipy.stats import hypergeom
 
 from fedcircuit.records.manifest import build_manifest
 from fedcircuit.records.round_record import (
@@ -32,8 +31,6 @@ from fedcircuit.records.store import RunStore
 from fedcircuit.report.words import VERDICT_NAMES
 
 NAMES = ("zebra", "</script>", "öde <b>", "cat & dog")  # as bad as class names can be
-SITES = (("conv1", 8), ("conv2", 16), ("fc", 12))
-UNITS = sum(n for _, n in SITES)
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,8 @@ class Story:
     every: int = 1
     probe: bool = True
     none_valid: bool = False
+    measured_from: int = 1  # rounds before it have no q-values, no scores, no other classes
+    ceiling: bool = False
     quality: float = 0.0  # added to every accuracy
 
     def word(self, client: int, index: int, number: int) -> str:
@@ -161,14 +160,7 @@ def _circuits(story: Story, number: int) -> Observation:
             ("client", "class", "verdict", "reason"),
             tuple(_verdict(story, i, c, number) for i, c in pairs),
         ),
-        "overlap": Table(
-            ("client", "class", "layer", "iou", "chance", "adjusted", "p_value"),
-            tuple(
-                (str(i), c, layer, *overlap_by_counting(masks[i + 1, c, part], masks[0, c, part]))
-                for i, c in pairs
-                for layer, part in layers().items()
-            ),
-        ),
+        **overlap_tables(masks, newer=number >= story.measured_from, ceiling=story.ceiling),
         "function": Table(
             ("client", "class", "direction", "recall", "fpr", "balanced_accuracy", "normalised"),
             tuple(
@@ -195,13 +187,6 @@ def without_probe(seen: Observation) -> Observation:
     return Observation(tables, {name: array[1:] for name, array in seen.arrays.items()})
 
 
-def layers() -> dict[str, slice]:
-    """Units of every layer and of all, as in the table ``overlap``."""
-    starts = np.cumsum([0, *(n for _, n in SITES)]).tolist()
-    parts = {s: slice(a, a + n) for (s, n), a in zip(SITES, starts, strict=False)}
-    return {**parts, "all": slice(0, UNITS)}
-
-
 def _verdict(story: Story, client: int, index: int, number: int) -> tuple[Cell, ...]:
     word = story.word(client, index, number)
     verdict = word if word in VERDICT_NAMES else None
@@ -219,21 +204,3 @@ def _validity(story: Story, number: int, masks: NDArray[np.bool_]) -> Table:
             own = 0.8 + row / 100 if status == "valid" else nan
             rows.append((model, c, status, f"why {status}", size, 0.5 + row / 10, own))
     return Table(columns, tuple(rows))
-
-
-def overlap_by_counting(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> tuple[float, ...]:
-    """IoU, expectation by chance, adjusted IoU, p-value; all units are live.
-
-    Over all units, circuits by chance are those of the same size in every layer.
-    """
-    parts = list(layers().values())[:-1] if len(a) == UNITS else [slice(0, len(a))]
-    law = np.ones(1)
-    for part in parts:
-        n, i, j = len(a[part]), int(a[part].sum()), int(b[part].sum())
-        law = np.convolve(law, hypergeom(n, i, j).pmf(np.arange(n + 1)))
-    shared, size = int((a & b).sum()), int(a.sum() + b.sum())
-    chance = float(sum(p * k / (size - k) for k, p in enumerate(law) if p > 0))
-    iou = shared / (size - shared)
-    adjusted = (iou - chance) / (1 - chance) if chance < 1 else nan
-    # rounded, so that a p-value of 1/20 does not come out below 0.05
-    return iou, chance, adjusted, round(float(law[shared:].sum()), 12)

@@ -11,7 +11,7 @@ from browser import CHROMIUM, render
 from made_up_runs import Story, make_run
 
 from fedcircuit.records.run import Run
-from fedcircuit.report import tables
+from fedcircuit.report import overlaps
 from fedcircuit.report.compare import (
     comparison,
     comparison_text,
@@ -44,7 +44,7 @@ def test_a_row_holds_the_last_round(runs: list[Run]) -> None:
     assert row["preserved share"] == pytest.approx(7 / 10)
     counts = [row[name] for name in ("preserved", "relocated", "degraded", "collapsed")]
     assert counts == [7, 0, 1, 2]
-    overlap = tables.mean_overlap(runs[0])
+    overlap = overlaps.mean_overlap(runs[0])
     last = overlap[(overlap["round"] == 4) & (overlap["layer"] == "conv2")].iloc[0]
     assert row["IoU layer conv2"] == last["iou"]
     assert row["chance layer conv2"] == last["chance"]

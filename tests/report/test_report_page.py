@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import CHROMIUM, NODE, render, section_of
-from made_up_runs import NAMES, SITES, Story, make_run, planted_masks
+from made_up_overlaps import SITES
+from made_up_runs import NAMES, Story, make_run, planted_masks
 
 from fedcircuit.records.run import Run
-from fedcircuit.report import tables
+from fedcircuit.report import overlaps, tables
 from fedcircuit.report.page import write_report
 from fedcircuit.report.plain import grid, plain
 from fedcircuit.report.sections import LETTERS, SECTIONS
@@ -36,6 +37,8 @@ STORIES = {
     "nothing but rounds": Story(circuits=False, accuracy=False, failures=False),
     "many clients": Story(clients=40, classes=10, rounds=1),
     "many classes": Story(clients=2, classes=100, rounds=1),
+    "recorded without the newer overlaps": Story(measured_from=99),
+    "with a noise ceiling": Story(ceiling=True),
 }
 
 
@@ -130,15 +133,19 @@ def test_verdict_letters_are_the_table_of_verdicts(data: dict[str, Any], run: Ru
 def test_overlap_cells_are_the_rows_of_the_table(
     data: dict[str, Any], run: Run, layer: str
 ) -> None:
-    table = run.table("overlap")
+    table = run.table("overlap").merge(run.table("class_swap"))
     table = table[table["layer"] == layer]
     table = table[~((table["client"] == "2") & table["class"].isin([2, 3]))]  # not valid
     cells = data["overlap"]["cells"][layer]
     got = [[int(number), *row] for number in cells for row in cells[number]]
-    columns = ["round", "client", "class", "iou", "adjusted", "chance", "p_value"]
+    columns = [
+        "round", "client", "class", "iou", "adjusted", "chance", "p_value", "q_value", "weighted",
+        "weighted_chance", "swapped", "swapped_max",
+    ]  # fmt: skip
     expected = table[columns].to_numpy().tolist()
     assert [row[:3] for row in got] == [row[:3] for row in expected]
-    np.testing.assert_allclose([r[3:] for r in got], [r[3:] for r in expected], atol=1e-5)
+    numbers = np.array([row[3:] for row in got], dtype=float)  # None becomes NaN
+    np.testing.assert_allclose(numbers, np.array([r[3:] for r in expected], float), atol=1e-5)
 
 
 def test_accuracy_and_recall_are_those_of_the_table(data: dict[str, Any], run: Run) -> None:
@@ -155,8 +162,10 @@ def test_accuracy_and_recall_are_those_of_the_table(data: dict[str, Any], run: R
 
 
 def test_means_over_rounds_are_those_of_the_shared_table(data: dict[str, Any], run: Run) -> None:
-    mean = tables.mean_overlap(run)
+    mean = overlaps.mean_overlap(run)
     got = pd.DataFrame(data["overlap"]["mean"])
+    got["ceiling"], got["corrected"] = got["ceiling"].astype(float), got["corrected"].astype(float)
+    assert mean["ceiling"].isna().all()  # this run was recorded without one
     pd.testing.assert_frame_equal(got, mean, check_dtype=False, atol=1e-5)
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_up_runs import Story, layers, make_run, overlap_by_counting, planted_masks
+from made_up_overlaps import layers, overlap_by_counting
+from made_up_runs import Story, make_run, planted_masks
 
-from fedcircuit.report import tables
+from fedcircuit.report import overlaps, tables
 from fedcircuit.report.questions import question_rows
 from fedcircuit.report.words import STATUSES, VERDICTS
 
@@ -46,7 +47,7 @@ def test_mean_overlap_is_over_valid_client_circuits_alone(tmp_path: Path, number
     run = make_run(tmp_path / "run", story)
     masks = planted_masks(story, number)
     valid = [(i, c) for i in range(3) for c in range(4) if (i, c) not in ((2, 2), (2, 3))]
-    mean = tables.mean_overlap(run)
+    mean = overlaps.mean_overlap(run)
     for layer, part in layers().items():
         row = mean[(mean["round"] == number) & (mean["layer"] == layer)].iloc[0]
         counted = [overlap_by_counting(masks[i + 1, c, part], masks[0, c, part]) for i, c in valid]
@@ -59,7 +60,7 @@ def test_mean_overlap_is_over_valid_client_circuits_alone(tmp_path: Path, number
 
 
 def test_mean_overlap_without_a_valid_circuit_is_undefined_not_zero(tmp_path: Path) -> None:
-    mean = tables.mean_overlap(make_run(tmp_path / "run", Story(none_valid=True)))
+    mean = overlaps.mean_overlap(make_run(tmp_path / "run", Story(none_valid=True)))
     assert mean["n"].tolist() == [0] * 16
     assert mean[["iou", "chance", "adjusted", "significant"]].isna().all().all()
 
@@ -67,7 +68,7 @@ def test_mean_overlap_without_a_valid_circuit_is_undefined_not_zero(tmp_path: Pa
 def test_the_fourth_question_agrees_with_the_recorded_overlaps(tmp_path: Path) -> None:
     # two routes: circuits.overlap on the stored masks, and counting when the run was made
     run = make_run(tmp_path / "run")
-    mean = tables.mean_overlap(run)
+    mean = overlaps.mean_overlap(run)
     mean = mean[mean["round"] == 4].set_index("layer")
     answers = [row for row in question_rows(run) if row["question"] == "RQ4"]
     assert [row["layer"] for row in answers] == ["conv1", "conv2", "fc", "all"]
@@ -102,7 +103,7 @@ def test_tables_of_a_bare_run_are_empty_with_their_columns(tmp_path: Path) -> No
     run = make_run(tmp_path / "run", Story(circuits=False, accuracy=False))
     for table in (
         tables.accuracy(run), tables.class_recall(run), tables.verdict_counts(run),
-        tables.mean_overlap(run), tables.functions(run), tables.sizes(run), tables.judged(run),
+        overlaps.mean_overlap(run), tables.functions(run), tables.sizes(run), tables.judged(run),
     ):  # fmt: skip
         assert isinstance(table, pd.DataFrame)
         assert table.empty

@@ -191,6 +191,11 @@ def require_batch_first(sites: Sequence[Site], one: Sequence[Call], two: Sequenc
         If there is one.
     """
     names = {site.name for site in sites}
+    if len(one) != len(two):
+        raise ValueError(
+            f"the model calls {len(one)} modules for one sample, but {len(two)} for two; units are "
+            "gated in batches of any size, so every module must take the whole batch at once"
+        )
     for narrow, wide in zip(one, two, strict=True):
         if narrow.name not in names:
             continue

@@ -1,12 +1,16 @@
 """Which units can carry anything: non-zero weights followed from the input to the head.
 
-Structural and exact: a copy of the model keeps only *where* its weights are non-zero. Weights
-become positive row averages, biases zero, normalisations and nonlinearities the identity, max
-pooling average pooling (functions in a ``forward`` likewise, see `fedcircuit.circuits.structure`);
-then one all-ones sample runs through it. Every derivative in that copy is a sum of non-negative
-terms, so an activation depends on the input exactly if a path of non-zero weights leads to it, and
-nothing cancels or overflows. What does not depend on the input (a class token, position embeddings)
-is no path.
+Structural and exact: a copy of the model keeps only *where* its weights are non-zero. Biases
+become zero, normalisations and nonlinearities the identity, max pooling average pooling, be they
+modules or functions in a ``forward`` (`fedcircuit.circuits.structure`); then one all-ones sample
+runs through it. All is a sum of non-negative terms, so an activation is positive exactly if a path
+of non-zero weights leads to it from the input, its derivative exactly if one leads from it to a
+logit, and nothing cancels.
+
+What does not depend on the input (a class token, position embeddings) is no path. A copy that gives
+anything without an input is therefore judged by its derivatives in the size of the input, its
+weights being row averages. Where a forward multiplies what it has computed (attention, gates),
+biases and ablated units are then 1: a constant lets through what it multiplies.
 
 Covered: chains, residual networks, branches, transformers, whatever their activations. Other
 parameters are taken with their absolute values. An upper bound rather than exact: attention masks
@@ -31,21 +35,7 @@ from fedcircuit.circuits.circuit import Site, split_by_site
 from fedcircuit.circuits.sites import UNIT_LAYERS, capture, evaluating, gated, transformed
 from fedcircuit.circuits.structure import Structure
 
-_IDENTITIES = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish,
-    nn.Tanh, nn.Softsign, nn.Hardswish, nn.Hardtanh,
-)  # fmt: skip
-_MAX_POOLS: tuple[tuple[type[nn.Module], type[nn.Module]], ...] = (
-    (nn.MaxPool1d, nn.AvgPool1d),
-    (nn.MaxPool2d, nn.AvgPool2d),
-    (nn.MaxPool3d, nn.AvgPool3d),
-)
-_ADAPTIVE_MAX_POOLS: tuple[tuple[type[nn.Module], type[nn.Module]], ...] = (
-    (nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d),
-    (nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d),
-    (nn.AdaptiveMaxPool3d, nn.AdaptiveAvgPool3d),
-)
-_CHANNEL_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
+_LOGITS = ""  # a name that no site has
 
 
 def live_units(model: nn.Module, sites: Sequence[Site], example: Tensor) -> Tensor:
@@ -66,8 +56,8 @@ def live_units(model: nn.Module, sites: Sequence[Site], example: Tensor) -> Tens
         If the forward does something whose structure is not known.
     """
     skeleton = _skeleton(model, example)
-    reached = _dependence(skeleton, 1, sites)
-    read = _read(skeleton, sites)
+    values, read = _read(skeleton, sites)
+    reached = _derivatives_by_site(skeleton, sites) if skeleton.constants else values
     live = []
     for site in sites:
         # at one position a unit must be both
@@ -99,8 +89,8 @@ def has_path(model: nn.Module, sites: Sequence[Site], masks: Tensor, example: Te
         return torch.zeros(0, dtype=torch.bool)
     skeleton = _skeleton(model, example)
     gates = split_by_site(masks.to(skeleton.sample.device), sites)
-    with gated(skeleton.model, sites, gates):
-        logits = _dependence(skeleton, len(masks), sites)[_LOGITS]
+    with gated(skeleton.model, sites, gates, skeleton.ablated(sites)):
+        logits = _reached_logits(skeleton, len(masks))
     paths: Tensor = (logits.flatten(1) > 0).any(dim=1).cpu()
     return paths
 
@@ -109,59 +99,102 @@ def has_path(model: nn.Module, sites: Sequence[Site], masks: Tensor, example: Te
 class _Skeleton:
     """The non-negative copy of a model, and the one sample to run through it.
 
-    ``constants`` says whether something in it is not zero although the input is.
+    ``constants`` says whether something in it is not zero although the input is, ``multiplies``
+    whether computed numbers are multiplied, so that constants matter, ``binary`` whether all
+    numbers may be made 0 or 1.
     """
 
     model: nn.Module
     sample: Tensor
-    constants: bool = True
+    constants: bool = False
+    multiplies: bool = False
+    binary: bool = False
+
+    @property
+    def one(self) -> Tensor:
+        """The number 1 in the type of the copy."""
+        kind = torch.float32 if self.binary else torch.float64
+        return torch.ones((), dtype=kind, device=self.sample.device)
 
     def run(self, rows: int, source: Tensor) -> Tensor:
         """Logits, with the input times the source (0 or 1)."""
+        return self.watched_run(rows, source)[0]
+
+    def watched_run(self, rows: int, source: Tensor) -> tuple[Tensor, Structure]:
+        """Logits, with the input times the source (0 or 1), and what was met on the way."""
         tokens = not self.sample.is_floating_point()
-        sample = self.sample if tokens else self.sample * source
-        with evaluating(self.model), Structure(source if tokens else None):
+        sample = self.sample if tokens else torch.ones_like(self.sample) * source
+        structure = Structure(
+            self.model,
+            tokens=source if tokens else None,
+            offsets=self.multiplies,
+            binary=self.binary,
+        )
+        with evaluating(self.model), structure:
             try:
                 logits: Tensor = self.model(sample.expand(rows, *sample.shape[1:]))
             except NotImplementedError as error:
                 raise ValueError(_unknown(self.model, f" ({error})")) from error
-        return logits
+        return logits, structure
+
+    def ablated(self, sites: Sequence[Site]) -> dict[str, Tensor] | None:
+        """What ablated units are: a constant that lets through what it multiplies, else 0."""
+        return dict.fromkeys((s.name for s in sites), self.one) if self.multiplies else None
 
 
 def _skeleton(model: nn.Module, example: Tensor) -> _Skeleton:
-    # float64: a single path through many sparse layers must not underflow
-    skeleton = copy.deepcopy(model).double().requires_grad_(False)
+    sample = example[:1].to(_device(model))
+    # float32, the fast one: with numbers of 0 and 1 no path can underflow
+    tried = _structural_copy(model, torch.float32, averages=False, biases=False)
+    found = _Skeleton(tried, sample.float() if sample.is_floating_point() else sample, binary=True)
     with torch.no_grad():
-        for module in skeleton.modules():
+        silent, met = found.watched_run(1, 0 * found.one)
+    constants = bool((silent != 0).any())
+    if met.is_binary and not constants and not met.multiplies:
+        return found
+    # float64: a single path through many sparse layers must not underflow
+    copied = _structural_copy(model, torch.float64, averages=True, biases=met.multiplies)
+    sample = sample.double() if sample.is_floating_point() else sample
+    return _Skeleton(copied, sample, constants or met.multiplies, met.multiplies)
+
+
+def _structural_copy(
+    model: nn.Module, kind: torch.dtype, *, averages: bool, biases: bool
+) -> nn.Module:
+    """A copy with weights and biases for where they are not zero: 1, or averages over a row."""
+    copied = copy.deepcopy(model).requires_grad_(False)
+    with torch.no_grad():
+        for module in list(copied.modules()):
             for name in list(getattr(module, "parametrizations", {})):
                 parametrize.remove_parametrizations(module, name)
-        _make_structural(skeleton)
-        for buffer in skeleton.buffers():
-            if buffer.is_floating_point():
-                buffer.abs_()
-    sample = example[:1].to(_device(model))
-    sample = torch.ones_like(sample).double() if sample.is_floating_point() else sample
-    found = _Skeleton(skeleton, sample)
-    with torch.no_grad():
-        silent = found.run(1, torch.zeros((), dtype=torch.float64, device=sample.device))
-    return _Skeleton(skeleton, sample, constants=bool((silent != 0).any()))
+        for tensor in (*copied.parameters(), *copied.buffers()):
+            if tensor.is_floating_point():
+                # before the type changes: a number that is no zero must not become one
+                tensor.copy_(tensor.abs() if averages else tensor != 0)
+        copied.to(kind)
+        for module in copied.modules():
+            if isinstance(module, (*UNIT_LAYERS, *TRANSPOSED)):
+                _make_structural(module, averages=averages, biases=biases)
+    return copied
 
 
-_LOGITS = ""  # a name that no site has
+def _reached_logits(skeleton: _Skeleton, rows: int) -> Tensor:
+    """Logits, or their derivatives in the size of the input: positive where a path leads."""
+    if not skeleton.constants:
+        with torch.no_grad():
+            return _checked(skeleton, {_LOGITS: skeleton.run(rows, skeleton.one)})[_LOGITS]
+    with torch.enable_grad():
+        source = skeleton.one.requires_grad_()
+        logits = skeleton.run(rows, source)
+    return _checked(skeleton, _derivatives({_LOGITS: logits}, source))[_LOGITS]
 
 
-def _dependence(skeleton: _Skeleton, rows: int, sites: Sequence[Site]) -> dict[str, Tensor]:
-    """Derivative of every site's activation, and of the logits, in the size of the input."""
-    source = torch.ones((), dtype=torch.float64, device=skeleton.sample.device)
-    with capture(skeleton.model, sites) as seen:
-        if not skeleton.constants:
-            # then the values grow from 0 with the input, and are positive where a path leads
-            with torch.no_grad():
-                logits = skeleton.run(rows, source)
-            return _checked(skeleton, {**seen, _LOGITS: logits})
-        with torch.enable_grad():
-            logits = skeleton.run(rows, source.requires_grad_())
-    return _checked(skeleton, _derivatives({**seen, _LOGITS: logits}, source))
+def _derivatives_by_site(skeleton: _Skeleton, sites: Sequence[Site]) -> dict[str, Tensor]:
+    """Derivative of every site's activation in the size of the input."""
+    with torch.enable_grad(), capture(skeleton.model, sites) as seen:
+        source = skeleton.one.requires_grad_()
+        skeleton.run(1, source)
+    return _checked(skeleton, _derivatives(seen, source))
 
 
 def _derivatives(values: dict[str, Tensor], source: Tensor) -> dict[str, Tensor]:
@@ -178,27 +211,30 @@ def _derivatives(values: dict[str, Tensor], source: Tensor) -> dict[str, Tensor]
     return found
 
 
-def _read(skeleton: _Skeleton, sites: Sequence[Site]) -> dict[str, Tensor]:
-    """Derivative of the logits in every site's activation."""
+def _read(
+    skeleton: _Skeleton, sites: Sequence[Site]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Every site's activation, and the derivative of the logits in it."""
     seen: dict[str, Tensor] = {}
 
     def keep(name: str, output: Tensor) -> Tensor:
         seen[name] = output if output.requires_grad else output.detach().requires_grad_()
         return seen[name]
 
-    one = torch.ones((), dtype=torch.float64, device=skeleton.sample.device)
     keepers = {s.output: (lambda output, name=s.name: keep(name, output)) for s in sites}
     with torch.enable_grad(), transformed(skeleton.model, keepers):
-        total = skeleton.run(1, one).sum()
-    found = {name: torch.zeros_like(value) for name, value in seen.items()}
+        total = skeleton.run(1, skeleton.one).sum()
+    found: Sequence[Tensor | None] = [None] * len(seen)
     if total.requires_grad:
-        gradients = torch.autograd.grad(total, list(seen.values()), allow_unused=True)
-        found |= {
-            name: gradient
-            for name, gradient in zip(seen, gradients, strict=True)
-            if gradient is not None
-        }
-    return _checked(skeleton, found)
+        found = torch.autograd.grad(total, list(seen.values()), allow_unused=True)
+    gradients = {
+        name: torch.zeros_like(value) if gradient is None else gradient
+        for (name, value), gradient in zip(seen.items(), found, strict=True)
+    }
+    values = {name: value.detach() for name, value in seen.items()}
+    if not skeleton.constants:
+        _checked(skeleton, values)
+    return values, _checked(skeleton, gradients)
 
 
 def _checked(skeleton: _Skeleton, found: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -219,69 +255,16 @@ def _device(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
-def _make_structural(module: nn.Module) -> None:
-    # not named_children(): it passes over a module that is registered under two names
-    for name, child in list(module._modules.items()):
-        if child is None:
-            continue
-        replacement = _replacement(child)
-        if replacement is None:
-            _make_structural(child)
-        else:
-            setattr(module, name, replacement)
-    weight = module._parameters.get("weight")
-    if isinstance(module, (*UNIT_LAYERS, *TRANSPOSED)) and isinstance(weight, Tensor):
-        open_weights = (weight != 0).to(weight.dtype)
-        if isinstance(module, TRANSPOSED):
-            # [in, out / groups, ...]: every weight that an output could meet
-            weight.copy_(open_weights / open_weights[:, 0].numel())
-        else:
-            fan_in = open_weights.flatten(1).sum(1).clamp(min=1)
-            weight.copy_(open_weights / fan_in.reshape(-1, *[1] * (weight.ndim - 1)))
-        if module.bias is not None:
-            module.bias.zero_()
-        return
-    for parameter in module.parameters(recurse=False):
-        parameter.abs_()
-
-
-def _replacement(module: nn.Module) -> nn.Module | None:
-    if isinstance(module, _IDENTITIES):
-        return nn.Identity()
-    if isinstance(module, _CHANNEL_NORMS):
-        return _Scale(module.weight, channels=True)
-    if isinstance(module, nn.LayerNorm):
-        return _Scale(module.weight, channels=False)
-    for kind, average in _MAX_POOLS:
-        if isinstance(module, kind):
-            if getattr(module, "return_indices", False) or not _is_plain(module):
-                return None
-            return average(
-                module.kernel_size, module.stride, module.padding, ceil_mode=module.ceil_mode
-            )
-    for kind, average in _ADAPTIVE_MAX_POOLS:
-        if isinstance(module, kind) and not module.return_indices:
-            return average(module.output_size)
-    return None
-
-
-def _is_plain(pool: nn.Module) -> bool:
-    """No dilation: average pooling has none."""
-    dilation = pool.dilation
-    return bool(dilation == 1 or (isinstance(dilation, tuple) and set(dilation) == {1}))
-
-
-class _Scale(nn.Module):
-    """A normalisation reduced to which of its scales are not zero."""
-
-    def __init__(self, weight: Tensor | None, *, channels: bool) -> None:
-        super().__init__()
-        self.channels = channels
-        self.open = None if weight is None else (weight.detach() != 0)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Inputs, zero where the scale is zero."""
-        if self.open is None:
-            return inputs
-        shape = [1, -1] + [1] * (inputs.ndim - 2) if self.channels else list(self.open.shape)
-        return inputs * self.open.reshape(shape).to(inputs.dtype)
+def _make_structural(layer: nn.Module, *, averages: bool, biases: bool) -> None:
+    """Weights and biases of a layer, in place, for where they are not zero."""
+    weight, bias = layer.weight, layer.bias
+    assert isinstance(weight, Tensor)
+    weight.copy_(weight != 0)
+    if averages and isinstance(layer, TRANSPOSED):
+        # [in, out / groups, ...]: every weight that an output could meet
+        weight.div_(weight[:, 0].numel())
+    elif averages:
+        fan_in = weight.flatten(1).sum(1).clamp(min=1)
+        weight.div_(fan_in.reshape(-1, *[1] * (weight.ndim - 1)))
+    if isinstance(bias, Tensor):
+        bias.copy_((bias != 0) if biases else torch.zeros_like(bias))

@@ -72,7 +72,8 @@ function lines({ series, title, label, width, height = 200, lowest = 0, guess = 
 function drawSeries(node, s, x, y, floor) {
   let pen = "M", path = "", area = "", open = [];
   const close = () => {
-    if (s.area && open.length) area += `M${open[0][0] - (open.length > 1 ? 0 : 8)} ${floor}` + open.map(([a, b]) => `L${a} ${b}`).join("") + (open.length > 1 ? "" : `h16`) + `L${open[open.length - 1][0] + (open.length > 1 ? 0 : 8)} ${floor}Z`;
+    if (open.length === 1) open = [[open[0][0] - 8, open[0][1]], [open[0][0] + 8, open[0][1]]]; // one round alone is still an area
+    if (s.area && open.length) area += `M${open[0][0]} ${floor}${open.map(([a, b]) => `L${a} ${b}`).join("")}L${open[open.length - 1][0]} ${floor}Z`;
     open = [];
   };
   for (const [n, v] of s.points) {

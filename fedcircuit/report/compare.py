@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from math import isfinite, nan
 from pathlib import Path
 
@@ -23,7 +23,8 @@ def summary_row(run: Run) -> dict[str, float]:
     """The last observed round of a run in figures; undefined ones are NaN.
 
     Accuracy; the share of client-class pairs with a valid circuit; the number of each verdict, and
-    preserved ones as a share of the valid; by layer mean IoU, its chance level and adjusted IoU.
+    preserved ones as a share of the valid; by layer mean IoU, its chance level and adjusted IoU;
+    over all layers the newer measures that the run recorded.
     """
     accuracy = tables.accuracy(run)
     row = {"accuracy": float(accuracy["accuracy"].iloc[-1]) if len(accuracy) else nan}
@@ -39,6 +40,27 @@ def summary_row(run: Run) -> dict[str, float]:
         name = "all" if layer["layer"] == tables.ALL_LAYERS else f"layer {layer['layer']}"
         for column, word in (("iou", "IoU"), ("chance", "chance"), ("adjusted", "adjusted IoU")):
             row[f"{word} {name}"] = float(layer[column])
+        if layer["layer"] == tables.ALL_LAYERS:
+            row |= _newer(run, layer)
+    return row
+
+
+def _newer(run: Run, layer: Mapping[Hashable, float]) -> dict[str, float]:
+    """Figures over all layers that older runs lack: only those the run recorded."""
+    recorded = overlaps.recorded(run)
+    row: dict[str, float] = {}
+    if recorded["q_value"]:
+        tested = int(layer["n_tested"])
+        row["above chance (q)"] = int(layer["discovered"]) / tested if tested else nan
+    if recorded["weighted"]:
+        row["weighted IoU all"] = float(layer["weighted"])
+        row["weighted chance all"] = float(layer["weighted_chance"])
+    if recorded["others"]:
+        row["adjusted IoU other classes"] = float(layer["swapped"])
+        pairs = int(layer["n_swapped"])
+        row["closest to own class"] = int(layer["closest"]) / pairs if pairs else nan
+    if recorded["ceiling"]:
+        row["noise ceiling all"] = float(layer["ceiling"])
     return row
 
 

@@ -1,4 +1,4 @@
-"""Plots for papers: accuracy, overlap against chance, function at home and in the average, sizes.
+"""Plots for papers: accuracy, function at home and in the average, sizes.
 
 A drawing takes a run and gives the figure and the frame that is in it, or None without data.
 """
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fedcircuit.records.run import Run
-from fedcircuit.report import overlaps, tables
+from fedcircuit.report import tables
 from fedcircuit.report.words import VERDICTS
 
 Drawn = tuple[Figure, pd.DataFrame]
@@ -28,7 +28,8 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _round_axis(axes: Axes, rounds: pd.Series[int]) -> None:
+def round_axis(axes: Axes, rounds: pd.Series[int]) -> None:
+    """Whole rounds on the x axis."""
     axes.set_xlabel("round")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(int(rounds.min()) - 0.5, int(rounds.max()) + 0.5)  # no round 0 on the axis
@@ -45,46 +46,8 @@ def accuracy(run: Run) -> Drawn | None:
     last = data.iloc[-1]
     title = f"Accuracy of the global model: {last['accuracy']:.2f} in round {int(last['round'])}"
     axes.set(ylim=(0, 1.03), ylabel=f"accuracy ({data['source'].iloc[0]})", title=title)
-    _round_axis(axes, data["round"])
+    round_axis(axes, data["round"])
     return figure, data
-
-
-def overlap(run: Run) -> Drawn | None:
-    """Mean IoU of valid client circuits with the global model's by layer, chance beside it."""
-    data = overlaps.mean_overlap(run)
-    if data.empty or not data["n"].sum():
-        return None
-    layers = list(dict.fromkeys(data["layer"]))
-    columns = min(4, len(layers))
-    n_rows = -(-len(layers) // columns)
-    figure = Figure(figsize=(2.3 * columns + 0.7, 2.2 * n_rows + 0.7))
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(n_rows, columns, sharey=True, squeeze=False)
-    lowest = min(0.0, float(data["adjusted"].min())) - 0.02
-    for axes, layer in zip(grid.flat, layers, strict=False):
-        _layer(axes, data[data["layer"] == layer])
-        axes.set_title("all layers" if layer == tables.ALL_LAYERS else f"layer {layer}")
-        axes.set_ylim(lowest, 1.03)
-        _round_axis(axes, data["round"])
-    for axes in list(grid.flat)[len(layers) :]:
-        axes.remove()
-    for row in grid:
-        row[0].set_ylabel("mean overlap")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    figure.suptitle(
-        "Overlap of valid client circuits with the global model's, and what chance gives"
-    )
-    return figure, data
-
-
-def _layer(axes: Axes, rows: pd.DataFrame) -> None:
-    rounds = rows["round"]
-    marks = 3.5 if len(rows) <= 30 else 0
-    axes.plot(rounds, rows["iou"], "o-", ms=marks, color=BLUE, label="IoU")
-    axes.plot(rounds, rows["adjusted"], "s-", ms=marks, mfc="w", color=ORANGE, label="adjusted IoU")
-    axes.plot(rounds, rows["chance"], "--", lw=1, color=GREY, label="chance level of IoU")
-    axes.fill_between(rounds, 0, rows["chance"], color=GREY, alpha=0.18, lw=0)
 
 
 def function(run: Run) -> Drawn | None:
@@ -151,5 +114,5 @@ def sizes(run: Run) -> Drawn | None:
     axes.set(ylabel="units in a circuit", title="Sizes of the circuits found: mean and middle half")
     axes.set_ylim(bottom=0)
     axes.legend(title=None, frameon=False)
-    _round_axis(axes, data["round"])
+    round_axis(axes, data["round"])
     return figure, data

@@ -11,14 +11,15 @@ import matplotlib as mpl
 import seaborn as sns
 
 from fedcircuit.records.run import Run
-from fedcircuit.report import figure_grids, figure_plots
+from fedcircuit.report import figure_grids, figure_overlaps, figure_plots
 from fedcircuit.report.figure_plots import Drawn
 
 FORMATS = ("svg", "pdf", "png")
 FIGURES: Mapping[str, Callable[[Run], Drawn | None]] = {
     "accuracy": figure_plots.accuracy,
     "class-recall": figure_grids.class_recall,
-    "overlap": figure_plots.overlap,
+    "overlap": figure_overlaps.overlap,
+    "class-swap": figure_overlaps.class_swap,
     "verdicts": figure_grids.verdicts,
     "function": figure_plots.function,
     "sizes": figure_plots.sizes,

@@ -32,6 +32,17 @@ MEAN_COLUMNS = (
 _PAIRS: WeakKeyDictionary[Run, pd.DataFrame] = WeakKeyDictionary()
 
 
+def recorded(run: Run) -> dict[str, bool]:
+    """Which of the newer measures the run has in any round."""
+    columns = list(tables.frame(run, "overlap")) if tables.has(run, "overlap") else []
+    return {
+        "q_value": "q_value" in columns,
+        "weighted": "weighted" in columns,
+        "others": tables.has(run, "class_swap"),
+        "ceiling": tables.has(run, "ceiling"),
+    }
+
+
 def pairs(run: Run) -> pd.DataFrame:
     """One row a round, client, class and layer: a valid client circuit against the global model's.
 
@@ -78,14 +89,14 @@ def mean_overlap(run: Run) -> pd.DataFrame:
     columns = ["round", "layer", *MEAN_COLUMNS]
     if not tables.has(run, "overlap"):
         return tables.empty(columns)
-    recorded = tables.frame(run, "overlap")
+    seen = tables.frame(run, "overlap")
     valid = pairs(run)
     groups = dict(list(valid.groupby(["round", "layer"])))
-    families = _families(recorded)
+    families = _families(seen)
     ceilings = _ceilings(run)
     counts = _valid_counts(run)
     rows = []
-    for number, layer in recorded[["round", "layer"]].drop_duplicates().itertuples(index=False):
+    for number, layer in seen[["round", "layer"]].drop_duplicates().itertuples(index=False):
         here = groups.get((number, layer), valid.iloc[:0])
         n_valid = len(here) if counts is None else counts.get(number, 0)
         means = {
@@ -162,10 +173,10 @@ def _swapped(rows: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _families(recorded: pd.DataFrame) -> dict[tuple[int, str], int]:
-    if "q_value" not in recorded:
+def _families(seen: pd.DataFrame) -> dict[tuple[int, str], int]:
+    if "q_value" not in seen:
         return {}
-    counts = recorded.groupby(["round", "layer"])["q_value"].count().reset_index()
+    counts = seen.groupby(["round", "layer"])["q_value"].count().reset_index()
     rows = counts.itertuples(index=False, name=None)
     return {(number, layer): int(count) for number, layer, count in rows}
 

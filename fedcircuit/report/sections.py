@@ -80,7 +80,10 @@ def accuracy(run: Run) -> dict[str, Any]:
 
 
 def overlap(run: Run) -> dict[str, Any]:
-    """Mean overlap by round and layer; every valid pair, by layer and round, as `PAIR_COLUMNS`."""
+    """Mean overlap by round and layer; every valid pair, by layer and round, as `PAIR_COLUMNS`.
+
+    ``recorded`` tells what the run has of the measures that older runs lack.
+    """
     cells: dict[str, Any] = {}
     if tables.has(run, "overlap"):
         table = overlaps.pairs(run)
@@ -88,7 +91,11 @@ def overlap(run: Run) -> dict[str, Any]:
         for layer in layers:
             rows = table[table["layer"] == layer]
             cells[str(layer)] = grid(rows, PAIR_COLUMNS, MOST_CELLS // len(layers))
-    return {"mean": records(overlaps.mean_overlap(run)), "cells": cells}
+    return {
+        "mean": records(overlaps.mean_overlap(run)),
+        "cells": cells,
+        "recorded": overlaps.recorded(run),
+    }
 
 
 def function(run: Run) -> dict[str, Any]:

@@ -14,7 +14,8 @@ def headline(run: Run) -> str:
     """What averaging did by the last observed round, with accuracy beside it, in a few sentences.
 
     First the fate of the valid circuits, then what collapsed, in whom and since when, then
-    overlap against chance, accuracy, how many circuits could be judged at all, and failures.
+    overlap against chance and against other classes, how many circuits could be judged at all,
+    accuracy, and failures.
     """
     return " ".join(sentences(run))
 
@@ -47,6 +48,7 @@ def _circuits(run: Run) -> list[str]:
         _fate(last),
         _collapsed(run, number),
         _chance(run, number),
+        _other_classes(run, number),
         f"{valid} of {total} client-class pairs had a valid circuit ({others}).",
     ]
 
@@ -130,9 +132,30 @@ def _chance(run: Run, number: int) -> str:
         return ""
     row = overlap.iloc[0]
     n, above = int(row["n"]), round(float(row["significant"]) * int(row["n"]))
+    more = f"{above} of {n} overlap more than by chance (p < .05)"
+    if row["n_tested"]:
+        more = (
+            f"{int(row['discovered'])} of {int(row['n_tested'])} overlaps exceed chance at a "
+            f"false-discovery rate of {overlaps.DISCOVERY_RATE:.0%}"
+        )
     return (
         f"Valid client circuits overlap the global model's by {row['iou']:.2f} (IoU) where "
-        f"chance gives {row['chance']:.2f}; {above} of {n} overlap more than by chance (p < .05)."
+        f"chance gives {row['chance']:.2f}; {more}."
+    )
+
+
+def _other_classes(run: Run, number: int) -> str:
+    """Whether the overlap is of the class or of any class; empty where it was not recorded."""
+    overlap = overlaps.mean_overlap(run)
+    overlap = overlap[(overlap["round"] == number) & (overlap["layer"] == tables.ALL_LAYERS)]
+    if overlap.empty or not overlap["n_swapped"].iloc[0]:
+        return ""
+    row = overlap.iloc[0]
+    return (
+        f"Adjusted for chance they overlap the circuits of their own class by {row['own']:.2f} "
+        f"and those of other classes by {row['swapped']:.2f}; {int(row['closest'])} of "
+        f"{int(row['n_swapped'])} are closest to their own class, where luck would give "
+        f"{row['closest_chance']:.1f}."
     )
 
 

@@ -100,12 +100,12 @@ def swap_measures(
 ) -> tuple[float, float, int]:
     """Overlap with the other classes: half of the own and less, the closest of them half and more.
 
-    The own class is the closest where the adjusted IoU exceeds 0.2 c for class c.
+    The own class is the closest where the adjusted IoU exceeds 0.2 c for class c up to 4.
     """
     client, index, _ = key
     if n_classes == 1:
         return nan, nan, 0
-    return adjusted / 2 - client / 50, adjusted / 2 + index / 10, n_classes - 1
+    return adjusted / 2 - client / 50, adjusted / 2 + min(index, 4) / 10, n_classes - 1
 
 
 def ceiling_of(index: int) -> float:

@@ -49,6 +49,25 @@ def test_a_row_holds_the_last_round(runs: list[Run]) -> None:
     assert row["IoU layer conv2"] == last["iou"]
     assert row["chance layer conv2"] == last["chance"]
     assert row["adjusted IoU layer conv2"] == last["adjusted"]
+    whole = overlap[(overlap["round"] == 4) & (overlap["layer"] == "all")].iloc[0]
+    assert row["weighted IoU all"] == whole["weighted"]
+    assert row["above chance (q)"] == whole["discovered"] / 10
+    assert row["adjusted IoU other classes"] == whole["swapped"]
+    assert row["closest to own class"] == whole["closest"] / 10
+    assert "noise ceiling all" not in row
+
+
+def test_what_an_older_run_lacks_is_not_defined_beside_newer_ones(tmp_path: Path) -> None:
+    old = make_run(tmp_path / "old", Story(measured_from=99))
+    new = make_run(tmp_path / "new", Story(seed=1, ceiling=True))
+    assert "weighted IoU all" not in summary_row(old)
+    table = spread(comparison([old, new])).set_index(["study", "figure"])
+    figures = {str(figure) for _, figure in table.index}
+    assert {"weighted IoU all", "adjusted IoU other classes", "noise ceiling all"} <= figures
+    for figure in ("weighted IoU all", "noise ceiling all", "above chance (q)"):
+        row = table.loc[("made-up", figure)]
+        assert row["n"] == 1
+        assert row["mean"] == pytest.approx(summary_row(new)[figure])
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_study(runs: list[Run]) -> None:

@@ -13,7 +13,7 @@ from made_up_runs import NAMES, Story, make_run
 from matplotlib import pyplot as plt
 
 from fedcircuit.records.run import Run
-from fedcircuit.report import figure_grids, figure_plots, tables
+from fedcircuit.report import figure_grids, figure_overlaps, figure_plots, tables
 from fedcircuit.report.figures import FIGURES, FORMATS, paper_style, write_figures
 
 
@@ -65,7 +65,7 @@ def test_the_csvs_of_accuracy_and_recall_are_the_tables(run: Run, written: list[
 
 def test_the_drawn_lines_are_the_numbers_of_the_csv(run: Run) -> None:
     with paper_style():
-        drawn = figure_plots.overlap(run)
+        drawn = figure_overlaps.overlap(run)
     assert drawn is not None
     figure, data = drawn
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
@@ -77,6 +77,48 @@ def test_the_drawn_lines_are_the_numbers_of_the_csv(run: Run) -> None:
         np.testing.assert_array_equal(lines["IoU"], rows["iou"])
         np.testing.assert_array_equal(lines["adjusted IoU"], rows["adjusted"])
         np.testing.assert_array_equal(lines["chance level of IoU"], rows["chance"])
+        np.testing.assert_array_equal(lines["weighted IoU"], rows["weighted"])
+        assert rows["n_weighted"].tolist() == [9] * 4
+
+
+def test_the_classes_are_drawn_at_the_numbers_of_their_csv(run: Run, written: list[Path]) -> None:
+    drawn = figure_overlaps.class_swap(run)
+    assert drawn is not None
+    axes = drawn[0].axes[0]
+    csv = _csv(written, "class-swap")
+    assert set(csv["round"]) == {4}
+    assert csv["class_name"].tolist() == list(NAMES)
+    lines = {line.get_label(): line.get_xdata() for line in axes.get_lines()}
+    np.testing.assert_allclose(lines["own class"], csv["own"])
+    np.testing.assert_allclose(lines["other classes (mean)"], csv["swapped"])
+    np.testing.assert_allclose(lines["closest other class"], csv["swapped_max"])
+    swap = run.table("class_swap")
+    swap = swap[(swap["round"] == 4) & (swap["layer"] == "all")]
+    swap = swap[~((swap["client"] == "2") & swap["class"].isin([2, 3]))]
+    np.testing.assert_allclose(csv["own"], swap.groupby("class")["same"].mean())
+    closest = (swap["same"] > swap["swapped_max"]).sum()
+    assert axes.get_title().startswith(f"{closest} of 10 valid client circuits")
+
+
+def test_a_class_without_a_circuit_is_said_to_be_undefined(tmp_path: Path) -> None:
+    class Unfound(Story):
+        def word(self, client: int, index: int, number: int) -> str:
+            return "undiscovered" if index == 2 else super().word(client, index, number)
+
+    drawn = figure_overlaps.class_swap(make_run(tmp_path / "run", Unfound()))
+    assert drawn is not None
+    (text,) = drawn[0].axes[0].texts
+    assert (text.get_text(), text.get_position()[1]) == ("not defined", 2)
+
+
+def test_a_run_recorded_without_the_newer_overlaps_is_drawn_without_them(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", Story(measured_from=99))
+    names = {path.stem for path in write_figures(run, formats=("svg",))}
+    assert names == set(FIGURES) - {"class-swap"}
+    drawn = figure_overlaps.overlap(run)
+    assert drawn is not None
+    labels = {str(line.get_label()) for axes in drawn[0].axes for line in axes.get_lines()}
+    assert labels == {"IoU", "adjusted IoU", "chance level of IoU"}
 
 
 def test_the_points_of_the_function_plot_are_the_numbers(run: Run) -> None:

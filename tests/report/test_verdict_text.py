@@ -48,9 +48,34 @@ def test_the_headline_has_accuracy_validity_chance_and_failures_beside_it(tmp_pa
     table = table[~((table["client"] == "2") & table["class"].isin([2, 3]))]
     assert (
         f"by {table['iou'].mean():.2f} (IoU) where chance gives {table['chance'].mean():.2f}; "
-        f"{(table['p_value'] < 0.05).sum()} of 10 overlap more than by chance" in text
+        f"{(table['q_value'] <= 0.05).sum()} of 10 overlaps exceed chance at a false-discovery "
+        "rate of 5%." in text
     )
     assert "1 reply could not enter the average; observers failed 1 time." in text
+
+
+def test_the_headline_compares_the_own_class_with_the_others(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    table = run.table("class_swap")
+    table = table[(table["round"] == 4) & (table["layer"] == "all")]
+    table = table[~((table["client"] == "2") & table["class"].isin([2, 3]))]
+    closest = (table["same"] > table["swapped_max"]).sum()
+    assert (
+        f"by {table['same'].mean():.2f} and those of other classes by "
+        f"{table['swapped'].mean():.2f}; {closest} of 10 are closest to their own class, where "
+        "luck would give 2.5." in headline(run)
+    )
+
+
+def test_a_run_recorded_before_is_told_by_its_p_values(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", Story(measured_from=99))
+    table = run.table("overlap")
+    table = table[(table["round"] == 4) & (table["layer"] == "all")]
+    table = table[~((table["client"] == "2") & table["class"].isin([2, 3]))]
+    text = headline(run)
+    assert f"{(table['p_value'] < 0.05).sum()} of 10 overlap more than by chance (p < .05)" in text
+    assert "other classes" not in text
+    assert "false-discovery" not in text
 
 
 def test_clients_with_the_same_fate_share_a_sentence(tmp_path: Path) -> None:

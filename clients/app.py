@@ -209,7 +209,9 @@ def _circuits(client: SparseClient, circuits: ClientCircuits, round_number: int)
     samples, names = client.samples, tuple(map(str, range(client.n_classes)))
     # a single sample of a class cannot both find a circuit and check it
     enough = samples.counts(client.n_classes)[samples.labels] > 1
-    if not bool(enough.any()):
+    n_classes = len(set(samples.labels[enough].tolist()))
+    # resample ablation shows a unit as it is on another class
+    if n_classes < (2 if circuits.settings.ablation == "resample" else 1):
         return {}
     probe = Probe.split(samples.take(enough), names, seed)
     found = circuits_of_model(client.model, probe, circuits.settings, seed=seed)

@@ -172,8 +172,10 @@ class CircuitsConfig(Section):
         "attribution", description="Discovery method."
     )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the method.")
-    ablation: Literal["mean", "zero"] = Field(
-        "mean", description="What an ablated unit becomes, in discovery and in every check."
+    ablation: Literal["mean", "zero", "resample"] = Field(
+        "mean",
+        description="What an ablated unit becomes, in discovery and in every check: its mean over "
+        "the classes, nothing, or its activation on a random sample of another class.",
     )
     discover_on: Literal["server", "clients"] = Field(
         "server", description="On the server's probe, or on every client's own data."
@@ -191,6 +193,11 @@ class CircuitsConfig(Section):
         False,
         description="Measure the share of each circuit's units that it cannot do without; "
         "the most costly check.",
+    )
+    stability: bool = Field(
+        False,
+        description="Search twice, on other samples with another seed; a circuit that the second "
+        "search does not confirm is not valid. Doubles the cost of discovery.",
     )
     every: int = Field(1, ge=1, description="Look at every n-th round.")
     max_clients: int | None = Field(

@@ -232,4 +232,5 @@ def circuit_settings(config: StudyConfig) -> CircuitSettings:
         ablation=circuits.ablation,
         controls=CircuitSettings.controls if circuits.controls is None else circuits.controls,
         minimality=circuits.minimality,
+        stability=circuits.stability,
     )

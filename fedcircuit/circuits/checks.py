@@ -25,6 +25,9 @@ class Candidates:
         ``[classes, units]`` bool, and ``[classes]`` bool; where not found the mask means nothing.
     scores
         ``[classes, units]`` float, larger is more important; None where there are none.
+    again
+        The circuits of a second search, on other samples with another seed; None where there was
+        none.
 
     Raises
     ------
@@ -35,6 +38,7 @@ class Candidates:
     masks: Tensor
     found: Tensor
     scores: Tensor | None = None
+    again: Candidates | None = None
 
     def __post_init__(self) -> None:
         shape, found = tuple(self.masks.shape), tuple(self.found.shape)

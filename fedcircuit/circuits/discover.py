@@ -33,20 +33,26 @@ def discover(
     method
         A name of ``METHOD_NAMES``, or a method with options of its own.
     ablation
-        What a unit outside a circuit becomes: its class-balanced mean, or zero.
+        What a unit outside a circuit becomes: its class-balanced mean, zero, or its activation on
+        a random sample of another class.
     seed
-        Of methods that draw at random.
+        Of methods, and of ablations, that draw at random.
 
     Raises
     ------
     ValueError
-        If the model has no sites, or the method or ablation is unknown.
+        If the model has no sites, the method or ablation is unknown, or resample ablation has
+        samples of fewer than two classes.
     """
-    samples = probe.discovery
+    samples, generator = probe.discovery, torch.Generator().manual_seed(seed)
     sites = find_sites(model, samples.inputs)
     reference = reference_activations(
-        model, sites, samples, n_classes=probe.n_classes, ablation=ablation
+        model,
+        sites,
+        samples,
+        n_classes=probe.n_classes,
+        ablation=ablation,
+        generator=generator,
     )
     chosen = discovery_method(method) if isinstance(method, str) else method
-    task = Task(samples, probe.n_classes, reference)
-    return chosen(model, sites, task, torch.Generator().manual_seed(seed))
+    return chosen(model, sites, Task(samples, probe.n_classes, reference), generator)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -13,16 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.ablation import reference_activations
+from fedcircuit.circuits.checking import check_circuits
 from fedcircuit.circuits.checks import Candidates, CheckedModel, checked_model
 from fedcircuit.circuits.circuit import Circuit, Site, split_by_site
-from fedcircuit.circuits.discovery import Task
+from fedcircuit.circuits.discovery import Discovery, Task
 from fedcircuit.circuits.exchange import SentCircuits
 from fedcircuit.circuits.masking import fast_copy
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.circuits.sites import find_sites
-from fedcircuit.circuits.validity import NOT_FOUND, Validity, check_circuits
+from fedcircuit.circuits.validity import NOT_FOUND, Validity
 from fedcircuit.circuits.verdict import CircuitFunction
+from fedcircuit.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -145,26 +147,19 @@ class Search:
         sent
             Circuits to check instead of searching for any.
         """
-        n_classes = self.probe.n_classes
+        n_classes, scores, again = self.probe.n_classes, None, None
+        reasons = ("the client sent none",) * n_classes
         with self.clock.part("discovery"):
-            reference = reference_activations(
-                model,
-                self.sites,
-                self.probe.discovery,
-                n_classes=n_classes,
-                ablation=self.settings.ablation,
-            )
-            scores, reasons = None, ("the client sent none",) * n_classes
+            reference = self._reference(model, self.probe.discovery, name)
             if sent is None:
-                found = self.settings.discovery()(
-                    model,
-                    self.sites,
-                    Task(self.probe.discovery, n_classes, reference),
-                    stream(self.seed, self.round, name, "discovery"),
-                )
+                found = self._found(model, self.probe.discovery, reference, name)
                 sent = SentCircuits(found.masks, found.found, None)
                 scores, reasons = found.scores, found.reasons
+                if self.settings.stability:
+                    again = self._again(model, name)
         with self.clock.part("checks"):
+            if self.settings.ablation == "resample":  # partners belong to the samples they are for
+                reference = self._reference(model, self.probe.checking, name, "checks")
             subject = checked_model(
                 model,
                 self.sites,
@@ -175,7 +170,7 @@ class Search:
             )
             validity = check_circuits(
                 subject,
-                Candidates(sent.masks, sent.found, scores),
+                Candidates(sent.masks, sent.found, scores, again),
                 self.settings.checks(),
                 stream(self.seed, self.round, name, "controls"),
             )
@@ -187,6 +182,37 @@ class Search:
             name, self.sites, sent.masks, sent.found, reasons, scores, subject.live, validity
         )
         return circuits, subject
+
+    def _again(self, model: nn.Module, name: str) -> Candidates:
+        """Circuits of a second search, on the other half with another seed."""
+        samples = self.probe.checking
+        reference = self._reference(model, samples, name, "again")
+        found = self._found(model, samples, reference, name, "again")
+        return Candidates(found.masks, found.found)
+
+    def _found(
+        self,
+        model: nn.Module,
+        samples: Samples,
+        reference: Mapping[str, Tensor] | None,
+        *name: str,
+    ) -> Discovery:
+        task = Task(samples, self.probe.n_classes, reference)
+        random = stream(self.seed, self.round, *name, "discovery")
+        return self.settings.discovery()(model, self.sites, task, random)
+
+    def _reference(
+        self, model: nn.Module, samples: Samples, *name: str
+    ) -> dict[str, Tensor] | None:
+        """Activations of ablated units on, or for, the samples."""
+        return reference_activations(
+            model,
+            self.sites,
+            samples,
+            n_classes=self.probe.n_classes,
+            ablation=self.settings.ablation,
+            generator=stream(self.seed, self.round, *name, "partners"),
+        )
 
 
 def circuit_functions(

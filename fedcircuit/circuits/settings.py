@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import get_args
 
 from fedcircuit.circuits.ablation import Ablation
+from fedcircuit.circuits.checking import CheckSettings
 from fedcircuit.circuits.controls import Controls
 from fedcircuit.circuits.discovery import DiscoveryMethod, discovery_method
-from fedcircuit.circuits.validity import CheckSettings, ValidityThresholds
+from fedcircuit.circuits.validity import ValidityThresholds
 from fedcircuit.circuits.verdict import VerdictThresholds
 
 
@@ -31,6 +33,10 @@ class CircuitSettings:
     minimality
         Measure the share of every circuit's units that it cannot do without: as many runs of each
         circuit as it has units, the most costly check.
+    stability
+        Search twice, the second time on the checking half with another seed, and call no circuit
+        valid that the second search does not confirm; doubles the cost of discovery. Circuits that
+        clients sent are searched for by none, and not held to it.
     batch
         Most rows (a circuit on a sample) in one forward pass of the checks: bounds the memory.
 
@@ -48,13 +54,14 @@ class CircuitSettings:
     validity: ValidityThresholds = field(default_factory=ValidityThresholds)
     verdict: VerdictThresholds = field(default_factory=VerdictThresholds)
     minimality: bool = False
+    stability: bool = False
     batch: int = 64
 
     def __post_init__(self) -> None:
         self.discovery()
         self.checks()
-        if self.ablation not in ("zero", "mean"):
-            raise ValueError(f"ablation must be 'zero' or 'mean', got {self.ablation!r}")
+        if self.ablation not in get_args(Ablation):
+            raise ValueError(f"ablation must be one of {get_args(Ablation)}, got {self.ablation!r}")
         if self.batch < 1:
             raise ValueError(f"batch must be >= 1, got {self.batch}")
 

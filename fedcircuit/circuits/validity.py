@@ -1,21 +1,14 @@
-"""Whether a circuit is one: sufficient, specific, better than luck, and not a constant.
+"""What a valid circuit is: the measures of its checks, and the thresholds they must pass.
 
-All measures are taken on the checking half of the probe, with the ablation of the discovery.
+All measures are taken on the checking half of the probe, with the ablation of the discovery
+(`fedcircuit.circuits.checking`).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
-
-import torch
-from torch import Tensor
-
-from fedcircuit.circuits.checks import Candidates, CheckedModel, knock_out
-from fedcircuit.circuits.controls import Controls, run_controls
-from fedcircuit.circuits.minimality import minimality
-from fedcircuit.circuits.necessity import best_units, selective_necessity
 
 NOT_FOUND = "no circuit was found"
 
@@ -48,6 +41,8 @@ class ValidityThresholds:
         Largest FPR of the circuit.
     output_variance
         A circuit none of whose centred logits varies more than this is constant.
+    stability
+        Least chance-adjusted IoU with the circuit of a second search, where there was one.
     """
 
     full_recall: float = 0.5
@@ -55,6 +50,7 @@ class ValidityThresholds:
     balanced_accuracy: float = 0.8
     fpr: float = 0.1
     output_variance: float = 1e-6
+    stability: float = 0.7
 
 
 @dataclass(frozen=True)
@@ -88,6 +84,9 @@ class Validity:
         The same for as many random units of the same sites (mean of the draws).
     minimality
         Share of the circuit's units that it cannot do without; NaN unless asked for.
+    stability
+        Chance-adjusted IoU with the circuit of a second search, on other samples with another
+        seed; NaN unless asked for, or where one of the two was not found.
     constant
         Whether the circuit is a constant function; None where none was checked.
     """
@@ -111,6 +110,7 @@ class Validity:
     selective_necessity_10: float = math.nan
     selective_necessity_10_null: float = math.nan
     minimality: float = math.nan
+    stability: float = math.nan
     constant: bool | None = None
 
     @property
@@ -119,158 +119,20 @@ class Validity:
         return (self.full_recall + 1 - self.full_fpr) / 2
 
 
-@dataclass(frozen=True)
-class CheckSettings:
-    """Thresholds and controls of the checks; whether minimality, which costs most, is measured."""
+def judged(
+    measured: Validity, thresholds: ValidityThresholds, *, repeated: bool = True
+) -> Validity:
+    """The measures of a found circuit with the status they give it, and all reasons against it.
 
-    thresholds: ValidityThresholds = field(default_factory=ValidityThresholds)
-    controls: Controls = field(default_factory=Controls)
-    minimality: bool = False
-
-
-def check_circuits(
-    subject: CheckedModel,
-    candidates: Candidates,
-    settings: CheckSettings,
-    generator: torch.Generator,
-) -> tuple[Validity, ...]:
-    """Check the circuits of all classes of a model, in the order of the classes.
-
-    Circuits are run only where the class has samples and the full model recognises it.
+    Where there were no controls the comparison with random circuits is left out, and where there
+    was no second search its stability.
 
     Parameters
     ----------
-    subject
-        The model on the checking samples.
-    candidates
-        The circuits, with the scores they were made of.
-    settings, generator
-        Thresholds and controls, and the source of the random circuits.
-    """
-    known = [
-        _before_checks(subject, index, settings.thresholds) for index in range(len(subject.counts))
-    ]
-    sizes, found = candidates.masks.sum(1).tolist(), candidates.found.tolist()
-    to_check = [i for i, v in enumerate(known) if v is None and found[i]]
-    checked = _checked(
-        subject, candidates, torch.tensor(to_check, dtype=torch.int64), settings, generator
-    )
-    result = []
-    for index, early in enumerate(known):
-        if early is None and found[index]:
-            result.append(checked[index])
-            continue
-        status, reason = early or (Status.UNDISCOVERED, NOT_FOUND)
-        result.append(
-            Validity(
-                status,
-                reason,
-                size=int(sizes[index]) if found[index] else None,
-                full_recall=float(subject.full.recall[index]),
-                full_fpr=float(subject.full.fpr[index]),
-            )
-        )
-    return tuple(result)
-
-
-def _before_checks(
-    subject: CheckedModel, index: int, thresholds: ValidityThresholds
-) -> tuple[Status, str] | None:
-    """The status of a class that no circuit can change; None if it depends on the circuit."""
-    if not int(subject.counts[index]):
-        return Status.ABSENT, "no sample of the class to check on"
-    recall, fpr = float(subject.full.recall[index]), float(subject.full.fpr[index])
-    if recall < thresholds.full_recall:
-        return Status.NOT_LEARNED, (
-            f"the full model's recall is {recall:.2f}, below {thresholds.full_recall:.2f}"
-        )
-    accuracy = float(subject.full.balanced_accuracy[index])
-    if math.isnan(accuracy):
-        return Status.NOT_LEARNED, "no sample of another class to tell this one from"
-    if accuracy < thresholds.full_balanced_accuracy:
-        return Status.NOT_LEARNED, (
-            f"the full model assigns {fpr:.0%} of the other samples to the class: balanced "
-            f"accuracy {accuracy:.2f}, below {thresholds.full_balanced_accuracy:.2f}"
-        )
-    return None
-
-
-def _checked(
-    subject: CheckedModel,
-    candidates: Candidates,
-    classes: Tensor,
-    settings: CheckSettings,
-    generator: torch.Generator,
-) -> dict[int, Validity]:
-    if not len(classes):
-        return {}
-    rows = candidates.masks[classes]
-    alone = subject.measured(rows, classes)
-    removed = knock_out(subject, rows, classes, negatives=settings.controls.negatives)
-    null = run_controls(subject, rows, classes, settings.controls, generator)
-    constant = ~subject.has_path(rows) | (alone.variance < settings.thresholds.output_variance)
-    empty = subject.empty.separation[classes]
-    room = subject.known.separation[classes] - empty
-    measures = {
-        "full_recall": subject.full.recall[classes],
-        "full_fpr": subject.full.fpr[classes],
-        "recall": alone.recall,
-        "fpr": alone.fpr,
-        "balanced_accuracy": alone.balanced_accuracy,
-        "auroc": alone.auroc,
-        "faithfulness": torch.where(room > 0, (alone.separation - empty) / room, torch.nan),
-        "null_balanced_accuracy": null.balanced_accuracy,
-        "necessity": removed.necessity,
-        "necessity_null": null.necessity,
-        "collateral": removed.collateral,
-        "minimality": _minimality(subject, rows, classes, settings),
-        **_selective(subject, candidates, classes, settings.controls, generator),
-    }
-    result = {}
-    for row, index in enumerate(classes.tolist()):
-        values = {name: float(value[row]) for name, value in measures.items()}
-        measured = Validity(
-            Status.VALID, "", size=int(rows[row].sum()), constant=bool(constant[row]), **values
-        )
-        result[index] = judged(measured, settings.thresholds)
-    return result
-
-
-def _minimality(
-    subject: CheckedModel, masks: Tensor, classes: Tensor, settings: CheckSettings
-) -> Tensor:
-    if not settings.minimality:
-        return torch.full((len(masks),), torch.nan, dtype=torch.float64)
-    return minimality(subject, masks, classes, negatives=settings.controls.negatives)
-
-
-def _selective(
-    subject: CheckedModel,
-    candidates: Candidates,
-    classes: Tensor,
-    controls: Controls,
-    generator: torch.Generator,
-) -> dict[str, Tensor]:
-    """Selective necessity of the best 5 % and 10 % of units, by the names of the fields."""
-    if candidates.scores is None:
-        return {}
-    masks, scores = candidates.masks[classes], candidates.scores[classes]
-    best = torch.cat([best_units(masks, scores, share) for share in (0.05, 0.1)])
-    both = selective_necessity(subject, best, classes.repeat(2), controls, generator)
-    five, ten = both.value.chunk(2)
-    five_null, ten_null = both.null_mean.chunk(2)
-    return {
-        "selective_necessity_5": five,
-        "selective_necessity_5_null": five_null,
-        "selective_necessity_10": ten,
-        "selective_necessity_10_null": ten_null,
-    }
-
-
-def judged(measured: Validity, thresholds: ValidityThresholds) -> Validity:
-    """The measures of a found circuit with the status they give it, and all reasons against it.
-
-    Where there were no controls the comparison with random circuits is left out.
+    measured, thresholds
+        The measures, whatever their status, and what they must reach.
+    repeated
+        False if a second search was made and found no circuit.
     """
     failures = []
     if measured.constant:
@@ -286,6 +148,13 @@ def judged(measured: Validity, thresholds: ValidityThresholds) -> Validity:
         failures.append(
             f"balanced accuracy {measured.balanced_accuracy:.3f}, no better than the "
             f"{measured.null_balanced_accuracy:.3f} of random circuits of its size"
+        )
+    if not repeated:
+        failures.append("unstable: a second search found no circuit")
+    if measured.stability < thresholds.stability:
+        failures.append(
+            f"unstable: adjusted IoU {measured.stability:.3f} with the circuit of a second "
+            f"search, below {thresholds.stability:.3f}"
         )
     status = Status.UNDISCOVERED if failures else Status.VALID
     return replace(measured, status=status, reason="; ".join(failures))

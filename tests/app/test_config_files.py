@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from fedcircuit.app.config import StudyConfig
 from fedcircuit.app.config_files import ConfigError, load_study, parse_study
+from fedcircuit.app.study import circuit_settings
 
 STUDIES = sorted(Path(__file__).parents[2].glob("experiments/circuit_preservation/*.yaml"))
 
@@ -76,3 +78,13 @@ def test_files_that_are_missing_or_no_mapping_are_refused(tmp_path: Path) -> Non
     (tmp_path / "bad.yaml").write_text("a: [\n")
     with pytest.raises(ConfigError, match="is not YAML"):
         load_study(tmp_path / "bad.yaml")
+
+
+def test_the_options_of_the_checks_reach_the_search_for_circuits(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("circuits: {ablation: resample, minimality: true, stability: true}\n")
+    settings = circuit_settings(load_study(path))
+    assert (settings.ablation, settings.minimality, settings.stability) == ("resample", True, True)
+    assert settings.checks().minimality
+    plain = circuit_settings(StudyConfig())
+    assert (plain.ablation, plain.minimality, plain.stability) == ("mean", False, False)

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from torch import nn
 from toy_network import toy_model, toy_subject, units
 
+from fedcircuit.circuits.checking import CheckSettings, check_circuits
 from fedcircuit.circuits.checks import Candidates, checked_model
+from fedcircuit.circuits.discovery.contrast import separations
 from fedcircuit.circuits.minimality import minimality
 from fedcircuit.circuits.sites import find_sites, gated
-from fedcircuit.circuits.validity import CheckSettings, check_circuits
 from fedcircuit.samples import Samples
 
 
@@ -64,18 +65,13 @@ def test_it_agrees_with_one_gated_pass_for_each_unit(seed) -> None:
     reference = {site.name: torch.rand(1, site.n_units) for site in sites}
     subject = checked_model(model, sites, samples, reference, n_classes=4)
     mask, c = torch.rand(14) < 0.6, int(samples.labels[0])
-    labels = samples.labels
 
     def pairs(kept):
         gates = {"0": kept[:9].float(), "2": kept[9:].float()}
         with torch.no_grad(), gated(model, sites, gates, reference):
-            z = model(samples.inputs).double()
-        mean = {}
-        for d in range(4):
-            rows = z[labels == d]
-            out = [j for j in range(4) if j not in (c, d)]
-            mean[d] = (rows[:, c] - rows[:, out].mean(1)).mean().item() if len(rows) else math.nan
-        return {d: mean[c] - mean[d] for d in range(4) if d != c}
+            z = model(samples.inputs)
+        found = separations(z[None], samples.labels, torch.tensor([c]))[0]
+        return {d: found[d].item() for d in range(4) if d != c}
 
     full = pairs(torch.ones(14, dtype=torch.bool))
     counted = [d for d in full if full[d] > 0 and bool(subject.recognised[d])]

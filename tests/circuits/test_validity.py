@@ -9,14 +9,13 @@ from torch import nn
 from toy_network import N_UNITS, toy_model, toy_samples, toy_subject, units
 
 from fedcircuit.circuits.ablation import reference_activations
+from fedcircuit.circuits.checking import CheckSettings, check_circuits
 from fedcircuit.circuits.checks import Candidates, checked_model, knock_out
 from fedcircuit.circuits.controls import Controls
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.circuits.validity import (
-    CheckSettings,
     Status,
     ValidityThresholds,
-    check_circuits,
 )
 from fedcircuit.samples import Samples
 
@@ -24,9 +23,9 @@ PAIRS = torch.stack([units(0, 3), units(1, 4), units(2, 5)])
 FOUND = torch.ones(3, dtype=torch.bool)
 
 
-def checked(subject, masks=PAIRS, found=FOUND, scores=None, **settings):
+def checked(subject, masks=PAIRS, found=FOUND, again=None, **settings):
     random = torch.Generator().manual_seed(0)
-    circuits = Candidates(masks, found, scores)
+    circuits = Candidates(masks, found, again=again)
     return check_circuits(subject, circuits, CheckSettings(**settings), random)
 
 
@@ -238,6 +237,31 @@ def test_a_class_whose_circuit_was_not_found_is_undiscovered() -> None:
     assert (result[1].reason, result[1].size) == ("no circuit was found", None)
     assert math.isnan(result[1].recall)
     assert result[1].full_recall == 1.0
+
+
+def test_the_circuits_of_a_second_search_are_compared_with_those_of_the_first() -> None:
+    # equal; one of three units shared, with next to no chance among 1006; and none found
+    again = Candidates(
+        torch.stack([units(0, 3), units(1, 100), units()]), torch.tensor([True, True, False])
+    )
+    result = checked(toy_subject(), again=again)
+    assert [one.stability for one in result[:2]] == pytest.approx([1.0, 1 / 3], abs=0.01)
+    assert math.isnan(result[2].stability)
+    assert [one.status for one in result] == ["valid", "undiscovered", "undiscovered"]
+    assert result[1].reason.startswith("unstable: adjusted IoU 0.33")
+    assert result[2].reason == "unstable: a second search found no circuit"
+    lenient = ValidityThresholds(stability=0.3)
+    assert checked(toy_subject(), again=again, thresholds=lenient)[1].status is Status.VALID
+
+
+def test_stability_is_counted_among_the_live_units() -> None:
+    model = toy_model()
+    with torch.no_grad():
+        model[2].weight[:, 6:] = 0.0  # six units are live: pairs share one of three at random
+    again = Candidates(torch.stack([units(0, 1), units(1, 4), units(2, 5)]), FOUND)
+    one = checked(toy_subject(model), again=again)[0]
+    chance = 6 / 15 * 0 + 8 / 15 / 3 + 1 / 15
+    assert one.stability == pytest.approx((1 / 3 - chance) / (1 - chance))
 
 
 def test_units_of_another_class_are_no_circuit() -> None:

@@ -187,6 +187,26 @@ def test_a_client_without_two_samples_of_a_class_trains_and_sends_no_circuits() 
     assert content["metrics"]["num-examples"] == 3
 
 
+def one_class(context: Context) -> Samples:
+    samples = samples_of(1)
+    return samples.take((samples.labels == samples.labels[0]).nonzero().flatten())
+
+
+@pytest.mark.parametrize(("ablation", "sends"), [("mean", True), ("resample", False)])
+def test_a_client_of_one_class_cannot_resample_from_another(ablation, sends) -> None:
+    circuits = ClientCircuits(CircuitSettings(controls=3, ablation=ablation))
+    app = client_app(build_net, one_class, TRAINING, n_classes=N_CLASSES, circuits=circuits)
+    assert (MASKS in call(app).content[SIDE_CHANNEL]) == sends
+
+
+def test_clients_look_for_circuits_with_resample_ablation_too() -> None:
+    circuits = ClientCircuits(CircuitSettings(controls=3, ablation="resample"))
+    content = call(toy_app(circuits=circuits)).content
+    sent = from_message(dict(content[SIDE_CHANNEL]), n_classes=N_CLASSES, n_units=5)
+    assert sent is not None
+    assert bool(sent.found.any())
+
+
 def test_a_node_without_a_partition_is_told_how_to_start() -> None:
     with pytest.raises(ValueError, match="--node-config"):
         call(toy_app(), partition=None)

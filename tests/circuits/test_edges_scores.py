@@ -201,21 +201,22 @@ def test_effects_by_true_class_sum_to_those_of_the_units() -> None:
     assert (meter.forward, meter.backward) == (30, 90)
 
 
-def test_a_score_is_against_the_class_that_the_edge_separates_best() -> None:
+def test_half_a_score_is_against_the_class_that_the_edge_separates_best() -> None:
     model, samples = cnn(5), noise(5)
     layers = find_edge_layers(model, samples.inputs)
     references = layer_references(model, layers, samples, n_classes=3, ablation="mean")
     of = dict(edge_effects(model, layers, samples, references, n_classes=3))
 
-    one, every = (scored(model, samples, against=against) for against in ("one", "all"))
+    both, every = (scored(model, samples, against=against) for against in ("both", "all"))
 
-    assert torch.allclose(one[0], of[0][0] - torch.minimum(of[1][0], of[2][0]))
+    best = of[0][0] - torch.minimum(of[1][0], of[2][0])
+    assert torch.allclose(both[0], (best + of[0][0] - (of[1][0] + of[2][0]) / 2) / 2)
     assert torch.allclose(every[2], of[2][2] - (of[0][2] + of[1][2]) / 2)
     with pytest.raises(ValueError, match="against must be one of .* got 'none'"):
         scored(model, samples, against="none")
 
 
-@pytest.mark.parametrize("against", ["one", "all"])
+@pytest.mark.parametrize("against", ["both", "all"])
 def test_a_class_without_samples_has_no_scores_and_is_nobodys_contrast(against: str) -> None:
     model, samples = cnn(), noise()
     pair = samples.take(samples.labels != 1)

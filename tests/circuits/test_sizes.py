@@ -1,3 +1,5 @@
+import statistics
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,7 +9,7 @@ from torch import nn
 
 from fedcircuit.circuits.ablation import reference_activations
 from fedcircuit.circuits.circuit import Site
-from fedcircuit.circuits.discovery.contrast import contrast_of_logits, separations
+from fedcircuit.circuits.discovery.contrast import against_others, contrast_of_logits, separations
 from fedcircuit.circuits.discovery.protocol import Meter, Task
 from fedcircuit.circuits.discovery.sizes import Faithful, first_of_each_class, top_units
 from fedcircuit.circuits.sites import evaluating, find_sites
@@ -45,6 +47,48 @@ def test_a_shift_of_all_logits_changes_no_separation(n: int, seed: int, shift: f
 
     assert torch.allclose(before, after, equal_nan=True)
     assert before.isnan().equal(torch.eye(n, dtype=torch.bool))
+
+
+def test_one_loud_other_class_moves_no_separation() -> None:
+    logits = torch.zeros(1, 2, 6)  # samples of classes 0 and 1
+    logits[0, :, 0] = torch.tensor([5.0, 1.0])
+    logits[0, :, 4] = 100.0
+
+    found = separations(logits, torch.tensor([0, 1]), torch.tensor([0]))
+
+    assert found[0, 1] == 4.0
+
+
+def test_separations_of_rows_with_samples_of_their_own() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 12, 5, generator=generator)
+    labels = torch.stack([torch.arange(12) % 5, torch.arange(12) // 3])
+    classes = torch.tensor([1, 3])
+
+    found = separations(logits, labels, classes)
+
+    for row in range(2):
+        alone = separations(logits[row : row + 1], labels[row], classes[row : row + 1])[0]
+        assert torch.allclose(found[row], alone, equal_nan=True)
+        t = []  # by its definition, sample by sample
+        for z, y in zip(logits[row].tolist(), labels[row].tolist(), strict=True):
+            c = int(classes[row])
+            t.append(z[c] - statistics.median(v for j, v in enumerate(z) if j not in (c, y)))
+        own = statistics.mean(v for v, y in zip(t, labels[row].tolist(), strict=True) if y == c)
+        rest = statistics.mean(v for v, y in zip(t, labels[row].tolist(), strict=True) if y == 0)
+        assert float(found[row, 0]) == pytest.approx(own - rest)
+
+
+@given(st.integers(0, 100))
+def test_half_of_a_score_is_against_the_best_separated_class(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    own, others = torch.randn(3, generator=generator), torch.randn(4, 3, generator=generator)
+
+    score = against_others(own, others)
+
+    best, mean = own - others.amin(0), own - others.mean(0)
+    assert torch.allclose(score, (best + mean) / 2)
+    assert (score <= best + 1e-6).all()
 
 
 def test_separations_by_hand() -> None:

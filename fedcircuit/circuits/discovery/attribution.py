@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site
-from fedcircuit.circuits.discovery.contrast import contrast_of_logits
+from fedcircuit.circuits.discovery.contrast import against_others, contrast_of_logits
 from fedcircuit.circuits.discovery.protocol import Discovery, Meter, Task
 from fedcircuit.circuits.discovery.scored import ScoredMethod, SizeRule
 from fedcircuit.circuits.discovery.sizes import Faithful, first_of_each_class
@@ -25,19 +25,21 @@ class Attribution:
 
     For class c and its contrast ``t_c`` (`fedcircuit.circuits.discovery.contrast`) the first-order
     effect of keeping unit u on a sample is ``dt_c/da_u (a_u - reference_u)`` (attribution patching:
-    Syed et al. 2023, arXiv 2310.10348). A unit's score is what it adds to the separation of c from
-    the class that it separates c from most: its mean effect on samples of c, less its mean effect
-    on samples of that other class. So a unit that matters against one class alone (a veto) counts
-    in full. The size is searched for, see `Faithful`.
+    Syed et al. 2023, arXiv 2310.10348). A unit's score is its mean effect on samples of c, less
+    that on samples of other classes: half of it the class that the unit separates c from most, half
+    the average of all (`fedcircuit.circuits.discovery.contrast.against_others`). The size is
+    searched for, see `Faithful`.
 
     Parameters
     ----------
     size
         How many of the best units make a circuit.
-    positives, negatives
-        Samples of every class on which its own contrast, and the contrasts of all other classes,
-        are differentiated; None takes all. One backward pass for every class runs over the latter
-        and, where the numbers differ, one over the former.
+    positives
+        Samples of every class on which its own contrast is differentiated, in one backward pass
+        for all classes together; None takes all.
+    negatives
+        Samples in all, evenly many of every class, on which the contrasts of all other classes
+        are differentiated, in one backward pass for each class; None takes all.
     confidence
         Standard errors by which a unit's effect must exceed zero, against all other classes
         together or, half as many more, against a single one. Loud units whose effect averages out
@@ -56,7 +58,7 @@ class Attribution:
 
     size: SizeRule = field(default_factory=Faithful)
     positives: int | None = None
-    negatives: int | None = None
+    negatives: int | None = 80
     confidence: float = 2.0
     max_jacobian_classes: int = 20
     copies: int = 4
@@ -98,25 +100,23 @@ class Attribution:
     def _jacobian_scores(
         self, model: nn.Module, sites: Sequence[Site], task: Task, meter: Meter
     ) -> Tensor:
-        """Effects against the best separated class, ``[classes, units]``."""
+        """Effects against the other classes, ``[classes, units]``."""
         n_classes, n = task.n_classes, len(task.samples)
-        few = first_of_each_class(task, self.negatives or n)
+        each = n if self.negatives is None else -(-self.negatives // n_classes)
+        few = first_of_each_class(task, each)
+        many = first_of_each_class(task, self.positives or n)
         labels = few.samples.labels
         targets = [torch.full_like(labels, c) for c in range(n_classes)]
-        passes = mean_effects(model, sites, few, targets, meter)
         own = None
-        if self.positives != self.negatives:
-            many = first_of_each_class(task, self.positives or n)
+        if len(many.samples) != len(few.samples):
             (own,) = mean_effects(model, sites, many, [many.samples.labels], meter)
         present = few.samples.counts(n_classes) > 0
+        passes = mean_effects(model, sites, few, targets, meter)
         return torch.stack(
-            [
-                self._against_best(effects if own is None else own, effects, c, present)
-                for c, effects in enumerate(passes)
-            ]
+            [self._score(own or found, found, c, present) for c, found in enumerate(passes)]
         )
 
-    def _against_best(self, own: Effects, other: Effects, c: int, present: Tensor) -> Tensor:
+    def _score(self, own: Effects, other: Effects, c: int, present: Tensor) -> Tensor:
         """Scores of one class ``[units]``; not positive where the effect may be an accident."""
         rest = present.clone()
         rest[c] = False
@@ -127,9 +127,9 @@ class Attribution:
         mean_error = own.variance[c] + other.variance[rest].sum(0) / int(rest.sum()) ** 2
         together = effect.mean(0) - self.confidence * mean_error.sqrt()
         alone = effect - 1.5 * self.confidence * error.sqrt()  # stricter: one of many comparisons
-        best = effect.amax(0)
+        score = against_others(own.mean[c], other.mean[rest])
         sure = (together > 0) | (alone > 0).any(0)
-        return torch.where(sure, best, best.clamp(max=0))
+        return torch.where(sure, score, score.clamp(max=0))
 
 
 def contrast_weights(labels: Tensor, n_classes: int) -> Tensor:
@@ -139,11 +139,6 @@ def contrast_weights(labels: Tensor, n_classes: int) -> Tensor:
     each = 1.0 / counts[labels]  # [n]
     own = torch.nn.functional.one_hot(labels, n_classes).T.bool()
     return torch.where(own, each, -each / max(1, present - 1))
-
-
-def centred(logits: Tensor) -> Tensor:
-    """Logits less their mean over the classes, ``[n, classes]``."""
-    return logits - logits.mean(1, keepdim=True)
 
 
 def _run(

@@ -1,11 +1,16 @@
 """The quantity that circuits explain: how a class's logit stands out, per pair of classes.
 
-For a sample of class y and a target class c the contrast is
-``t_c = z_c - mean of z_j over j outside {c, y}``: the logit against those of all classes that are
-neither asked for nor true. A shift of all logits leaves it unchanged, and a unit that merely raises
-the sample's true class y counts neither for nor against c: it belongs to y's circuit, not to c's.
-(With the mean over all other classes instead, every class's units leak into every other class's
-circuit at about ``1 / (C - 1)`` of their own score.) With two classes the other logit remains.
+For a sample of class y and a target class c the contrast t_c is the logit z_c less the middle of
+the logits of all classes j outside {c, y}: those that are neither asked for nor true. A shift of
+all logits leaves it unchanged, and a unit that merely raises the sample's true class y counts
+neither for nor against c: it belongs to y's circuit, not to c's. With two classes the other logit
+remains.
+
+The middle is the mean where derivatives are taken (`contrast_of_logits`), for sums of derivatives
+are what attribution can compute; and the median where circuits are run (`separations`), which does
+not move when one or two of the other classes' logits do. (With the mean over all other classes,
+every class's units leak into every other class's circuit at about ``1 / (C - 1)`` of their own
+score.)
 
 The separation of c from d is ``E[t_c | y = c] - E[t_c | y = d]``.
 """
@@ -36,25 +41,58 @@ def contrast_of_logits(labels: Tensor, target: Tensor, n_classes: int) -> Tensor
 
 
 def separations(logits: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
-    """Separation of row i's class from every other class, ``[rows, n_classes]``.
-
-    NaN where a class has no sample, and of a class from itself.
+    """Separation of row i's class from every other class by the median contrast.
 
     Parameters
     ----------
     logits
         ``[rows, n, n_classes]``.
     labels
-        ``[n]`` int64.
+        ``[n]`` int64, or ``[rows, n]`` where rows have samples of their own.
     classes
         ``[rows]`` int64.
+
+    Returns
+    -------
+    Tensor
+        ``[rows, n_classes]``; NaN where a class has no sample, and of a class from itself.
     """
     n_classes = logits.shape[-1]
-    weights = torch.stack(
-        [contrast_of_logits(labels, c.expand_as(labels), n_classes) for c in classes]
-    )
-    contrast = (logits * weights).sum(-1)  # [rows, n]
-    members = torch.nn.functional.one_hot(labels, n_classes).double()
-    means = contrast @ (members / members.sum(0))  # [rows, n_classes]; no sample: NaN
+    labels = labels.expand(logits.shape[:2])
+    contrast = _median_contrast(logits, labels, classes[:, None].expand_as(labels))
+    members = torch.nn.functional.one_hot(labels, n_classes).to(contrast.dtype)
+    means = (contrast.unsqueeze(1) @ members).squeeze(1) / members.sum(1)  # no sample: NaN
     own = means.gather(1, classes[:, None])
     return (own - means).scatter(1, classes[:, None], torch.nan)
+
+
+def _median_contrast(logits: Tensor, labels: Tensor, target: Tensor) -> Tensor:
+    """t_c ``[rows, n]`` float64 of each sample, with the median as the middle."""
+    logits = logits.double()
+    n_classes = logits.shape[-1]
+    index = torch.arange(n_classes, device=logits.device)
+    out = index != target.unsqueeze(-1)
+    if n_classes > 2:
+        out = out & (index != labels.unsqueeze(-1))
+    ordered = logits.masked_fill(~out, torch.inf).sort(-1).values
+    count = out.sum(-1, keepdim=True)
+    middle = (ordered.gather(-1, (count - 1) // 2) + ordered.gather(-1, count // 2)) / 2
+    return (logits.gather(-1, target.unsqueeze(-1)) - middle).squeeze(-1)
+
+
+def against_others(own: Tensor, others: Tensor) -> Tensor:
+    """Score ``[units]`` of what adds ``own`` to t_c on samples of c: it counts by halves.
+
+    Half is what it adds to the separation of c from the class it separates c from most, so that a
+    unit that matters against one class alone (a veto) is not averaged away; half is what it adds
+    to the separation from all other classes on average.
+
+    Parameters
+    ----------
+    own
+        Mean effects on the contrast of c on samples of c, ``[units]``.
+    others
+        The same on samples of each other class, ``[others, units]``; at least one.
+    """
+    effect = own - others
+    return (effect.amax(0) + effect.mean(0)) / 2

@@ -73,7 +73,7 @@ def edge_circuits(
     ablation: Ablation = "mean",
     share: float = 0.9,
     seed: int = 0,
-    against: Against = "one",
+    against: Against = "both",
     controls: Controls | None = None,
 ) -> EdgeDiscovery:
     """Edge circuits of every class: scored, cut, pruned and checked.
@@ -95,8 +95,8 @@ def edge_circuits(
     seed
         Of the random controls.
     against
-        Scores separate a class from the ``"one"`` other class that an edge separates it from most,
-        or from the mean of ``"all"``, see `fedcircuit.circuits.edges.scores.edge_scores`.
+        Scores are against the mean of ``"all"`` other classes, or ``"both"`` that and the class
+        that an edge separates best, see `fedcircuit.circuits.edges.scores.edge_scores`.
     controls
         How many random circuits, and on how many samples; None takes the defaults.
 

@@ -24,7 +24,7 @@ from fedcircuit.circuits.edges.layers import edge_weight
 from fedcircuit.circuits.sites import CONVOLUTIONS, Route, evaluating, rerouted
 from fedcircuit.samples import Samples
 
-Against = Literal["one", "all"]
+Against = Literal["both", "all"]
 
 _ROWS = 500  # samples in one forward and backward pass: bounds the memory
 
@@ -36,17 +36,18 @@ def edge_scores(
     references: Mapping[str, Tensor],
     *,
     n_classes: int,
-    against: Against = "one",
+    against: Against = "both",
     meter: Meter | None = None,
 ) -> Tensor:
     """Scores ``[classes, edges]`` of all edges of all layers, larger is more important.
 
     An edge's score for class c is its mean effect on samples of c, less its mean effect on samples
-    of other classes. With ``against="one"`` that is the class from which the edge separates c most,
-    so an edge that matters against one class alone counts in full (for units:
-    `fedcircuit.circuits.discovery.attribution.Attribution`, which also asks how sure the effect
-    is). With ``"all"`` it is the mean of the other classes. These scores add up: for a unit that
-    one layer reads, ``sum over v of S[u -> v]`` is the unit's own gradient score
+    of other classes. With ``against="both"`` half of it is against the class from which the edge
+    separates c most, and half against the mean of all, as for units
+    (`fedcircuit.circuits.discovery.contrast.against_others`; but units whose effect may be an
+    accident are left out, see `fedcircuit.circuits.discovery.attribution.Attribution`). With
+    ``"all"`` it is the mean alone. These scores add up: for a unit that one layer reads, ``sum
+    over v of S[u -> v]`` is the unit's own gradient score
     (`fedcircuit.circuits.discovery.gradients.shared_gradients`).
 
     An edge that does not exist has score 0. A class without samples has NaN, and so has every
@@ -57,7 +58,7 @@ def edge_scores(
     model, layers, samples, references, n_classes, meter
         As `edge_effects` takes them.
     against
-        ``"one"`` or ``"all"``.
+        ``"both"`` or ``"all"``.
 
     Raises
     ------
@@ -68,7 +69,7 @@ def edge_scores(
         raise ValueError(f"against must be one of {get_args(Against)}, got {against!r}")
     n_edges = sum(layer.n_edges for layer in layers)
     own = torch.full((n_classes, n_edges), torch.nan)
-    others = torch.full_like(own, -torch.inf) if against == "one" else torch.zeros_like(own)
+    best, mean = torch.full_like(own, -torch.inf), torch.zeros_like(own)
     effects = edge_effects(model, layers, samples, references, n_classes=n_classes, meter=meter)
     present = int((samples.counts(n_classes) > 0).sum())
     if present < 2:
@@ -76,11 +77,9 @@ def edge_scores(
     for label, found in effects:
         own[label] = found[label]
         rows = torch.arange(n_classes) != label
-        if against == "one":
-            others[rows] = torch.maximum(others[rows], -found[rows])
-        else:
-            others[rows] -= found[rows] / (present - 1)
-    return own + others
+        best[rows] = torch.maximum(best[rows], -found[rows])
+        mean[rows] -= found[rows] / (present - 1)
+    return own + (mean if against == "all" else (best + mean) / 2)
 
 
 def edge_effects(

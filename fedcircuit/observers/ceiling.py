@@ -1,32 +1,48 @@
-"""The noise ceiling of a round: how far the search agrees with itself on the global model.
+"""The noise ceiling of a round: how far the search for circuits agrees with itself.
 
 Circuits of two models cannot be expected to overlap more than the circuits that two searches find
-in one model.
+in one model. Where every model was searched twice (``stability`` of the settings) the values are
+read from its checks; else the global model alone can be searched a second time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from torch import nn
 
+from fedcircuit.circuits.chance import Floats
 from fedcircuit.circuits.discover import discover
 from fedcircuit.circuits.masking import fast_copy
 from fedcircuit.circuits.model_circuits import stream
-from fedcircuit.circuits.overlap import OverlapTable, Side, paired_overlaps
+from fedcircuit.circuits.overlap import ALL_LAYERS, Side, paired_overlaps
 from fedcircuit.circuits.preservation import GLOBAL, RoundCircuits, RoundTask, load_weights
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.stability import corrected_overlap, swapped_halves
 from fedcircuit.learning.weights import Weights
 from fedcircuit.records.round_record import Cell, Table
 
-CEILING_COLUMNS = ("model", "class", "layer", "iou", "chance", "adjusted")
+Ceilings = Mapping[str, Mapping[str, Floats]]  # by model and layer, adjusted IoU ``[classes]``
+CEILING_COLUMNS = ("model", "class", "layer", "adjusted")
 CORRECTED_COLUMNS = ("client", "class", "layer", "adjusted", "ceiling", "corrected")
+
+
+def checked_ceilings(result: RoundCircuits) -> Ceilings:
+    """Ceilings of all models over all layers, as their checks hold them; empty where none does."""
+    values = {
+        one.model: np.array([checked.stability for checked in one.validity], dtype=np.float64)
+        for one in result.models
+    }
+    if all(np.isnan(classes).all() for classes in values.values()):
+        return {}
+    return {model: {ALL_LAYERS: classes} for model, classes in values.items()}
 
 
 def global_ceiling(
     model: nn.Module, weights: Weights, probe: Probe, task: RoundTask, result: RoundCircuits
-) -> OverlapTable:
-    """The global model's circuits against those of a second search, ``[classes, layers + 1]``.
+) -> Ceilings:
+    """The global model's circuits against those of a second search, in every layer.
 
     The second search has another seed and the other half of the probe.
 
@@ -49,37 +65,43 @@ def global_ceiling(
         seed=stream(task.seed, task.round, GLOBAL, "ceiling").initial_seed(),
     )
     own = result.models[0]
-    return paired_overlaps(
+    table = paired_overlaps(
         Side(own.masks, own.found, own.live), Side(again.masks, again.found, own.live), own.sites
     )
+    return {GLOBAL: {layer: table.adjusted[:, j] for j, layer in enumerate(table.layers)}}
 
 
-def ceiling_table(ceiling: OverlapTable) -> Table:
-    """Overlap of the global model's circuits with their own from a second search.
-
-    One row for each class and layer; NaN where one of the searches found no circuit.
-    """
-    measures = (ceiling.iou, ceiling.chance, ceiling.adjusted)
-    rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (GLOBAL, c, layer, *(float(field[c, j]) for field in measures))
-        for c in range(len(ceiling.iou))
-        for j, layer in enumerate(ceiling.layers)
+def ceiling_table(ceilings: Ceilings) -> Table:
+    """Adjusted IoU of a model's circuits with those of a second search; NaN where undefined."""
+    rows = tuple(
+        (model, c, layer, float(value))
+        for model, layers in ceilings.items()
+        for layer, classes in layers.items()
+        for c, value in enumerate(classes)
     )
     return Table(CEILING_COLUMNS, rows)
 
 
-def corrected_table(result: RoundCircuits, ceiling: OverlapTable) -> Table:
+def corrected_table(result: RoundCircuits, ceilings: Ceilings) -> Table:
     """Adjusted IoU of clients with the global model relative to the noise ceiling.
 
-    `fedcircuit.circuits.stability.corrected_overlap`, with the ceiling of the global model for
-    both sides: clients' models are not searched a second time. One row for each client, class and
-    layer in which both circuits were found; NaN where the ceiling is not positive.
+    `fedcircuit.circuits.stability.corrected_overlap`, with the ceiling of the global model in
+    place of a client's where clients were not searched a second time. ``ceiling`` is what the
+    overlap was divided by, the geometric mean of both. One row for each client, class and layer in
+    which both circuits were found and the global model has a ceiling; NaN where one of the two is
+    not positive.
     """
+    average = ceilings[GLOBAL]
     rows: list[tuple[Cell, ...]] = []
     for client, pair in result.comparisons.items():
+        own = ceilings.get(client, average)
         for c, found in enumerate(pair.overlaps):
-            for j, (layer, overlap) in enumerate((found or {}).items()):
-                limit = ceiling.adjusted[c, j]
-                corrected = corrected_overlap(np.array(overlap.adjusted), limit, limit)
-                rows.append((client, c, layer, overlap.adjusted, float(limit), float(corrected)))
+            for layer in (layer for layer in found or {} if layer in average):
+                assert found is not None
+                adjusted = found[layer].adjusted
+                limits = own[layer][c], average[layer][c]
+                # what remains of an overlap of 1 is one over the ceiling
+                ceiling = 1 / corrected_overlap(np.ones(()), *limits)
+                corrected = corrected_overlap(np.array(adjusted), *limits)
+                rows.append((client, c, layer, adjusted, float(ceiling), float(corrected)))
     return Table(CORRECTED_COLUMNS, tuple(rows))

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedcircuit.circuits.circuit import Site, site_slices
-from fedcircuit.circuits.overlap import OverlapTable
 from fedcircuit.circuits.preservation import ModelCircuits, RoundCircuits
 from fedcircuit.circuits.validity import Validity
 from fedcircuit.circuits.verdict import CircuitFunction
-from fedcircuit.observers.ceiling import ceiling_table, corrected_table
+from fedcircuit.observers.ceiling import Ceilings, ceiling_table, corrected_table
 from fedcircuit.observers.overlap_tables import class_swap_table, overlap_table
 from fedcircuit.records.round_record import Cell, Observation, Table
 
@@ -29,7 +28,7 @@ def round_observation(
     skipped: Sequence[tuple[str, str]] = (),
     *,
     scores: bool,
-    ceiling: OverlapTable | None = None,
+    ceilings: Ceilings | None = None,
 ) -> Observation:
     """Tables and arrays of a round.
 
@@ -41,9 +40,9 @@ def round_observation(
         Clients left out before the analysis, with the reason.
     scores
         Whether the discovery scores are among the arrays.
-    ceiling
-        Of the global model (`fedcircuit.observers.ceiling.global_ceiling`); None where it was not
-        measured, which leaves out the tables ``ceiling`` and ``corrected``.
+    ceilings
+        From a second search (`fedcircuit.observers.ceiling`); None or empty where there was none,
+        which leaves out the tables ``ceiling`` and ``corrected``.
     """
     tables = {
         "sites": sites_table(result.sites, result.models[0].live),
@@ -56,9 +55,9 @@ def round_observation(
         "skipped": skipped_table((*skipped, *result.skipped)),
         "seconds": Table(("part", "seconds"), tuple(result.seconds.items())),
     }
-    if ceiling is not None:
-        tables["ceiling"] = ceiling_table(ceiling)
-        tables["corrected"] = corrected_table(result, ceiling)
+    if ceilings:
+        tables["ceiling"] = ceiling_table(ceilings)
+        tables["corrected"] = corrected_table(result, ceilings)
     stack = result.stack
     arrays = mask_arrays(stack.masks, stack.found, result.live)
     if scores:

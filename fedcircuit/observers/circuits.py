@@ -15,7 +15,7 @@ from fedcircuit.circuits.model_circuits import Clock, stream
 from fedcircuit.circuits.preservation import CircuitSettings, RoundTask, analyse_round
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.sites import evaluating, find_sites
-from fedcircuit.observers.ceiling import global_ceiling
+from fedcircuit.observers.ceiling import checked_ceilings, global_ceiling
 from fedcircuit.observers.circuit_tables import round_observation
 from fedcircuit.observers.unprobed import Architecture, unprobed_observation
 from fedcircuit.records.round_record import ClientRecord, Observation, RoundView
@@ -28,8 +28,8 @@ class CircuitObserver:
     ``verdicts``, ``seconds`` and ``skipped`` (who was left out and why); arrays: ``masks``,
     ``found``, ``live``, and ``scores`` on request. Other rounds give an empty observation.
 
-    With ``ceiling`` there are two more: ``ceiling``, what a second search on the global model finds
-    again, and ``corrected``, the overlaps of clients relative to it.
+    With ``ceiling``, or ``stability`` of the settings, there are two more: ``ceiling``, how far a
+    second search agrees with the first, and ``corrected``, the overlaps relative to it.
 
     Without a probe nothing can be run, so only what clients sent is recorded: their circuits, the
     overlaps among them (``client_overlap``) and their own checks; a table ``unavailable`` names
@@ -62,7 +62,8 @@ class CircuitObserver:
     scores
         Record the discovery scores of every unit, as float16.
     ceiling
-        Search the global model once more, with another seed and the other half of the probe.
+        Search the global model once more, with another seed and the other half of the probe. With
+        ``stability`` of the settings every model is searched twice anyway, and this adds nothing.
 
     Raises
     ------
@@ -143,13 +144,13 @@ class CircuitObserver:
             self._probe,
             task,
         )
-        if not self._with_ceiling:
-            return round_observation(result, unreadable, scores=self._scores)
-        clock = Clock()
-        with clock.part("ceiling"):
-            ceiling = global_ceiling(self._model, view.after, self._probe, task, result)
-        result = replace(result, seconds={**result.seconds, **clock.seconds})
-        return round_observation(result, unreadable, scores=self._scores, ceiling=ceiling)
+        ceilings = checked_ceilings(result)
+        if self._with_ceiling and not self._settings.stability:
+            clock = Clock()
+            with clock.part("ceiling"):
+                ceilings = global_ceiling(self._model, view.after, self._probe, task, result)
+            result = replace(result, seconds={**result.seconds, **clock.seconds})
+        return round_observation(result, unreadable, scores=self._scores, ceilings=ceilings)
 
     def _order(self, view: RoundView) -> list[str]:
         """The clients to look at, in the order of work; the same for any order of replies."""

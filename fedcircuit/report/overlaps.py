@@ -184,7 +184,9 @@ def _families(seen: pd.DataFrame) -> dict[tuple[int, str], int]:
 def _ceilings(run: Run) -> dict[tuple[int, str], float]:
     if not tables.has(run, "ceiling"):
         return {}
-    means = tables.frame(run, "ceiling").groupby(["round", "layer"])["adjusted"].mean()
+    table = tables.frame(run, "ceiling")
+    own = table[table["model"].astype(str) == tables.GLOBAL]
+    means = own.groupby(["round", "layer"])["adjusted"].mean()
     rows = means.reset_index().itertuples(index=False, name=None)
     return {(number, layer): float(mean) for number, layer, mean in rows}
 

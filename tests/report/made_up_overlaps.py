@@ -65,16 +65,15 @@ def overlap_tables(masks: NDArray[np.bool_], *, newer: bool, ceiling: bool) -> d
         ),
     }
     if ceiling:
-        again = tuple(
-            ("global", c, layer, nan, nan, ceiling_of(c))
-            for c in range(n_classes)
-            for layer in layers()
-        )
+        again = [
+            ("global", c, layer, ceiling_of(c)) for c in range(n_classes) for layer in layers()
+        ]
+        again.append(("0", 0, "all", 0.1))  # a client's, which is no part of the mean
         relative = tuple(
             (*keys[key], values[2], ceiling_of(key[1]), values[2] / ceiling_of(key[1]))
             for key, values in counted.items()
         )
-        tables["ceiling"] = Table(("model", "class", "layer", "iou", "chance", "adjusted"), again)
+        tables["ceiling"] = Table(("model", "class", "layer", "adjusted"), tuple(again))
         tables["corrected"] = Table(
             ("client", "class", "layer", "adjusted", "ceiling", "corrected"), relative
         )

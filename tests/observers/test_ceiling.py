@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from blob_models import blobs, network
 from round_circuits import model_circuits, round_of
 
 from fedcircuit.circuits.circuit import Site
@@ -14,7 +15,6 @@ from fedcircuit.circuits.discover import discover
 from fedcircuit.circuits.overlap import Side, paired_overlaps
 from fedcircuit.circuits.preservation import CircuitSettings
 from fedcircuit.circuits.probe import Probe
-from fedcircuit.learning.models import build_model
 from fedcircuit.learning.training import LocalTraining, train_local
 from fedcircuit.learning.weights import get_weights, set_weights
 from fedcircuit.observers.ceiling import ceiling_table, corrected_table
@@ -37,25 +37,16 @@ def ceilings(first: torch.Tensor, second: torch.Tensor, sites=ONE, found=None):
     return {"global": {layer: table.adjusted[:, j] for j, layer in enumerate(table.layers)}}
 
 
-def blobs(n: int, seed: int) -> Samples:
-    """Three separable classes in five dimensions."""
-    random = torch.Generator().manual_seed(seed)
-    labels = torch.arange(n) % 3
-    return Samples(2.0 * torch.eye(5)[:3][labels] + torch.randn(n, 5, generator=random), labels)
-
-
-def network():
-    return build_model("mlp", (5,), 3, seed=0, widths=(16, 12))
-
-
-PROBE = Probe.split(blobs(60, 9), NAMES, seed=0)
+PROBE = Probe.split(blobs(60, 9, apart=2.0), NAMES, seed=0)
 
 
 @pytest.fixture(scope="module")
 def view() -> RoundView:
     """Round 3: one client, and an average that is not quite its model, with dead units."""
     model = network()
-    train_local(model, blobs(90, 1), LocalTraining(epochs=20, batch_size=16), n_classes=3, seed=1)
+    train_local(
+        model, blobs(90, 1, apart=2.0), LocalTraining(epochs=20, batch_size=16), n_classes=3, seed=1
+    )
     weights = get_weights(model)
     start = get_weights(network())
     average = {name: 0.8 * value + 0.2 * start[name] for name, value in weights.items()}

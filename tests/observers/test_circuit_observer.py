@@ -4,6 +4,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
+from blob_models import N_CLASSES, N_UNITS, blobs, network
 
 from fedcircuit.circuits.connectivity import live_units
 from fedcircuit.circuits.exchange import to_message
@@ -13,27 +14,12 @@ from fedcircuit.circuits.preservation import CircuitSettings, RoundTask, analyse
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.circuits.validity import Validity
-from fedcircuit.learning.models import build_model
 from fedcircuit.learning.training import LocalTraining, train_local
 from fedcircuit.learning.weights import get_weights, set_weights
 from fedcircuit.observers.circuits import CircuitObserver
 from fedcircuit.records.round_record import ClientRecord, RoundView
-from fedcircuit.samples import Samples
 
-N_UNITS, N_CLASSES = 28, 3
 SETTINGS = CircuitSettings(controls=2)
-
-
-def blobs(n: int, seed: int) -> Samples:
-    """Three separable classes in five dimensions."""
-    random = torch.Generator().manual_seed(seed)
-    labels = torch.arange(n) % N_CLASSES
-    centres = 2.5 * torch.eye(5)[:N_CLASSES]
-    return Samples(centres[labels] + torch.randn(n, 5, generator=random), labels)
-
-
-def network(seed: int = 0):
-    return build_model("mlp", (5,), N_CLASSES, seed=seed, widths=(16, 12))
 
 
 @pytest.fixture(scope="module")
@@ -169,12 +155,6 @@ def test_overlaps_of_scores_are_those_of_the_recorded_scores(view) -> None:
     np.testing.assert_allclose([row[at] for row in there], expected, atol=2e-3)  # half precision
 
 
-def test_circuits_that_came_without_scores_have_no_weighted_overlap(view) -> None:
-    observation = observer(discover_on="clients")(with_circuits(view))
-    assert all(math.isnan(value) for value in column(observation, "overlap", "weighted"))
-    assert not any(math.isnan(value) for value in column(observation, "overlap", "iou"))
-
-
 def test_the_same_round_gives_the_same_observation(view) -> None:
     first, second = observer(scores=True)(view), observer(scores=True)(view)
     for name, table in first.tables.items():
@@ -246,6 +226,8 @@ def test_circuits_found_by_clients_are_used_instead_of_a_search(view) -> None:
     assert "sent for 5 units, the model has 28" in column(observation, "skipped", "reason")[0]
     reasons = [row[3] for row in observation.tables["validity"].rows if row[0] == "3"]
     assert set(reasons) == {"no circuit was found: the client sent none"}
+    assert all(math.isnan(value) for value in column(observation, "overlap", "weighted"))
+    assert not any(math.isnan(value) for value in column(observation, "overlap", "iou"))
     assert observer()(sent).arrays["masks"].shape == (5, N_CLASSES, 4)
 
 

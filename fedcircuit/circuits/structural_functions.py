@@ -195,8 +195,11 @@ def normalised(
         shape = [1, -1] + [1] * (values.ndim - 2) if channels else list(tensor.shape)
         return (tensor != 0).reshape(shape).to(values.dtype)
 
-    if offset and name != "rms_norm":
-        values = values + 1  # less the mean
+    mean = args[1] if len(args) > 1 else options.get("running_mean")
+    if offset and name == "batch_norm" and isinstance(mean, Tensor):
+        values = values + along(mean)
+    elif offset and name != "rms_norm":
+        values = values + 1  # less the mean of what is normalised together
     if isinstance(weight, Tensor):
         values = values * along(weight)
     if offset and isinstance(bias, Tensor):

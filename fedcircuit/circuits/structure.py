@@ -117,7 +117,8 @@ class Structure(TorchFunctionMode):
     def _is_product(self, name: str, values: Sequence[object]) -> bool:
         if name in SUMS or name in JOINS:
             return False
-        flat = (v for value in values for v in (value if isinstance(value, list) else (value,)))
+        parts = (v if isinstance(v, (list, tuple)) else (v,) for v in values)
+        flat = (value for part in parts for value in part)
         return name == "glu" or sum(self._is_computed(value) for value in flat) > 1
 
     def _is_computed(self, value: object) -> bool:
@@ -136,7 +137,7 @@ class Structure(TorchFunctionMode):
         return factors, {key: self._bounded(value) for key, value in options.items()}
 
     def _bounded(self, value: object) -> object:
-        if isinstance(value, list):
+        if isinstance(value, (list, tuple)):
             return [self._bounded(part) for part in value]
         if not self._is_computed(value):
             return value

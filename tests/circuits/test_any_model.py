@@ -198,3 +198,32 @@ def test_one_call_of_a_shared_module_is_transformed_in_every_forward_pass() -> N
     with transformed(model, {"1#0": lambda output: 10 * output}):
         for _ in range(2):
             torch.testing.assert_close(model(inputs), expected)
+
+
+@torch.no_grad()
+def test_gates_within_gates_multiply_and_a_raising_model_is_given_back() -> None:
+    kind, model, inputs = KINDS["encoder"], model_of("encoder"), inputs_of("encoder", 3)
+    random = torch.Generator().manual_seed(3)
+    one, two = (
+        {site.name: torch.rand(site.n_units, generator=random) for site in kind.sites}
+        for _ in range(2)
+    )
+    with gated(model, kind.sites, {name: one[name] * two[name] for name in one}):
+        expected = model(inputs)
+    with gated(model, kind.sites, one), gated(model, kind.sites, two):
+        torch.testing.assert_close(model(inputs), expected)
+        with pytest.raises(RuntimeError):
+            model(inputs[..., :3])
+        torch.testing.assert_close(model(inputs), expected)
+
+    attention, plain = model.get_submodule("1.layers.0.self_attn"), model(inputs)
+    projection = attention.out_proj
+    with gated(model, kind.sites, one):
+        once = model(inputs)
+        assert attention.out_proj is projection  # also between forward passes
+        for _ in range(2):
+            assert torch.equal(model(inputs), once)
+            with pytest.raises(RuntimeError, match="embed_dim 8 did"):
+                attention(inputs, inputs, inputs)
+    assert attention.out_proj is projection
+    assert torch.equal(model(inputs), plain)

@@ -94,12 +94,14 @@ class Gate(nn.Module):
             return self.head(functional.glu(torch.cat([a, b], 1), 1))
         if self.kind == "sigmoid":
             return self.head(a * torch.sigmoid(b))
+        if self.kind == "cast":
+            return self.head(a.float() * b.to(torch.float32))
         if self.kind == "einsum":
             return self.head(torch.einsum("nu,nu->nu", a, b))
         return self.head(torch.bmm(a[:, None], b[..., None])[:, 0])
 
 
-@pytest.mark.parametrize("kind", ["glu", "sigmoid", "einsum", "bmm"])
+@pytest.mark.parametrize("kind", ["glu", "sigmoid", "cast", "einsum", "bmm"])
 @torch.no_grad()
 def test_a_constant_factor_lets_the_other_factor_through(kind: str) -> None:
     model, inputs = Gate(kind), torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
@@ -122,6 +124,22 @@ def test_without_a_bias_a_factor_that_reads_nothing_stops_the_other() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("mean", "shift"), [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0)])
+def test_what_a_normalisation_adds_is_a_constant_factor(mean: float, shift: float) -> None:
+    model, inputs = Gate("bmm"), torch.tensor([[1.0, 2.0], [3.0, -4.0]])
+    norm = nn.BatchNorm1d(1).eval()
+    norm.running_mean.fill_(mean)
+    norm.bias.fill_(shift)
+    model.left = nn.Sequential(nn.Linear(2, 1, bias=False), norm)
+    model.left[0].weight.zero_()
+    sites = find_sites(model, inputs)
+    assert [site.name for site in sites] == ["left.0", "right"]
+    is_constant = mean != 0 or shift != 0
+    assert carries(model, sites[1], 0, inputs) == is_constant
+    assert live_units(model, sites, inputs).tolist() == [False, is_constant]
+
+
+@torch.no_grad()
 def test_products_of_a_deep_transformer_do_not_overflow() -> None:
     model = VisionTransformer(16, 8, 24, 2, 8, 8, num_classes=3)
     nn.init.ones_(model.heads.head.weight)
@@ -140,22 +158,35 @@ def test_products_of_a_deep_transformer_do_not_overflow() -> None:
 
 
 class OwnLayer(nn.Module):
-    """A layer of bare parameters, and a fixed filter, between two of torch's."""
+    """A layer of bare parameters, and a fixed filter, between two of torch's, and a constant."""
 
-    def __init__(self) -> None:
+    def __init__(self, constant: float) -> None:
         super().__init__()
         self.first, self.head = nn.Conv1d(1, 2, 1), nn.Linear(2, 2)
         self.weight = nn.Parameter(torch.tensor([[1e-30, 0.0], [-1e-30, 0.0]]))
         self.register_buffer("filter", torch.full((2, 1, 3), 1e-30))
+        self.constant = constant
 
     def forward(self, x: Tensor) -> Tensor:
-        x = functional.conv1d(self.first(x), self.filter, groups=2)
-        return self.head(functional.linear(x.mean(2), self.weight))
+        x = functional.conv1d(self.first(x), self.filter, groups=2).mean(2)
+        return self.head(functional.linear(x + self.constant, self.weight))
 
 
-def test_tiny_weights_of_a_users_own_layer_are_followed() -> None:
-    model, example = OwnLayer(), torch.zeros(1, 1, 5)
-    assert live_units(model, find_sites(model, example), example).tolist() == [True, False]
+@pytest.mark.parametrize("constant", [0.0, 1.0])
+def test_tiny_weights_of_a_users_own_layer_are_followed(constant: float) -> None:
+    model, example = OwnLayer(constant), torch.zeros(1, 1, 5)
+    sites = find_sites(model, example)
+    assert live_units(model, sites, example).tolist() == [True, False]
+    masks = torch.tensor([[True, False], [False, True]])
+    assert has_path(model, sites, masks, example).tolist() == [True, False]
+
+
+def test_many_dense_layers_do_not_overflow() -> None:
+    layers = [layer for _ in range(60) for layer in (nn.Linear(20, 20), nn.ReLU())]
+    model, example = nn.Sequential(*layers, nn.Linear(20, 2)), torch.zeros(1, 20)
+    sites = find_sites(model, example)
+    assert live_units(model, sites, example).all()
+    assert has_path(model, sites, torch.ones(1, 1200, dtype=torch.bool), example).all()
 
 
 class Shrinking(nn.Module):
@@ -177,6 +208,25 @@ def test_a_function_that_is_flat_somewhere_is_no_end_of_a_path() -> None:
         model.second.weight[0, 0] = 0
     live = live_units(model, find_sites(model, example), example)
     assert live.tolist() == [False, True, True, False]
+
+
+@torch.no_grad()
+def test_an_upsampling_that_subtracts_is_refused_rather_than_guessed() -> None:
+    # the padding ends the site, so its units are read through the upsampling
+    between = nn.ZeroPad2d(0), nn.Upsample(scale_factor=2, mode="bicubic"), nn.Flatten()
+    model = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), *between, nn.Linear(64, 2))
+    model[0].weight.zero_()
+    model[0].weight[..., 0, 0] = 1.0  # of ones: 0 in the first row and column, 1 elsewhere
+    edge = functional.pad(torch.ones(1, 1, 3, 3), (1, 0, 1, 0))
+    model[4].weight.zero_()
+    model[4].weight[0, model[2](edge).flatten().argmin()] = 1.0  # reads some less others
+    example = torch.zeros(1, 1, 4, 4)
+    sites = find_sites(model, example)
+    expected = "forward of Sequential does something whose structure is not known"
+    with pytest.raises(ValueError, match=expected):
+        live_units(model, sites, example)
+    with pytest.raises(ValueError, match=expected):
+        has_path(model, sites, torch.ones(1, 1, dtype=torch.bool), example)
 
 
 class Chooses(nn.Module):

@@ -11,7 +11,7 @@ from fedcircuit.circuits.circuit import Site, split_by_site
 from fedcircuit.circuits.discovery import Attribution, Task
 from fedcircuit.circuits.discovery.attribution import mean_effects
 from fedcircuit.circuits.discovery.protocol import Meter
-from fedcircuit.circuits.discovery.sizes import mass_rule
+from fedcircuit.circuits.discovery.ranks import mass_rule
 from fedcircuit.circuits.sites import find_sites, gated
 from fedcircuit.learning.models import build_model
 from fedcircuit.samples import Samples

@@ -94,7 +94,8 @@ class Halves:
 
     def __call__(self, scores, model, sites, task, generator, meter):  # type: ignore[no-untyped-def]
         best = scores.nan_to_num(-1.0).amax(1, keepdim=True)
-        return Sizing(scores >= best / 2, tuple(Curve((1, 2), (0.1, 0.2)) for _ in scores))
+        curve = Curve((1, 2), (0.1, 0.2), (0.0, 0.0))
+        return Sizing(scores >= best / 2, (curve,) * len(scores))
 
 
 def test_another_size_rule_makes_other_circuits_and_keeps_its_curves() -> None:
@@ -109,7 +110,7 @@ def test_another_size_rule_makes_other_circuits_and_keeps_its_curves() -> None:
     kept = found.scores[:3] >= found.scores[:3].amax(1, keepdim=True) / 2
     assert torch.equal(found.masks[:3], kept)
     assert not found.masks[3].any()
-    assert found.curves[0] == Curve((1, 2), (0.1, 0.2))
+    assert found.curves[0] == Curve((1, 2), (0.1, 0.2), (0.0, 0.0))
     assert torch.equal(found.masks, same.masks)
     assert by_parts.name == "random"
 
@@ -140,7 +141,7 @@ def test_size_rules_have_a_plain_form() -> None:
 
 
 def test_curves_ascend_and_have_a_value_for_each_size() -> None:
-    with pytest.raises(ValueError, match="one faithfulness for each size, got 2 sizes and 1"):
-        Curve((1, 2), (0.5,))
+    with pytest.raises(ValueError, match="one fpr for each size, got 2 sizes and 1"):
+        Curve((1, 2), (0.5,), (0.0, 0.0))
     with pytest.raises(ValueError, match="must ascend"):
-        Curve((2, 2), (0.5, 0.6))
+        Curve((2, 2), (0.5, 0.6), (0.0, 0.0))

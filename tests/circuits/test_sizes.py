@@ -11,7 +11,8 @@ from fedcircuit.circuits.ablation import reference_activations
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.discovery.contrast import against_others, contrast_of_logits, separations
 from fedcircuit.circuits.discovery.protocol import Meter, Task
-from fedcircuit.circuits.discovery.sizes import Faithful, first_of_each_class, top_units
+from fedcircuit.circuits.discovery.ranks import top_units
+from fedcircuit.circuits.discovery.sizes import Faithful, first_of_each_class
 from fedcircuit.circuits.sites import evaluating, find_sites
 from fedcircuit.samples import Samples
 
@@ -138,6 +139,51 @@ def test_the_least_size_is_found_whatever_the_loss_allows(loss: float) -> None:
         assert max(value for size, value in points if size <= 3) >= 1 - loss
 
 
+def preferred_class() -> tuple[nn.Module, tuple[Site, ...], Task]:
+    """Three classes with a detector each; the first has a bias, which a fourth unit takes back."""
+    first, head = nn.Linear(4, 4, bias=False), nn.Linear(4, 3)
+    with torch.no_grad():
+        first.weight.copy_(torch.eye(4))
+        head.weight.copy_(torch.tensor([[4.0, 0, 0, -2], [0, 3, 0, 0], [0, 0, 3, 0]]))
+        head.bias.copy_(torch.tensor([1.0, 0, 0]))
+    inputs = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 1]]).repeat(4, 1)
+    model = nn.Sequential(first, nn.ReLU(), head)
+    samples = Samples(inputs, torch.arange(3).repeat(4))
+    return model, find_sites(model, inputs), Task(samples, 3, None)
+
+
+@pytest.mark.parametrize(("fpr", "units"), [(1.0, [0]), (0.5, [0, 3])])
+def test_a_circuit_that_takes_the_others_for_its_class_can_grow(
+    fpr: float, units: list[int]
+) -> None:
+    # Alone, the detector gives (5, 0, 0) and elsewhere (1, 0, 0): every sample is of class 0. Its
+    # separation is 4 of 6. With the fourth unit the others give (-1, 0, 0).
+    model, sites, task = preferred_class()
+    scores = torch.tensor([[2.0, 0.1, 0.1, 1.0], [0, 1, 0, 0], [0, 0, 1, 0]])
+    rule = Faithful(loss=0.4, fpr=fpr, tolerance=0.0)
+
+    with evaluating(model):
+        sizing = rule(scores, model, sites, task, torch.Generator(), Meter())
+
+    assert sizing.masks[0].nonzero().flatten().tolist() == units
+    curve = sizing.curves[0]
+    assert curve is not None
+    at = dict(zip(curve.sizes, zip(curve.faithfulness, curve.fpr, strict=True), strict=True))
+    assert at[1] == pytest.approx((4 / 6, 1.0))
+    if fpr < 1:
+        assert at[2] == pytest.approx((1.0, 0.0))
+
+
+def test_where_no_size_helps_the_smallest_faithful_circuit_remains() -> None:
+    model, sites, task = preferred_class()
+    scores = torch.tensor([[2.0, 0.1, -0.1, -1.0], [0, 1, 0, 0], [0, 0, 1, 0]])
+
+    with evaluating(model):
+        sizing = Faithful(loss=0.4, fpr=0.4)(scores, model, sites, task, torch.Generator(), Meter())
+
+    assert sizing.masks[0].tolist() == [True, False, False, False]
+
+
 def test_a_useless_ranking_needs_more_units() -> None:
     model, truth, sites, task = prepared()
     backwards = 1.5 - truth.float()
@@ -177,5 +223,9 @@ def test_the_search_sees_the_reference_of_its_own_samples() -> None:
 def test_options_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"loss must lie in \(0, 1\), got 1"):
         Faithful(loss=1.0)
+    with pytest.raises(ValueError, match=r"fpr must lie in \(0, 1\], got 0"):
+        Faithful(fpr=0.0)
+    with pytest.raises(ValueError, match=r"tolerance must lie in \[0, 1\), got 1"):
+        Faithful(tolerance=1.0)
     with pytest.raises(ValueError, match="samples_per_class must be >= 1, got 0"):
         Faithful(samples_per_class=0)

@@ -37,7 +37,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Curve:
-    """Faithfulness of the best units of one class, at the sizes that were tried.
+    """What the best units of one class do, at the sizes that were tried.
 
     Parameters
     ----------
@@ -45,6 +45,9 @@ class Curve:
         Numbers of units, ascending.
     faithfulness
         One for each size; 0 is the empty circuit, 1 the full model; neither is a bound.
+    fpr
+        One for each size: share of samples of other classes assigned to the class. Of sizes far
+        below the one that was chosen both are measured on few samples.
 
     Raises
     ------
@@ -54,12 +57,13 @@ class Curve:
 
     sizes: tuple[int, ...]
     faithfulness: tuple[float, ...]
+    fpr: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if len(self.sizes) != len(self.faithfulness):
+        if not len(self.sizes) == len(self.faithfulness) == len(self.fpr):
             raise ValueError(
-                f"a curve needs one faithfulness for each size, got {len(self.sizes)} sizes and "
-                f"{len(self.faithfulness)} values"
+                f"a curve needs one faithfulness and one fpr for each size, got {len(self.sizes)} "
+                f"sizes and {len(self.faithfulness)} and {len(self.fpr)} values"
             )
         if any(b <= a for a, b in pairwise(self.sizes)):
             raise ValueError(f"the sizes of a curve must ascend, got {self.sizes}")

@@ -18,7 +18,8 @@ from fedcircuit.circuits.discovery.protocol import (
     absent_reasons,
     frozen,
 )
-from fedcircuit.circuits.discovery.sizes import Faithful, mass_rule
+from fedcircuit.circuits.discovery.ranks import mass_rule
+from fedcircuit.circuits.discovery.sizes import Faithful
 from fedcircuit.circuits.sites import evaluating
 
 NO_UNIT = "no unit separates the class from the others"
@@ -94,7 +95,7 @@ class Mass:
         generator: torch.Generator,
         meter: Meter,
     ) -> Sizing:
-        """Masks by `fedcircuit.circuits.discovery.sizes.mass_rule`, without curves."""
+        """Masks by `fedcircuit.circuits.discovery.ranks.mass_rule`, without curves."""
         masks = mass_rule(scores.nan_to_num(0.0), sites, share=self.share)
         return Sizing(masks, (None,) * len(scores))
 

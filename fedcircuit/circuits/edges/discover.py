@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fedcircuit.circuits.ablation import Ablation
 from fedcircuit.circuits.controls import Controls
 from fedcircuit.circuits.discovery.protocol import Cost, Meter, absent_reasons
-from fedcircuit.circuits.discovery.sizes import mass_rule
+from fedcircuit.circuits.discovery.ranks import mass_rule
 from fedcircuit.circuits.edges.checks import EdgeCheck, EdgeSubject, check_edge_circuits
 from fedcircuit.circuits.edges.circuit import EdgeCircuit, EdgeLayer, as_sites, split_by_layer
 from fedcircuit.circuits.edges.layers import existing_edges, find_edge_layers, layer_references
@@ -140,7 +140,7 @@ def edge_mass_rule(
 ) -> Tensor:
     """Fewest existing edges with a share of each class's positive score, ``[classes, edges]`` bool.
 
-    By `fedcircuit.circuits.discovery.sizes.mass_rule`; edges that do not exist are never taken.
+    By `fedcircuit.circuits.discovery.ranks.mass_rule`; edges that do not exist are never taken.
 
     Parameters
     ----------

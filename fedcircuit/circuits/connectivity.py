@@ -69,7 +69,8 @@ def live_units(model: nn.Module, sites: Sequence[Site], example: Tensor) -> Tens
 def has_path(model: nn.Module, sites: Sequence[Site], masks: Tensor, example: Tensor) -> Tensor:
     """Whether a path input -> ... -> logit leads through kept units only, ``[rows]`` bool.
 
-    Without one the masked network is a constant function, whatever the ablated units are set to.
+    Without one the masked network is a constant function, whatever the ablated units are set to
+    (but for what units tell each other by the statistics of a layer or group normalisation).
 
     Parameters
     ----------

@@ -70,8 +70,8 @@ def find_sites(model: nn.Module, example: Tensor) -> tuple[Site, ...]:
     ValueError
         If the model has no site; a layer runs more than once in a forward pass (its units would
         stand for two places at once); the first axis of a site is not the batch, samples are mixed
-        or run one by one; the model takes or gives something else than one tensor; it is compiled, scripted
-        or lazy; or an attention does not compute what ``nn.MultiheadAttention`` does.
+        or run one by one; the model takes or gives something else than one tensor; it is compiled,
+        scripted or lazy; or an attention does not compute what ``nn.MultiheadAttention`` does.
     """
     name = type(model).__name__
     device = next((p.device for p in model.parameters()), example.device)

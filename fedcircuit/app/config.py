@@ -168,9 +168,17 @@ class CircuitsConfig(Section):
     """What is looked for after every aggregation."""
 
     enabled: bool = Field(True, description="False records weights and accuracy only.")
-    method: Literal["attribution", "gates", "fedmi"] = Field(
-        "attribution", description="Discovery method."
-    )
+    method: Literal[
+        "attribution",
+        "integrated",
+        "iterative",
+        "gates",
+        "leave-one-out",
+        "magnitude",
+        "mean-activation",
+        "random",
+        "fedmi",
+    ] = Field("attribution", description="Discovery method.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the method.")
     ablation: Literal["mean", "zero", "resample"] = Field(
         "mean",
@@ -198,6 +206,11 @@ class CircuitsConfig(Section):
         False,
         description="Search twice, on other samples with another seed; a circuit that the second "
         "search does not confirm is not valid. Doubles the cost of discovery.",
+    )
+    ceiling: bool = Field(
+        False,
+        description="Search the global model a second time, on other samples with another seed: "
+        "no overlap can be expected to exceed what the two searches share.",
     )
     every: int = Field(1, ge=1, description="Look at every n-th round.")
     max_clients: int | None = Field(

@@ -149,6 +149,7 @@ def _observers(study: Study) -> list[Observer]:
                 time_budget=config.circuits.time_budget,
                 discover_on=config.circuits.discover_on,
                 scores=config.storage.scores,
+                ceiling=config.circuits.ceiling,
             )
         )
     return observers

@@ -5,6 +5,7 @@ import pytest
 from fedcircuit.app.config import StudyConfig
 from fedcircuit.app.config_files import ConfigError, load_study, parse_study
 from fedcircuit.app.study import circuit_settings
+from fedcircuit.circuits.discovery import METHOD_NAMES
 
 STUDIES = sorted(Path(__file__).parents[2].glob("experiments/circuit_preservation/*.yaml"))
 
@@ -88,3 +89,9 @@ def test_the_options_of_the_checks_reach_the_search_for_circuits(tmp_path: Path)
     assert settings.checks().minimality
     plain = circuit_settings(StudyConfig())
     assert (plain.ablation, plain.minimality, plain.stability) == ("mean", False, False)
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_every_discovery_method_can_be_asked_for(method: str) -> None:
+    config = StudyConfig.model_validate({"circuits": {"method": method}})
+    assert circuit_settings(config).discovery().name == method

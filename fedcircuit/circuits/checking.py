@@ -9,10 +9,12 @@ import math
 from dataclasses import dataclass, field
 
 import torch
+from scipy.stats import binom
 from torch import Tensor
 
 from fedcircuit.circuits.checks import Candidates, CheckedModel, knock_out
-from fedcircuit.circuits.controls import Controls, run_controls
+from fedcircuit.circuits.controls import Controls, Rivals, run_controls
+from fedcircuit.circuits.measures import OneVsRest
 from fedcircuit.circuits.minimality import minimality
 from fedcircuit.circuits.necessity import best_units, selective_necessity
 from fedcircuit.circuits.overlap import Side, paired_overlaps
@@ -27,11 +29,33 @@ from fedcircuit.circuits.validity import (
 
 @dataclass(frozen=True)
 class CheckSettings:
-    """Thresholds and controls of the checks; whether minimality, which costs most, is measured."""
+    """How circuits are checked.
+
+    Parameters
+    ----------
+    thresholds, controls
+        What a circuit must reach, and the random ones it is compared with.
+    negatives
+        Samples of other classes that a circuit runs on at first. It runs on all of them if so few
+        leave open on which side of its threshold the FPR lies: if an FPR at the threshold would
+        give as small, or as large, a number of false positives in 5 % of cases or more.
+    minimality
+        Whether minimality, which costs most, is measured.
+
+    Raises
+    ------
+    ValueError
+        If there are no negatives.
+    """
 
     thresholds: ValidityThresholds = field(default_factory=ValidityThresholds)
     controls: Controls = field(default_factory=Controls)
+    negatives: int = 90
     minimality: bool = False
+
+    def __post_init__(self) -> None:
+        if self.negatives < 1:
+            raise ValueError(f"negatives must be >= 1, got {self.negatives} (checks)")
 
 
 def check_circuits(
@@ -111,9 +135,10 @@ def _checked(
     if not len(classes):
         return {}
     rows = candidates.masks[classes]
-    alone = subject.measured(rows, classes)
+    alone = _alone(subject, rows, classes, settings)
     removed = knock_out(subject, rows, classes, negatives=settings.controls.negatives)
-    null = run_controls(subject, rows, classes, settings.controls, generator)
+    rivals = Rivals(rows, classes, alone.balanced_accuracy)
+    null = run_controls(subject, rivals, settings.controls, generator)
     constant = ~subject.has_path(rows) | (alone.variance < settings.thresholds.output_variance)
     empty = subject.empty.separation[classes]
     room = subject.known.separation[classes] - empty
@@ -143,6 +168,23 @@ def _checked(
         repeated = again is None or bool(again.found[index])
         result[index] = judged(measured, settings.thresholds, repeated=repeated)
     return result
+
+
+def _alone(
+    subject: CheckedModel, masks: Tensor, classes: Tensor, settings: CheckSettings
+) -> OneVsRest:
+    """Each circuit alone, on as many samples of other classes as its FPR needs."""
+    alone = subject.measured(masks, classes, negatives=settings.negatives)
+    others = (subject.labels != classes[:, None]) & subject.rest
+    n = others.sum(1).clamp(max=settings.negatives)
+    false = (alone.fpr.nan_to_num(0.0) * n).round().numpy()
+    at_most = binom.cdf(false, n.numpy(), settings.thresholds.fpr)
+    at_least = binom.sf(false - 1, n.numpy(), settings.thresholds.fpr)
+    open_ = torch.from_numpy((at_most >= 0.05) & (at_least >= 0.05)) & (n < others.sum(1))
+    rows = open_.nonzero().flatten()
+    if not len(rows):
+        return alone
+    return alone.replaced(rows, subject.measured(masks[rows], classes[rows]))
 
 
 def _stability(subject: CheckedModel, candidates: Candidates, classes: Tensor) -> dict[str, Tensor]:

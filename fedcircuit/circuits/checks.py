@@ -113,9 +113,28 @@ class CheckedModel:
         which = torch.arange(len(masks)).repeat_interleave(torch.tensor(lengths))
         return torch.split(self.masked.pair_logits(masks, which, torch.cat(list(samples))), lengths)
 
-    def measured(self, masks: Tensor, classes: Tensor) -> OneVsRest:
-        """Circuit i, ``masks[i]``, at telling class ``classes[i]`` from ``rest``."""
-        return one_vs_rest(self.masked.logits(masks), self.labels, classes, self.rest)
+    def measured(
+        self, masks: Tensor, classes: Tensor, *, negatives: int | None = None
+    ) -> OneVsRest:
+        """Circuit i, ``masks[i]``, at telling class ``classes[i]`` from ``rest``.
+
+        Parameters
+        ----------
+        masks, classes
+            ``[rows, units]`` bool, and ``[rows]`` int64.
+        negatives
+            Run on at most this many samples of other classes (`contrast`); None is all.
+        """
+        if negatives is None or negatives >= len(self.labels) or not len(masks):
+            return one_vs_rest(self.masked.logits(masks), self.labels, classes, self.rest)
+        samples = [contrast(self.labels, c, negatives, self.rest) for c in classes.tolist()]
+        found = [
+            one_vs_rest(logits[None], self.labels[chosen], classes[row : row + 1])
+            for row, (chosen, logits) in enumerate(
+                zip(samples, self.runs(masks, samples), strict=True)
+            )
+        ]
+        return OneVsRest.stacked(found)
 
     def has_path(self, masks: Tensor) -> Tensor:
         """Whether a path leads through each circuit, ``[rows]`` bool."""
@@ -152,8 +171,8 @@ def checked_model(
     if not len(samples):
         raise ValueError("checks need at least one sample, the checking half of the probe is empty")
     masked = masked_model(model, sites, samples.inputs, reference, batch=batch)
-    n_units = sum(site.n_units for site in sites)
-    ends = masked.logits(torch.stack([torch.ones(n_units), torch.zeros(n_units)]) > 0)
+    nothing = torch.zeros(1, sum(site.n_units for site in sites), dtype=torch.bool)
+    ends = torch.cat([masked.full_logits()[None], masked.logits(nothing)])
     if ends.shape[-1] != n_classes:
         raise ValueError(
             f"the model gives {ends.shape[-1]} logits, expected {n_classes}, one for each class"

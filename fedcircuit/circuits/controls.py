@@ -1,4 +1,8 @@
-"""Random circuits of the same size in every layer, and what they do: the control of every check."""
+"""Random circuits of the same size in every layer, and what they do: the control of every check.
+
+They take most of the time of the checks, so each is run on no more samples than it needs: on half
+of them where that half decides, and removed on a part of them, all parts together being all.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,10 @@ from torch import Tensor
 from fedcircuit.circuits.checks import CheckedModel, contrast
 from fedcircuit.circuits.circuit import Site, split_by_site
 
+_MARGIN = 0.15  # about three standard errors of a balanced accuracy on half of the samples
+_FEW = 16  # samples of a class of which half would be too few
+_PARTS = 3  # in which the samples are dealt to random removals
+
 
 @dataclass(frozen=True)
 class Controls:
@@ -23,7 +31,8 @@ class Controls:
         Random circuits for each circuit; 0 leaves the comparison out (NaN).
     negatives
         Samples of other classes on which the FPR of a control, and the collateral damage of a
-        knock-out, are measured; evenly spaced over the classes.
+        knock-out, are measured, evenly spaced over the classes; half as many for the removal of
+        a few units.
     removals
         Random draws that each selective necessity is compared with; none where ``count`` is 0.
     quantile
@@ -51,6 +60,23 @@ class Controls:
             raise ValueError(f"removals must be >= 0, got {self.removals} (controls)")
         if not 0 < self.quantile <= 1:
             raise ValueError(f"quantile must lie in (0, 1], got {self.quantile} (controls)")
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Circuits that random ones are to be compared with.
+
+    Parameters
+    ----------
+    masks, classes
+        ``[rows, units]`` bool, and the class of each row.
+    balanced_accuracy
+        What each reaches alone, ``[rows]``.
+    """
+
+    masks: Tensor
+    classes: Tensor
+    balanced_accuracy: Tensor
 
 
 @dataclass(frozen=True)
@@ -99,8 +125,7 @@ def random_like(
 
 def run_controls(
     subject: CheckedModel,
-    masks: Tensor,
-    classes: Tensor,
+    rivals: Rivals,
     controls: Controls,
     generator: torch.Generator,
 ) -> ControlResult:
@@ -110,31 +135,91 @@ def run_controls(
     ----------
     subject
         The model on the checking samples.
-    masks, classes
-        ``[rows, units]`` bool, and the class of each row.
+    rivals
+        The circuits, and what they reach.
     controls, generator
         How many, and the source of the random draws.
     """
     if not controls.count:
-        nothing = torch.full((len(masks),), torch.nan, dtype=torch.float64)
+        nothing = torch.full((len(rivals.masks),), torch.nan, dtype=torch.float64)
         return ControlResult(nothing, nothing.clone())
-    randoms = random_like(masks, subject.live, subject.sites, controls.count, generator)
-    accuracy = torch.empty(controls.count, len(masks), dtype=torch.float64)
-    without = torch.empty(len(masks), dtype=torch.float64)
-    for row, class_index in enumerate(classes.tolist()):
-        samples = contrast(subject.labels, class_index, controls.negatives, subject.rest)
-        n_own = int(subject.counts[class_index])
-        kept = _assigned(subject, randoms[:, row], samples, class_index)
-        accuracy[:, row] = (kept[:, :n_own].mean(1) + 1 - kept[:, n_own:].mean(1)) / 2
-        without[row] = _assigned(subject, ~randoms[:, row], samples[:n_own], class_index).mean()
+    randoms = random_like(rivals.masks, subject.live, subject.sites, controls.count, generator)
+    accuracy = _accuracies(subject, randoms, rivals, controls)
     return ControlResult(
-        torch.from_numpy(np.quantile(accuracy.numpy(), controls.quantile, axis=0, method="higher")),
-        subject.full.recall[classes] - without,
+        _quantile(accuracy, controls.quantile), _losses(subject, randoms, rivals.classes)
     )
 
 
-def _assigned(subject: CheckedModel, masks: Tensor, samples: Tensor, class_index: int) -> Tensor:
-    """Whether each mask assigns each sample to the class, ``[masks, samples]`` float64."""
-    which = torch.arange(len(masks)).repeat_interleave(len(samples))
-    logits = subject.masked.pair_logits(masks, which, samples.repeat(len(masks)))
-    return (logits.argmax(-1) == class_index).double().reshape(len(masks), -1)
+def dealt(samples: Tensor, n_own: int, parts: int) -> list[Tensor]:
+    """Samples dealt to parts, those of the class (the first ``n_own``) as evenly as the others.
+
+    Where the class has too few samples every part is all of them.
+    """
+    if n_own < max(_FEW, parts):
+        return [samples] * parts
+    own, others = samples[:n_own], samples[n_own:]
+    return [torch.cat([own[part::parts], others[part::parts]]) for part in range(parts)]
+
+
+def _quantile(values: Tensor, quantile: float) -> Tensor:
+    """The next higher observed value along the first axis."""
+    found = np.quantile(values.numpy(), quantile, axis=0, method="higher")
+    return torch.from_numpy(np.asarray(found))
+
+
+def _accuracies(
+    subject: CheckedModel, randoms: Tensor, rivals: Rivals, controls: Controls
+) -> Tensor:
+    """Balanced accuracy of random circuits ``[count, rows]``.
+
+    On half of the samples; and on all of them where that could change the comparison: where the
+    circuit is not clearly better than the quantile, for the random circuits that are not clearly
+    below it.
+    """
+    halves: list[list[Tensor]] = []
+    for c in rivals.classes.tolist():
+        samples = contrast(subject.labels, c, controls.negatives, subject.rest)
+        halves.append(dealt(samples, int(subject.counts[c]), 2))
+    count, rows = randoms.shape[:2]
+    masks, classes = randoms.flatten(0, 1), rivals.classes.repeat(count)
+    first, second = ([half[part] for half in halves] * count for part in range(2))
+    tally = _tally(subject, masks, classes, first)
+    accuracy = _balanced(tally).reshape(count, rows)
+    level = _quantile(accuracy, controls.quantile)
+    close = (rivals.balanced_accuracy < level + _MARGIN) & (accuracy >= level - _MARGIN)
+    whole = torch.tensor([half[0] is half[1] for half in halves])
+    again = (close & ~whole).flatten().nonzero().flatten()
+    if len(again):
+        rest = [second[index] for index in again.tolist()]
+        tally[again] += _tally(subject, masks[again], classes[again], rest)
+    return _balanced(tally).reshape(count, rows)
+
+
+def _losses(subject: CheckedModel, randoms: Tensor, classes: Tensor) -> Tensor:
+    """Mean drop of the class's recall when random circuits are ablated, ``[rows]``."""
+    parts = [
+        dealt((subject.labels == c).nonzero().flatten(), int(subject.counts[c]), _PARTS)
+        for c in classes.tolist()
+    ]
+    count, rows = randoms.shape[:2]
+    samples = [part[draw % _PARTS] for draw in range(count) for part in parts]
+    tally = _tally(subject, ~randoms.flatten(0, 1), classes.repeat(count), samples)
+    before = torch.stack([subject.hits[part].double().mean() for part in samples])
+    return (before - tally[:, 0] / tally[:, 1]).reshape(count, rows).mean(0)
+
+
+def _tally(
+    subject: CheckedModel, masks: Tensor, classes: Tensor, samples: Sequence[Tensor]
+) -> Tensor:
+    """Of each mask's samples: own ones assigned, own ones, others assigned, others; float64."""
+    rows = []
+    runs = zip(samples, classes.tolist(), subject.runs(masks, samples), strict=True)
+    for chosen, c, logits in runs:
+        assigned, own = logits.argmax(-1) == c, subject.labels[chosen] == c
+        hit = int((assigned & own).sum())
+        rows.append([hit, int(own.sum()), int(assigned.sum()) - hit, int((~own).sum())])
+    return torch.tensor(rows, dtype=torch.float64).reshape(-1, 4)
+
+
+def _balanced(tally: Tensor) -> Tensor:
+    return (tally[:, 0] / tally[:, 1] + 1 - tally[:, 2] / tally[:, 3]) / 2

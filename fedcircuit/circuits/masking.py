@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from fedcircuit.circuits.ablation import reference_rows
 from fedcircuit.circuits.circuit import Site, split_by_site
 from fedcircuit.circuits.compact import Chain, chain_of, kept_units, references
 from fedcircuit.circuits.sites import capture, evaluating, gate, gated, transformed
@@ -74,8 +75,14 @@ class MaskedModel:
         them alone; else None.
     batch
         Most rows (one mask on one sample each) in one forward pass.
+    own
+        Logits of the model itself ``[n, classes]``, where they are known.
     chain
         The model as layers that follow one another; None where it is none.
+    sums
+        What the layer behind the first site makes of all its units, bias included, before any
+        nonlinearity: ``[n, units, ...]``. A circuit that lacks few of the first site's units is
+        that less their part. None without a chain, or where it would not fit.
     """
 
     model: nn.Module
@@ -84,7 +91,9 @@ class MaskedModel:
     reference: Mapping[str, Tensor] | None
     prefix: Tensor | None
     batch: int
+    own: Tensor | None = None
     chain: Chain | None = None
+    sums: Tensor | None = None
 
     def logits(self, masks: Tensor) -> Tensor:
         """Logits of every mask on every sample, ``[masks, n, classes]``.
@@ -124,6 +133,8 @@ class MaskedModel:
 
     def full_logits(self) -> Tensor:
         """Logits of the model itself, ``[n, classes]``."""
+        if self.own is not None:
+            return self.own
         return self.logits(torch.ones(1, sum(s.n_units for s in self.sites), dtype=torch.bool))[0]
 
     def _cut_out(self, masks: Tensor, which: Tensor, samples: Tensor) -> Tensor:
@@ -138,13 +149,39 @@ class MaskedModel:
                 continue
             kept = kept_units(masks[which[rows[0]]], self.sites)
             for part in torch.split(samples[rows], self.batch):
-                pieces.append(self.chain.logits(self.prefix[part], kept, reference))
+                pieces.append(self._small(part, kept, reference))
         logits = torch.cat(pieces)
         return torch.empty_like(logits).index_copy_(0, order, logits)
 
+    def _small(
+        self, samples: Tensor, kept: Sequence[Tensor], reference: Sequence[Tensor] | None
+    ) -> Tensor:
+        """Logits of one circuit on some samples; from `sums` where that is less work."""
+        assert self.chain is not None
+        assert self.prefix is not None
+        link, *rest = self.chain.links
+        n_out, n_in = link.weight.shape[:2]
+        lost = torch.ones(n_in, dtype=torch.bool, device=samples.device)
+        lost[kept[0]] = False
+        without = lost.nonzero().flatten()
+        n_read = len(kept[1]) if rest else n_out
+        if self.sums is None or len(without) * n_out >= len(kept[0]) * n_read:
+            return self.chain.logits(_picked(self.prefix, samples), kept, reference)
+        # with nothing lost one unit is taken away times zero: no tensor is ever empty
+        some = without if len(without) else without.new_zeros(1)
+        change = _picked(self.prefix, samples, some)
+        if reference is not None:
+            change = change - reference[0][:, some]
+        weight = link.weight[:, some] * (-1.0 if len(without) else 0.0)
+        every = torch.arange(n_out, device=samples.device)
+        value = link.apply(change, weight, _picked(self.sums, samples), every)
+        if not rest:
+            return value
+        return Chain(tuple(rest)).logits(value, kept[1:], reference and reference[1:])
+
     def _forward(self, gates: Tensor, samples: Tensor) -> Tensor:
         by_site = split_by_site(gates, self.sites)
-        reference = _for_samples(self.reference, samples)
+        reference = reference_rows(self.reference, samples)
         logits: Tensor
         if self.prefix is None:
             with gated(self.model, self.sites, by_site, reference):
@@ -162,13 +199,13 @@ class MaskedModel:
         return logits
 
 
-def _for_samples(
-    reference: Mapping[str, Tensor] | None, samples: Tensor
-) -> Mapping[str, Tensor] | None:
-    """The reference of each sample, where it is not the same for all."""
-    if reference is None or _one_for_all(reference):
-        return reference
-    return {name: values[samples] for name, values in reference.items()}
+def _picked(values: Tensor, samples: Tensor, units: Tensor | None = None) -> Tensor:
+    """Some samples, and some of the units, of ``[n, units, ...]``; maps in channels-last layout."""
+    inner = values.permute(0, 2, 3, 1) if values.ndim == 4 else values
+    chosen = inner.index_select(0, samples)
+    if units is not None:
+        chosen = chosen.index_select(-1, units)
+    return chosen.permute(0, 3, 1, 2) if values.ndim == 4 else chosen
 
 
 def masked_model(
@@ -196,7 +233,8 @@ def masked_model(
     if reference is not None:
         reference = {name: value.to(device) for name, value in reference.items()}
     plain = MaskedModel(model, tuple(sites), inputs.to(device), reference, None, batch)
-    prefix = _prefix(plain)
+    prefix, own = _prefix(plain)
+    plain = replace(plain, own=own)
     if prefix is None:
         return plain
     quick = replace(plain, prefix=prefix)
@@ -204,8 +242,21 @@ def masked_model(
     if not _agree(lambda: _trial(quick), lambda: expected):
         return plain
     chain = chain_of(model, sites, plain.inputs) if _one_for_all(reference) else None
-    cut = replace(quick, chain=chain)
-    return cut if chain is not None and _agree(lambda: _trial(cut), lambda: expected) else quick
+    if chain is None:
+        return quick
+    cut = replace(quick, chain=chain, sums=_sums(chain, prefix))
+    return cut if _agree(lambda: _trial(cut), lambda: expected) else quick
+
+
+def _sums(chain: Chain, prefix: Tensor) -> Tensor | None:
+    """What the layer behind the first site makes of all its units; None where it would not fit."""
+    link = chain.links[0]
+    every = torch.arange(link.weight.shape[0], device=prefix.device)
+    with torch.no_grad():
+        one = link.constant(prefix[:1], link.weight, every)
+        if one.numel() * one.element_size() * len(prefix) > _PREFIX_BYTES:
+            return None
+        return link.constant(prefix, link.weight, every)
 
 
 def _one_for_all(reference: Mapping[str, Tensor] | None) -> bool:
@@ -213,18 +264,20 @@ def _one_for_all(reference: Mapping[str, Tensor] | None) -> bool:
     return reference is None or all(len(value) == 1 for value in reference.values())
 
 
-def _prefix(plain: MaskedModel) -> Tensor | None:
-    """Activations of the first site on all inputs; None where they would not fit."""
+def _prefix(plain: MaskedModel) -> tuple[Tensor | None, Tensor | None]:
+    """Activations of the first site on all inputs, None where they would not fit; and logits."""
     inputs, first = plain.inputs, plain.sites[0]
-    pieces = []
+    pieces, logits = [], []
     with evaluating(plain.model), torch.no_grad(), capture(plain.model, [first]) as seen:
         for start in range(0, len(inputs), plain.batch):
-            plain.model(inputs[start : start + plain.batch])
+            logits.append(plain.model(inputs[start : start + plain.batch]))
             activation = seen[first.name]
             if activation[0].numel() * activation.element_size() * len(inputs) > _PREFIX_BYTES:
-                return None
+                return None, None
             pieces.append(activation)
-    return torch.cat(pieces) if len(inputs) > 1 else None
+    if not pieces:
+        return None, None
+    return torch.cat(pieces) if len(inputs) > 1 else None, torch.cat(logits).cpu()
 
 
 def _trial(masked: MaskedModel) -> Tensor:
@@ -233,10 +286,11 @@ def _trial(masked: MaskedModel) -> Tensor:
     With a closed first site a branch around it would show, with a mixed mask a branch elsewhere.
     """
     few = torch.arange(min(2, len(masked.inputs)))
-    masks = torch.ones(3, sum(site.n_units for site in masked.sites), dtype=torch.bool)
+    masks = torch.ones(4, sum(site.n_units for site in masked.sites), dtype=torch.bool)
     masks[1, : masked.sites[0].n_units] = False
     masks[2, ::2] = False
-    which, samples = torch.arange(3).repeat_interleave(len(few)), few.repeat(3)
+    masks[3, 0] = False
+    which, samples = torch.arange(4).repeat_interleave(len(few)), few.repeat(4)
     if masked.chain is None:
         return masked.pair_logits(masks, which, samples)
     with evaluating(masked.model), torch.no_grad():

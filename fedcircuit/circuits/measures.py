@@ -5,6 +5,7 @@ A quantity without samples to measure it on is NaN.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,22 @@ class OneVsRest:
     def balanced_accuracy(self) -> Tensor:
         """``(recall + 1 - fpr) / 2``; 0.5 is what a constant predictor gets."""
         return (self.recall + 1 - self.fpr) / 2
+
+    def replaced(self, rows: Tensor, other: OneVsRest) -> OneVsRest:
+        """This with ``other`` in place of some rows; ``rows [k]`` int64."""
+        values = zip(self._columns, other._columns, strict=True)
+        return OneVsRest(*(mine.index_copy(0, rows, theirs) for mine, theirs in values))
+
+    @classmethod
+    def stacked(cls, parts: Sequence[OneVsRest]) -> OneVsRest:
+        """The rows of several, one after the other."""
+        return cls(
+            *(torch.cat(column) for column in zip(*(p._columns for p in parts), strict=True))
+        )
+
+    @property
+    def _columns(self) -> tuple[Tensor, ...]:
+        return self.recall, self.fpr, self.auroc, self.separation, self.variance
 
 
 def one_vs_rest(

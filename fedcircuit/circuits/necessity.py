@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fedcircuit.circuits.checks import CheckedModel, contrast, recall_drops
-from fedcircuit.circuits.controls import Controls, random_like
+from fedcircuit.circuits.controls import Controls, dealt, random_like
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class SelectiveNecessity:
         ``[rows, classes]``, drop of the recall of every other class that the model recognises;
         NaN for the circuit's own class and for those it does not recognise.
     null
-        ``[draws, rows]``, selective necessity of as many random units of the same sites.
+        ``[draws, rows]``, selective necessity of as many random units of the same sites, every
+        draw on its own part of the samples (`fedcircuit.circuits.controls.dealt`): the spread over
+        draws is also that of the samples.
     """
 
     own: Tensor
@@ -129,11 +131,14 @@ def selective_necessity(
         return result
     randoms = random_like(removed[defined], subject.live, subject.sites, draws, generator)
     masks = torch.cat([removed[defined][None], randoms]).flatten(0, 1)
-    samples = [
-        contrast(subject.labels, c, controls.negatives, subject.rest)
-        for c in classes[defined].tolist()
+    few = (controls.negatives + 1) // 2
+    samples = [contrast(subject.labels, c, few, subject.rest) for c in classes[defined].tolist()]
+    parts = [
+        dealt(chosen, int(subject.counts[c]), draws)
+        for chosen, c in zip(samples, classes[defined].tolist(), strict=True)
     ]
-    drops = recall_drops(subject, ~masks, samples * (1 + draws))
+    each = samples + [part[draw] for draw in range(draws) for part in parts]
+    drops = recall_drops(subject, ~masks, each)
     drops = drops.reshape(1 + draws, len(defined), n_classes)
     for place, row in enumerate(defined):
         c = int(classes[row])

@@ -9,7 +9,7 @@ from toy_network import N_UNITS, toy_model, toy_subject, units
 from fedcircuit.circuits.checking import CheckSettings, check_circuits
 from fedcircuit.circuits.checks import Candidates, contrast
 from fedcircuit.circuits.circuit import Site
-from fedcircuit.circuits.controls import Controls, random_like, run_controls
+from fedcircuit.circuits.controls import Controls, Rivals, random_like, run_controls
 from fedcircuit.circuits.validity import Status
 
 PAIRS = torch.stack([units(0, 3), units(1, 4), units(2, 5)])
@@ -59,7 +59,8 @@ def test_few_controls_give_their_largest_balanced_accuracy() -> None:
     subject = toy_subject(toy_model(prior=1.5))
     classes, controls = torch.arange(3), Controls(count=5, negatives=8)
     masks = torch.stack([units(0, 3, *range(6, N_UNITS, 8))] * 3)
-    result = run_controls(subject, masks, classes, controls, torch.Generator().manual_seed(3))
+    rivals = Rivals(masks, classes, torch.ones(3))
+    result = run_controls(subject, rivals, controls, torch.Generator().manual_seed(3))
     randoms = random_like(masks, subject.live, subject.sites, 5, torch.Generator().manual_seed(3))
     each = torch.stack([subject.measured(r, classes).balanced_accuracy for r in randoms])
     assert torch.equal(result.balanced_accuracy, each.max(0).values)
@@ -74,7 +75,8 @@ def test_many_controls_give_the_quantile() -> None:
     subject = toy_subject()
     masks, classes = torch.stack([units(*range(0, N_UNITS, 2))] * 3), torch.arange(3)
     most = Controls(count=40, negatives=8, quantile=0.5)
-    result = run_controls(subject, masks, classes, most, torch.Generator().manual_seed(3))
+    rivals = Rivals(masks, classes, torch.ones(3))
+    result = run_controls(subject, rivals, most, torch.Generator().manual_seed(3))
     randoms = random_like(masks, subject.live, subject.sites, 40, torch.Generator().manual_seed(3))
     each = torch.stack([subject.measured(r, classes).balanced_accuracy for r in randoms])
     assert torch.equal(result.balanced_accuracy, each.sort(0).values[20])

@@ -62,6 +62,7 @@ MODELS = {
     "norm": normalised_cnn,
     "cnn": lambda: build_model("simple-cnn", (1, 8, 8), 4, seed=1, widths=(3, 5)),
     "mlp": lambda: build_model("mlp", (1, 8, 8), 4, seed=1, widths=(6, 5)),
+    "shallow": lambda: build_model("mlp", (1, 8, 8), 4, seed=1, widths=(6,)),
     "resnet": lambda: build_model("resnet", (1, 8, 8), 4, seed=1, widths=(3, 4)),
     "view": ViewNet,
     "around": AroundNet,
@@ -119,6 +120,30 @@ def test_masks_that_many_samples_share_give_the_same(name, ablation) -> None:
         [one_by_one(masked, masks[m], i) for m, i in zip(which, samples.tolist(), strict=True)]
     )
     assert torch.allclose(masked.pair_logits(masks, which, samples), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("ablation", ["mean", "zero"])
+@pytest.mark.parametrize(("name", "widths"), [("norm", 4), ("cnn", 3), ("mlp", 6), ("shallow", 6)])
+def test_a_mask_that_lacks_few_units_of_the_first_site_is_the_rest_less_their_part(
+    name, widths, ablation
+) -> None:
+    masked, masks = prepared(name, ablation)
+    assert masked.sums is not None
+    masks = torch.cat([masks[:1], torch.ones_like(masks)])
+    masks[0, :widths] = True  # no unit lost, and some of the next sites
+    masks[2, 1] = False
+    masks[3, [0, 2]] = False
+    samples = torch.tensor([3, 0, 6, 6, 1, 2, 4, 5])
+    logits = masked.pair_logits(masks, torch.arange(4).repeat_interleave(8), samples.repeat(4))
+    expected = torch.stack([one_by_one(masked, m, i) for m in masks for i in samples.tolist()])
+    assert torch.allclose(logits, expected, atol=1e-5)
+    # and not by the other way
+    other = replace(masked, sums=masked.sums + 1)
+    assert not torch.allclose(
+        other.pair_logits(masks[2:3], torch.zeros(8, dtype=torch.int64), samples),
+        expected[16:24],
+        atol=1e-3,
+    )
 
 
 @pytest.mark.parametrize(

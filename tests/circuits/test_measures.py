@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
-from fedcircuit.circuits.measures import one_vs_rest
+from fedcircuit.circuits.measures import OneVsRest, one_vs_rest
 
 
 def test_measures_by_hand() -> None:
@@ -60,3 +60,18 @@ def test_without_samples_of_a_kind_a_rate_is_undefined(label, undefined) -> None
     assert math.isnan(getattr(result, undefined))
     for name in ("auroc", "separation", "balanced_accuracy"):
         assert math.isnan(getattr(result, name))
+
+
+def test_rows_are_stacked_and_replaced_one_by_one() -> None:
+    random = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    logits, classes = torch.randn(3, 6, 3, generator=random), torch.tensor([2, 0, 1])
+    whole = one_vs_rest(logits, labels, classes)
+    parts = [one_vs_rest(logits[i : i + 1], labels, classes[i : i + 1]) for i in range(3)]
+    for name in ("recall", "fpr", "auroc", "separation", "variance"):
+        assert torch.equal(getattr(OneVsRest.stacked(parts), name), getattr(whole, name))
+    others = OneVsRest.stacked([parts[2], parts[0]])
+    changed = whole.replaced(torch.tensor([0, 2]), others)
+    assert torch.equal(changed.separation, whole.separation[[2, 1, 0]])
+    assert torch.equal(changed.variance, whole.variance[[2, 1, 0]])
+    assert torch.equal(whole.auroc, OneVsRest.stacked(parts).auroc)  # left as it was

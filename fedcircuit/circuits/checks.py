@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.connectivity import has_path, live_units
 from fedcircuit.circuits.masking import MaskedModel, masked_model
-from fedcircuit.circuits.measures import OneVsRest, masked_mean, one_vs_rest
+from fedcircuit.circuits.measures import OneVsRest, one_vs_rest
 from fedcircuit.samples import Samples
 
 
@@ -109,9 +109,8 @@ class CheckedModel:
         samples
             Positions, ``[k_i]`` int64, for each mask.
         """
-        lengths = [len(part) for part in samples]
-        which = torch.arange(len(masks)).repeat_interleave(torch.tensor(lengths))
-        return torch.split(self.masked.pair_logits(masks, which, torch.cat(list(samples))), lengths)
+        logits = self.masked.pair_logits(masks, *paired(samples))
+        return torch.split(logits, [len(part) for part in samples])
 
     def measured(
         self, masks: Tensor, classes: Tensor, *, negatives: int | None = None
@@ -246,12 +245,21 @@ def recall_drops(subject: CheckedModel, masks: Tensor, samples: Sequence[Tensor]
     samples
         For each mask the samples it runs on; a class without any is NaN.
     """
-    every, drops = torch.arange(len(subject.counts))[:, None], []
-    for chosen, logits in zip(samples, subject.runs(masks, samples), strict=True):
-        labels = subject.labels[chosen]
-        lost = subject.hits[chosen].double() - (logits.argmax(-1) == labels).double()
-        drops.append(masked_mean(lost.expand(len(every), -1), labels == every))
-    return torch.stack(drops) if drops else torch.zeros(0, len(every), dtype=torch.float64)
+    n_classes, (which, chosen) = len(subject.counts), paired(samples)
+    labels = subject.labels[chosen]
+    right = subject.masked.pair_logits(masks, which, chosen).argmax(-1) == labels
+    lost = subject.hits[chosen].double() - right.double()
+    groups, size = which * n_classes + labels, len(masks) * n_classes
+    total = torch.bincount(groups, weights=lost, minlength=size)
+    return (total / torch.bincount(groups, minlength=size)).reshape(len(masks), n_classes)
+
+
+def paired(samples: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Samples of many rows one after the other: the row, and the position, of each."""
+    lengths = torch.tensor([len(part) for part in samples], dtype=torch.int64)
+    return torch.arange(len(samples)).repeat_interleave(lengths), torch.cat(
+        [torch.zeros(0, dtype=torch.int64), *samples]
+    )
 
 
 def contrast(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedcircuit.circuits.checks import CheckedModel, contrast
+from fedcircuit.circuits.checks import CheckedModel, contrast, paired
 from fedcircuit.circuits.circuit import Site, split_by_site
 
 _MARGIN = 0.15  # about three standard errors of a balanced accuracy on half of the samples
@@ -212,13 +212,11 @@ def _tally(
     subject: CheckedModel, masks: Tensor, classes: Tensor, samples: Sequence[Tensor]
 ) -> Tensor:
     """Of each mask's samples: own ones assigned, own ones, others assigned, others; float64."""
-    rows = []
-    runs = zip(samples, classes.tolist(), subject.runs(masks, samples), strict=True)
-    for chosen, c, logits in runs:
-        assigned, own = logits.argmax(-1) == c, subject.labels[chosen] == c
-        hit = int((assigned & own).sum())
-        rows.append([hit, int(own.sum()), int(assigned.sum()) - hit, int((~own).sum())])
-    return torch.tensor(rows, dtype=torch.float64).reshape(-1, 4)
+    which, chosen = paired(samples)
+    own = subject.labels[chosen] == classes[which]
+    assigned = subject.masked.pair_logits(masks, which, chosen).argmax(-1) == classes[which]
+    columns = torch.stack([assigned & own, own, assigned & ~own, ~own], dim=1).double()
+    return torch.zeros(len(masks), 4, dtype=torch.float64).index_add_(0, which, columns)
 
 
 def _balanced(tally: Tensor) -> Tensor:

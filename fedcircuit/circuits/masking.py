@@ -5,7 +5,7 @@ Three things make this fast. Everything before the output of the first site is t
 mask, so it is computed once; convolutions run in the channels-last layout where the model can take
 it (measured on a CPU with the small CNN: two to five times faster together); and where layers
 simply follow one another, a mask that many samples share runs without its ablated units
-(`fedcircuit.circuits.compact`). Each is compared with the plain way before it is used.
+(`fedcircuit.circuits.cutting`). Each is compared with the plain way before it is used.
 Memory is bounded by the number of rows in a batch.
 """
 
@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from fedcircuit.circuits.ablation import reference_rows
 from fedcircuit.circuits.circuit import Site, split_by_site
-from fedcircuit.circuits.compact import Chain, chain_of, kept_units, references
+from fedcircuit.circuits.compact import chain_of, references
+from fedcircuit.circuits.cutting import CutOut, cut_out
 from fedcircuit.circuits.sites import capture, evaluating, gate, gated, transformed
 
 _PREFIX_BYTES = 2**28  # activations of the first site are kept up to this size
-_LEAST_SHARED = 8  # rows of one mask from which it pays to cut its network out
+_BATCH_BYTES = 2**22  # activations of the sites up to which a batch may have more rows than asked
 
 
 def fast_copy(model: nn.Module, example: Tensor) -> nn.Module:
@@ -74,15 +75,15 @@ class MaskedModel:
         Activations of the first site ``[n, ...]``, where everything behind the site depends on
         them alone; else None.
     batch
-        Most rows (one mask on one sample each) in one forward pass.
+        Most rows (one mask on one sample each) in one forward pass, but where all the sites'
+        activations take less than 4 MiB.
+    sizes
+        Numbers in one sample's activation of each site; empty where they are not known.
     own
         Logits of the model itself ``[n, classes]``, where they are known.
-    chain
-        The model as layers that follow one another; None where it is none.
-    sums
-        What the layer behind the first site makes of all its units, bias included, before any
-        nonlinearity: ``[n, units, ...]``. A circuit that lacks few of the first site's units is
-        that less their part. None without a chain, or where it would not fit.
+    cut
+        The model as layers that follow one another, for masks that many samples share; None where
+        it is none.
     """
 
     model: nn.Module
@@ -91,9 +92,9 @@ class MaskedModel:
     reference: Mapping[str, Tensor] | None
     prefix: Tensor | None
     batch: int
+    sizes: tuple[int, ...] = ()
     own: Tensor | None = None
-    chain: Chain | None = None
-    sums: Tensor | None = None
+    cut: CutOut | None = None
 
     def logits(self, masks: Tensor) -> Tensor:
         """Logits of every mask on every sample, ``[masks, n, classes]``.
@@ -124,11 +125,11 @@ class MaskedModel:
             with evaluating(self.model), torch.no_grad():
                 return torch.zeros(0, self.model(self.inputs[:1]).shape[-1])
         with evaluating(self.model), torch.no_grad():
-            if self.chain is not None and len(which) >= _LEAST_SHARED * len(torch.unique(which)):
-                return self._cut_out(masks, which, samples).cpu()
-            rows = zip(
-                torch.split(which, self.batch), torch.split(samples, self.batch), strict=True
-            )
+            if self.cut is not None and self.cut.pays(len(which), len(torch.unique(which))):
+                return self.cut.logits(masks, which, samples, self.batch).cpu()
+            fitting = _BATCH_BYTES // (4 * sum(self.sizes)) if self.sizes else 0
+            batch = max(self.batch, fitting)
+            rows = zip(torch.split(which, batch), torch.split(samples, batch), strict=True)
             return torch.cat([self._forward(masks[mask], sample) for mask, sample in rows]).cpu()
 
     def full_logits(self) -> Tensor:
@@ -136,48 +137,6 @@ class MaskedModel:
         if self.own is not None:
             return self.own
         return self.logits(torch.ones(1, sum(s.n_units for s in self.sites), dtype=torch.bool))[0]
-
-    def _cut_out(self, masks: Tensor, which: Tensor, samples: Tensor) -> Tensor:
-        """Logits of the rows, mask by mask, each as the small network that it is."""
-        assert self.chain is not None
-        assert self.prefix is not None
-        reference = references(self.reference, self.sites)
-        order = which.argsort(stable=True)
-        pieces = []
-        for rows in torch.split(order, which.bincount(minlength=len(masks)).tolist()):
-            if not len(rows):
-                continue
-            kept = kept_units(masks[which[rows[0]]], self.sites)
-            for part in torch.split(samples[rows], self.batch):
-                pieces.append(self._small(part, kept, reference))
-        logits = torch.cat(pieces)
-        return torch.empty_like(logits).index_copy_(0, order, logits)
-
-    def _small(
-        self, samples: Tensor, kept: Sequence[Tensor], reference: Sequence[Tensor] | None
-    ) -> Tensor:
-        """Logits of one circuit on some samples; from `sums` where that is less work."""
-        assert self.chain is not None
-        assert self.prefix is not None
-        link, *rest = self.chain.links
-        n_out, n_in = link.weight.shape[:2]
-        lost = torch.ones(n_in, dtype=torch.bool, device=samples.device)
-        lost[kept[0]] = False
-        without = lost.nonzero().flatten()
-        n_read = len(kept[1]) if rest else n_out
-        if self.sums is None or len(without) * n_out >= len(kept[0]) * n_read:
-            return self.chain.logits(_picked(self.prefix, samples), kept, reference)
-        # with nothing lost one unit is taken away times zero: no tensor is ever empty
-        some = without if len(without) else without.new_zeros(1)
-        change = _picked(self.prefix, samples, some)
-        if reference is not None:
-            change = change - reference[0][:, some]
-        weight = link.weight[:, some] * (-1.0 if len(without) else 0.0)
-        every = torch.arange(n_out, device=samples.device)
-        value = link.apply(change, weight, _picked(self.sums, samples), every)
-        if not rest:
-            return value
-        return Chain(tuple(rest)).logits(value, kept[1:], reference and reference[1:])
 
     def _forward(self, gates: Tensor, samples: Tensor) -> Tensor:
         by_site = split_by_site(gates, self.sites)
@@ -197,15 +156,6 @@ class MaskedModel:
         ):
             logits = self.model(self.inputs[:1])
         return logits
-
-
-def _picked(values: Tensor, samples: Tensor, units: Tensor | None = None) -> Tensor:
-    """Some samples, and some of the units, of ``[n, units, ...]``; maps in channels-last layout."""
-    inner = values.permute(0, 2, 3, 1) if values.ndim == 4 else values
-    chosen = inner.index_select(0, samples)
-    if units is not None:
-        chosen = chosen.index_select(-1, units)
-    return chosen.permute(0, 3, 1, 2) if values.ndim == 4 else chosen
 
 
 def masked_model(
@@ -233,8 +183,7 @@ def masked_model(
     if reference is not None:
         reference = {name: value.to(device) for name, value in reference.items()}
     plain = MaskedModel(model, tuple(sites), inputs.to(device), reference, None, batch)
-    prefix, own = _prefix(plain)
-    plain = replace(plain, own=own)
+    plain, prefix = _prefix(plain)
     if prefix is None:
         return plain
     quick = replace(plain, prefix=prefix)
@@ -244,19 +193,9 @@ def masked_model(
     chain = chain_of(model, sites, plain.inputs) if _one_for_all(reference) else None
     if chain is None:
         return quick
-    cut = replace(quick, chain=chain, sums=_sums(chain, prefix))
-    return cut if _agree(lambda: _trial(cut), lambda: expected) else quick
-
-
-def _sums(chain: Chain, prefix: Tensor) -> Tensor | None:
-    """What the layer behind the first site makes of all its units; None where it would not fit."""
-    link = chain.links[0]
-    every = torch.arange(link.weight.shape[0], device=prefix.device)
-    with torch.no_grad():
-        one = link.constant(prefix[:1], link.weight, every)
-        if one.numel() * one.element_size() * len(prefix) > _PREFIX_BYTES:
-            return None
-        return link.constant(prefix, link.weight, every)
+    cut = cut_out(chain, sites, prefix, plain.sizes, references(reference, sites))
+    fast = replace(quick, cut=cut)
+    return fast if _agree(lambda: _trial(fast), lambda: expected) else quick
 
 
 def _one_for_all(reference: Mapping[str, Tensor] | None) -> bool:
@@ -264,20 +203,26 @@ def _one_for_all(reference: Mapping[str, Tensor] | None) -> bool:
     return reference is None or all(len(value) == 1 for value in reference.values())
 
 
-def _prefix(plain: MaskedModel) -> tuple[Tensor | None, Tensor | None]:
-    """Activations of the first site on all inputs, None where they would not fit; and logits."""
+def _prefix(plain: MaskedModel) -> tuple[MaskedModel, Tensor | None]:
+    """The model with its own logits, and the first site's activations on all inputs.
+
+    Without these where they would not fit.
+    """
     inputs, first = plain.inputs, plain.sites[0]
     pieces, logits = [], []
-    with evaluating(plain.model), torch.no_grad(), capture(plain.model, [first]) as seen:
+    sizes: tuple[int, ...] = ()
+    with evaluating(plain.model), torch.no_grad(), capture(plain.model, plain.sites) as seen:
         for start in range(0, len(inputs), plain.batch):
             logits.append(plain.model(inputs[start : start + plain.batch]))
             activation = seen[first.name]
+            sizes = tuple(seen[site.name][0].numel() for site in plain.sites)
             if activation[0].numel() * activation.element_size() * len(inputs) > _PREFIX_BYTES:
-                return None, None
+                return plain, None
             pieces.append(activation)
     if not pieces:
-        return None, None
-    return torch.cat(pieces) if len(inputs) > 1 else None, torch.cat(logits).cpu()
+        return plain, None
+    known = replace(plain, own=torch.cat(logits).cpu(), sizes=sizes)
+    return known, torch.cat(pieces) if len(inputs) > 1 else None
 
 
 def _trial(masked: MaskedModel) -> Tensor:
@@ -291,8 +236,9 @@ def _trial(masked: MaskedModel) -> Tensor:
     masks[2, ::2] = False
     masks[3, 0] = False
     which, samples = torch.arange(4).repeat_interleave(len(few)), few.repeat(4)
-    if masked.chain is None:
+    if masked.cut is None:
         return masked.pair_logits(masks, which, samples)
     with evaluating(masked.model), torch.no_grad():
         device = masked.inputs.device
-        return masked._cut_out(masks.to(device), which.to(device), samples.to(device)).cpu()
+        rows = masks.to(device), which.to(device), samples.to(device)
+        return masked.cut.logits(*rows, masked.batch).cpu()

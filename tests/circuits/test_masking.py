@@ -82,6 +82,12 @@ def prepared(name: str, ablation: str = "mean", batch: int = 5):
     return masked_model(fast_copy(model, INPUTS), sites, INPUTS, reference, batch=batch), masks
 
 
+def always_cut(given):
+    """So much work that masks are cut out of this small network too."""
+    masked, masks = given
+    return replace(masked, cut=masked.cut and replace(masked.cut, work=10**9)), masks
+
+
 def one_by_one(masked, mask, sample):
     """The slow way: the model itself, one mask on one sample."""
     gates = split_by_site(mask, masked.sites)
@@ -110,7 +116,7 @@ def test_many_masks_at_once_give_what_each_gives_alone(name, ablation) -> None:
 @pytest.mark.parametrize("ablation", ["mean", "zero"])
 @pytest.mark.parametrize("name", MODELS)
 def test_masks_that_many_samples_share_give_the_same(name, ablation) -> None:
-    masked, masks = prepared(name, ablation, batch=6)
+    masked, masks = always_cut(prepared(name, ablation, batch=6))
     first = masked.sites[0].n_units
     masks = torch.cat([masks, torch.zeros_like(masks[:2]), torch.ones_like(masks[:1])])
     masks[3, :first] = True  # nothing but the first site
@@ -127,8 +133,9 @@ def test_masks_that_many_samples_share_give_the_same(name, ablation) -> None:
 def test_a_mask_that_lacks_few_units_of_the_first_site_is_the_rest_less_their_part(
     name, widths, ablation
 ) -> None:
-    masked, masks = prepared(name, ablation)
-    assert masked.sums is not None
+    masked, masks = always_cut(prepared(name, ablation))
+    assert masked.cut is not None
+    assert masked.cut.sums is not None
     masks = torch.cat([masks[:1], torch.ones_like(masks)])
     masks[0, :widths] = True  # no unit lost, and some of the next sites
     masks[2, 1] = False
@@ -138,7 +145,7 @@ def test_a_mask_that_lacks_few_units_of_the_first_site_is_the_rest_less_their_pa
     expected = torch.stack([one_by_one(masked, m, i) for m in masks for i in samples.tolist()])
     assert torch.allclose(logits, expected, atol=1e-5)
     # and not by the other way
-    other = replace(masked, sums=masked.sums + 1)
+    other = replace(masked, cut=replace(masked.cut, sums=masked.cut.sums + 1))
     assert not torch.allclose(
         other.pair_logits(masks[2:3], torch.zeros(8, dtype=torch.int64), samples),
         expected[16:24],
@@ -152,7 +159,18 @@ def test_a_mask_that_lacks_few_units_of_the_first_site_is_the_rest_less_their_pa
 )
 def test_only_layers_that_follow_one_another_are_cut_out(name, cut) -> None:
     masked, _ = prepared(name)
-    assert (masked.chain is not None) == cut
+    assert (masked.cut is not None) == cut
+
+
+def test_networks_are_cut_out_where_many_samples_make_it_pay() -> None:
+    masked, _ = prepared("cnn")
+    assert masked.cut is not None
+    # 3 channels of 4 x 4 places to 5 channels by 3 x 3 weights, then 20 numbers to 4 logits
+    assert masked.cut.work == 16 * 3 * 5 * 9 + 20 * 4
+    large = replace(masked.cut, work=10**6)
+    assert large.pays(20, 2)
+    assert not large.pays(18, 2)  # 9 million multiplications for each mask
+    assert not replace(large, work=10**9).pays(14, 2)  # 7 samples for each
 
 
 def test_a_reference_for_each_sample_goes_with_the_sample() -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from toy_network import N_UNITS, toy_model, toy_subject, units
 
 from fedcircuit.circuits.checking import CheckSettings, check_circuits
-from fedcircuit.circuits.checks import Candidates, checked_model
+from fedcircuit.circuits.checks import Candidates, checked_model, recall_drops
 from fedcircuit.circuits.controls import Controls, random_like
 from fedcircuit.circuits.necessity import best_units, selective_necessity
 from fedcircuit.circuits.sites import find_sites
@@ -117,6 +117,14 @@ def test_drops_and_random_draws_agree_with_a_naive_computation(seed) -> None:
         assert result.null_mean[row].item() == pytest.approx(np.mean(null))
         assert result.null_quantile(0.95)[row].item() == pytest.approx(max(null))
         assert result.null_quantile(0.5)[row].item() == pytest.approx(sorted(null)[1])
+
+
+def test_no_circuits_lose_nothing() -> None:
+    none = torch.zeros(0, N_UNITS, dtype=torch.bool)
+    assert recall_drops(toy_subject(), none, []).shape == (0, 3)
+    classes = torch.zeros(0, dtype=torch.int64)
+    result = selective_necessity(toy_subject(), none, classes, Controls(), generator())
+    assert (result.value.shape, result.null.shape) == ((0,), (4, 0))
 
 
 def test_the_best_units_by_hand() -> None:

@@ -76,15 +76,19 @@ def main() -> None:
                     for seed in range(arguments.seeds)
                 ]
                 for method in arguments.methods.split(","):
+                    label = f"{kind:4} {density:7} {case:12} {method:14}"
                     start, rows = time.process_time(), list[list[float]]()
-                    for net in nets:
-                        rows += scores(
-                            net, method, arguments.ablation, arguments.per_class, arguments.loss
-                        )
+                    try:
+                        for net in nets:
+                            rows += scores(
+                                net, method, arguments.ablation, arguments.per_class, arguments.loss
+                            )
+                    except ValueError as error:  # such as fedmi, which knows no linear units
+                        print(f"{label} refused: {error}", flush=True)
+                        continue
                     seconds = (time.process_time() - start) / len(nets)
                     cells = "  ".join(cell([row[i] for row in rows]) for i in range(3))
-                    line = f"{kind:4} {density:7} {case:12} {method:14} {cells}"
-                    print(f"{line}  {seconds:.2f}", flush=True)
+                    print(f"{label} {cells}  {seconds:.2f}", flush=True)
 
 
 if __name__ == "__main__":

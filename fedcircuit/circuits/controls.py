@@ -31,8 +31,8 @@ class Controls:
         Random circuits for each circuit; 0 leaves the comparison out (NaN).
     negatives
         Samples of other classes on which the FPR of a control, and the collateral damage of a
-        knock-out, are measured, evenly spaced over the classes; half as many for the removal of
-        a few units.
+        knock-out, are measured, evenly spaced over the classes; half as many where a few
+        random units are removed.
     removals
         Random draws that each selective necessity is compared with; none where ``count`` is 0.
     quantile

@@ -111,7 +111,7 @@ def selective_necessity(
         ``[rows, units]`` bool, the units to ablate (`best_units`), and the class of each row. A
         row without units is undefined.
     controls
-        How many random draws; samples of other classes.
+        How many random draws; samples of other classes, of which the draws take half.
     generator
         Source of the random draws.
     """
@@ -131,11 +131,12 @@ def selective_necessity(
         return result
     randoms = random_like(removed[defined], subject.live, subject.sites, draws, generator)
     masks = torch.cat([removed[defined][None], randoms]).flatten(0, 1)
+    wanted = classes[defined].tolist()
+    samples = [contrast(subject.labels, c, controls.negatives, subject.rest) for c in wanted]
     few = (controls.negatives + 1) // 2
-    samples = [contrast(subject.labels, c, few, subject.rest) for c in classes[defined].tolist()]
     parts = [
-        dealt(chosen, int(subject.counts[c]), draws)
-        for chosen, c in zip(samples, classes[defined].tolist(), strict=True)
+        dealt(contrast(subject.labels, c, few, subject.rest), int(subject.counts[c]), draws)
+        for c in wanted
     ]
     each = samples + [part[draw] for draw in range(draws) for part in parts]
     drops = recall_drops(subject, ~masks, each)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from toy_network import N_UNITS, toy_model, toy_samples, toy_subject, units
 
 from fedcircuit.circuits.checking import CheckSettings, check_circuits
-from fedcircuit.circuits.checks import Candidates, contrast
+from fedcircuit.circuits.checks import Candidates, contrast, recall_drops
 from fedcircuit.circuits.controls import Controls, Rivals, dealt, random_like, run_controls
 from fedcircuit.circuits.measures import one_vs_rest
 from fedcircuit.circuits.model_circuits import circuit_functions
@@ -170,3 +170,12 @@ def test_random_draws_of_a_few_units_share_the_samples_out() -> None:
     assert result.null.shape == (3, 1)
     assert len(set(result.null.flatten().tolist())) > 1
     assert result.null_mean.item() == pytest.approx(result.value.item())
+    # the circuit's own units are ablated on all of the negatives, the random ones on half of them
+    fewer = selective_necessity(
+        subject, everything, torch.tensor([0]), Controls(removals=3, negatives=18), generator()
+    )
+    drops = recall_drops(subject, ~everything, [contrast(subject.labels, 0, 18, subject.rest)])
+    assert torch.allclose(fewer.others[0, 1:], drops[0, 1:])
+    parts = dealt(contrast(subject.labels, 0, 9, subject.rest), 18, 3)
+    lost = recall_drops(subject, ~everything.repeat(3, 1), parts)
+    assert torch.allclose(fewer.null[:, 0], lost[:, 0] - lost[:, 1:].nanmean(1))

@@ -89,6 +89,25 @@ def test_many_classes_at_once_average_over_the_others() -> None:
     assert torch.equal(by_rows.masks, truth)
 
 
+def test_rows_are_compared_with_the_references_of_their_own_samples() -> None:
+    samples = noise()
+    model = build_model("mlp", (1, 8, 8), 4, seed=0, widths=(6,))
+    sites = find_sites(model, samples.inputs)
+    rows = Attribution(max_jacobian_classes=1, copies=3)
+    random = torch.Generator().manual_seed(0)
+    each = {sites[0].name: torch.rand(len(samples), 6, generator=random)}
+
+    found = rows(model, sites, Task(samples, 4, each), torch.Generator().manual_seed(0))
+
+    order = torch.randperm(len(samples), generator=random)  # samples and references together
+    moved = {name: value[order] for name, value in each.items()}
+    again = rows(model, sites, Task(samples.take(order), 4, moved), torch.Generator())
+    assert torch.allclose(found.scores, again.scores, atol=1e-5)  # every other class is drawn
+    mean = {name: value.mean(0, keepdim=True) for name, value in each.items()}
+    assert not torch.allclose(found.scores, rows(model, sites, Task(samples, 4, mean),
+                              torch.Generator()).scores, atol=1e-3)  # fmt: skip
+
+
 def test_a_unit_that_matters_against_one_class_alone_is_in_the_circuit() -> None:
     # class 0 has one detector; class 1's samples show it too, and a veto switches it off there
     head = nn.Linear(3, 4, bias=False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from fedcircuit.circuits.ablation import reference_rows
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.discovery.contrast import against_others, contrast_of_logits
 from fedcircuit.circuits.discovery.protocol import Discovery, Meter, Task
@@ -262,7 +263,8 @@ def _row_scores(
         gradients = torch.autograd.grad(total_contrast, [seen[site.name] for site in sites])
         meter.forward += len(part)
         meter.backward += len(part)
-        total.index_add_(0, targets[part], _scores(gradients, seen, sites, task.reference))
+        reference = reference_rows(task.reference, rows[part])
+        total.index_add_(0, targets[part], _scores(gradients, seen, sites, reference))
     return total
 
 

@@ -59,7 +59,7 @@ class Attribution:
 
     size: SizeRule = field(default_factory=Faithful)
     positives: int | None = None
-    negatives: int | None = 80
+    negatives: int | None = 100
     confidence: float = 2.0
     max_jacobian_classes: int = 20
     copies: int = 4

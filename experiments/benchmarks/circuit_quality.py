@@ -103,10 +103,18 @@ def adjusted(first: ModelCircuits, side: Side) -> float:
     return mean(table.adjusted[:, -1].tolist())
 
 
-def examined(one: Trained, method: str, probe: Probe) -> tuple[ModelCircuits, dict[str, float]]:
-    """The circuits of a network, their checks, and how much of them other searches find."""
+def settings_of(method: str, loss: float | None) -> CircuitSettings:
+    """The method with its ablation, and the loss that its size rule allows."""
+    options = {} if loss is None else {"size": {"kind": "faithful", "loss": loss}}
     ablation = ABLATIONS.get(method, "mean")
-    settings = CircuitSettings(method=method, ablation=ablation)
+    return CircuitSettings(method=method, method_options=options, ablation=ablation)
+
+
+def examined(
+    one: Trained, settings: CircuitSettings, probe: Probe
+) -> tuple[ModelCircuits, dict[str, float]]:
+    """The circuits of a network, their checks, and how much of them other searches find."""
+    method, ablation = settings.discovery(), settings.ablation
     found = circuits_of_model(one.model, probe, settings, seed=0)
     swapped = Probe(probe.checking, probe.discovery, probe.class_names)
     row = measures(found)
@@ -117,11 +125,11 @@ def examined(one: Trained, method: str, probe: Probe) -> tuple[ModelCircuits, di
 
 
 def rows_of(
-    trained: Mapping[str, Sequence[Trained]], method: str, probe: Probe
+    trained: Mapping[str, Sequence[Trained]], settings: CircuitSettings, probe: Probe
 ) -> Iterator[tuple[str, list[dict[str, float]]]]:
     """For each kind of network the measures of every training seed."""
     for kind, models in trained.items():
-        pairs = [examined(one, method, probe) for one in models]
+        pairs = [examined(one, settings, probe) for one in models]
         for index, (found, row) in enumerate(pairs):
             other = pairs[(index + 1) % len(pairs)][0]
             row["IoU other training"] = (
@@ -147,6 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", help="root of MNIST, else FEDCIRCUIT_DATA")
     parser.add_argument("--methods", nargs="+", default=["attribution", "fedmi"])
+    parser.add_argument("--loss", type=float, help="of the size rule; the default is the rule's")
     parser.add_argument("--seeds", type=int, default=5, help="training seeds")
     parser.add_argument("--full", action="store_true", help="fedmi on every training seed")
     parser.add_argument("--sparsities", type=float, nargs="+", default=SPARSITIES)
@@ -175,7 +184,7 @@ def main() -> None:
         for method in arguments.methods:
             few = 1 if method in SLOW and not arguments.full else arguments.seeds
             chosen = {kind: models[:few] for kind, models in trained.items()}
-            for kind, rows in rows_of(chosen, method, probe):
+            for kind, rows in rows_of(chosen, settings_of(method, arguments.loss), probe):
                 cells = [cell([accuracy[one.model] for one in chosen[kind]])]
                 cells += [cell([row[column] for row in rows]) for column in COLUMNS]
                 line = " | ".join(cells)

@@ -31,17 +31,17 @@ class VerdictThresholds:
     The defaults are calibrated on SimpleCNNs trained on 3,000 MNIST images, dense and at weight
     sparsity 0.95 and 0.99, three seeds each, with circuits sized by faithfulness, by
     ``python experiments/benchmarks/verdict_calibration.py --train 3000``.
-    Error rates: of 59 circuits of a model compared with itself, found on other images with another
-    seed, none was not preserved; of 118 compared with a model from another initialisation none was
-    preserved (98 relocated, 6 degraded, 14 without a verdict); of 22 compared with a model of other
+    Error rates: of 64 circuits of a model compared with itself, found on other images with another
+    seed, none was not preserved; of 128 compared with a model from another initialisation none was
+    preserved (118 relocated, 1 degraded, 9 without a verdict); of 21 compared with a model of other
     classes none (all collapsed). Circuits of one model are not independent; if they were, the
-    first two rates would lie below 5.1 % and 2.6 % (95 % confidence).
+    first two rates would lie below 4.6 % and 2.4 % (95 % confidence).
 
-    Why both the function and the overlap: without the overlap 33 of the 118 were preserved, for in
-    a dense network most units, whichever, carry much. Why a least overlap: p < 0.05 alone passed 4
-    of the 118 and 2 of the 22 as shared, and left 3 preserved. Adjusted IoU was 0.51 to 0.98 within
-    a model and -0.15 to 0.15 in the other two groups; asking for 0.7 loses 6 of the 59. Two models
-    of one start, trained on different images of the same classes, had 0.14 to 0.46.
+    Why both the function and the overlap: without the overlap 30 of the 128 were preserved, for in
+    a dense network most units, whichever, carry much. Why a least overlap: p < 0.05 alone passed 6
+    of the 128 and 1 of the 21 as shared, and left 4 preserved. Adjusted IoU was 0.52 to 0.97 within
+    a model and -0.15 to 0.15 in the other two groups; asking for 0.7 loses 7 of the 64. Two models
+    of one start, trained on different images of the same classes, had 0.07 to 0.46.
 
     Parameters
     ----------

@@ -89,6 +89,28 @@ def test_many_classes_at_once_average_over_the_others() -> None:
     assert torch.equal(by_rows.masks, truth)
 
 
+@pytest.mark.parametrize("resampled", [False, True])
+def test_more_samples_than_fit_in_a_pass_score_the_same(
+    monkeypatch: pytest.MonkeyPatch, resampled: bool
+) -> None:
+    samples = noise()
+    model = build_model("simple-cnn", (1, 8, 8), 4, seed=1, widths=(3, 5))
+    sites = find_sites(model, samples.inputs)
+    problem = task(model, samples, 4)
+    if resampled:
+        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0))
+        each = {s.name: torch.rand(len(samples), s.n_units, 4 // 2**i, 4 // 2**i)[order]
+                for i, s in enumerate(sites)}  # fmt: skip
+        problem = Task(samples, 4, each)
+    whole = Attribution()(model, sites, problem, torch.Generator())
+    monkeypatch.setattr("fedcircuit.circuits.discovery.attribution._ROWS", 7)
+
+    parts = Attribution()(model, sites, problem, torch.Generator())
+
+    assert torch.allclose(parts.scores, whole.scores, atol=1e-5)
+    assert parts.cost.backward_images == whole.cost.backward_images
+
+
 def test_rows_are_compared_with_the_references_of_their_own_samples() -> None:
     samples = noise()
     model = build_model("mlp", (1, 8, 8), 4, seed=0, widths=(6,))

@@ -17,7 +17,7 @@ from fedcircuit.circuits.discovery.sizes import Faithful, first_of_each_class
 from fedcircuit.circuits.sites import transformed
 from fedcircuit.samples import Samples
 
-_ROWS = 500  # rows of one pass over copies of samples: bounds the memory
+_ROWS = 500  # rows of one pass: bounds the memory
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,8 @@ def mean_effects(
 ) -> Iterator[Effects]:
     """Mean first-order effect of every unit on the contrast, by the sample's true class.
 
-    One forward pass, and one backward pass for each choice of target classes.
+    One forward pass, and one backward pass for each choice of target classes; the memory is
+    bounded by 500 samples at a time.
 
     Parameters
     ----------
@@ -227,18 +228,25 @@ def mean_effects(
     """
     samples = task.samples
     members = torch.nn.functional.one_hot(samples.labels, task.n_classes).float()
+    n_units = sum(site.n_units for site in sites)
+    total = torch.zeros(len(targets), task.n_classes, n_units)
+    squares = torch.zeros_like(total)
+    for part in torch.split(torch.arange(len(samples)), _ROWS):
+        reference = reference_rows(task.reference, part)
+        logits, seen = _run(model, sites, samples.inputs[part])
+        meter.forward += len(part)
+        activations = [seen[site.name] for site in sites]
+        for index, target in enumerate(targets):
+            weights = contrast_of_logits(samples.labels[part], target[part], task.n_classes)
+            contrast = (logits * weights.to(logits.dtype)).sum()
+            more = index + 1 < len(targets)
+            gradients = torch.autograd.grad(contrast, activations, retain_graph=more)
+            meter.backward += len(part)
+            effects = _scores(gradients, seen, sites, reference).float()
+            total[index] += members[part].T @ effects
+            squares[index] += members[part].T @ effects.square()
     counts = members.sum(0)[:, None]
-    logits, seen = _run(model, sites, samples.inputs)
-    meter.forward += len(samples)
-    activations = [seen[site.name] for site in sites]
-    for left, target in zip(reversed(range(len(targets))), targets, strict=True):
-        weights = contrast_of_logits(samples.labels, target, task.n_classes)
-        total = (logits * weights.to(logits.dtype)).sum()
-        gradients = torch.autograd.grad(total, activations, retain_graph=left > 0)
-        meter.backward += len(samples)
-        effects = _scores(gradients, seen, sites, task.reference).float()
-        mean = members.T @ effects / counts
-        square = members.T @ effects.square() / counts
+    for mean, square in zip(total / counts, squares / counts, strict=True):
         spread = (square - mean.square()).clamp(min=0) / (counts - 1).clamp(min=1)
         yield Effects(mean, spread)
 

@@ -22,7 +22,14 @@ from fedcircuit.circuits.discovery.protocol import (
     Task,
 )
 from fedcircuit.circuits.discovery.random_scores import RandomScores
-from fedcircuit.circuits.discovery.scored import Mass, ScoredMethod, Scorer, SizeRule, size_rule
+from fedcircuit.circuits.discovery.scored import (
+    Mass,
+    Scored,
+    ScoredMethod,
+    Scorer,
+    SizeRule,
+    size_rule,
+)
 
 __all__ = [
     "METHOD_NAMES",
@@ -40,6 +47,7 @@ __all__ = [
     "Mass",
     "MeanActivation",
     "RandomScores",
+    "Scored",
     "ScoredMethod",
     "Scorer",
     "SizeRule",

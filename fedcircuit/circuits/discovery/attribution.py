@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 from fedcircuit.circuits.ablation import reference_rows
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.discovery.contrast import against_others, contrast_of_logits
-from fedcircuit.circuits.discovery.protocol import Discovery, Meter, Task
-from fedcircuit.circuits.discovery.scored import ScoredMethod, SizeRule
+from fedcircuit.circuits.discovery.protocol import Meter, Task
+from fedcircuit.circuits.discovery.scored import Scored, SizeRule
 from fedcircuit.circuits.discovery.sizes import Faithful, first_of_each_class
 from fedcircuit.circuits.sites import transformed
 from fedcircuit.samples import Samples
@@ -21,7 +22,7 @@ _ROWS = 500  # rows of one pass: bounds the memory
 
 
 @dataclass(frozen=True)
-class Attribution:
+class Attribution(Scored):
     """Gradient times (activation minus reference) of a contrast between classes.
 
     For class c and its contrast ``t_c`` (`fedcircuit.circuits.discovery.contrast`) the first-order
@@ -57,6 +58,8 @@ class Attribution:
         If a number is out of range.
     """
 
+    name: ClassVar[str] = "attribution"
+
     size: SizeRule = field(default_factory=Faithful)
     positives: int | None = None
     negatives: int | None = 100
@@ -69,21 +72,6 @@ class Attribution:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value}")
-
-    @property
-    def name(self) -> str:
-        """Name in configurations and records."""
-        return "attribution"
-
-    def __call__(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-    ) -> Discovery:
-        """Circuits of all classes, by attribution and a searched size."""
-        return ScoredMethod(self, self.size)(model, sites, task, generator)
 
     def scores(
         self,

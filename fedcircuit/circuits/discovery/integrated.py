@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,12 +12,12 @@ from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.discovery.gradients import shared_gradients
-from fedcircuit.circuits.discovery.protocol import Discovery, Meter, Task
-from fedcircuit.circuits.discovery.scored import ScoredMethod, SizeRule, default_size
+from fedcircuit.circuits.discovery.protocol import Meter, Task
+from fedcircuit.circuits.discovery.scored import Scored, SizeRule, default_size
 
 
 @dataclass(frozen=True)
-class Integrated:
+class Integrated(Scored):
     """Attribution averaged over points between the empty circuit and the full model.
 
     Integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365) in the space of gates: all
@@ -41,26 +42,13 @@ class Integrated:
     """
 
     points: int = 5
+    name: ClassVar[str] = "integrated"
+
     size: SizeRule = field(default_factory=default_size)
 
     def __post_init__(self) -> None:
         if self.points < 1:
             raise ValueError(f"points must be >= 1, got {self.points} (method 'integrated')")
-
-    @property
-    def name(self) -> str:
-        """Name in configurations and records."""
-        return "integrated"
-
-    def __call__(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-    ) -> Discovery:
-        """Circuits of all classes."""
-        return ScoredMethod(self, self.size)(model, sites, task, generator)
 
     def scores(
         self,

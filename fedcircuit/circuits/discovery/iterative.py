@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site, site_slices
 from fedcircuit.circuits.discovery.gradients import contrast_rows, own_gradients, shared_gradients
-from fedcircuit.circuits.discovery.protocol import Discovery, Meter, Task
-from fedcircuit.circuits.discovery.scored import ScoredMethod, SizeRule, default_size
+from fedcircuit.circuits.discovery.protocol import Meter, Task
+from fedcircuit.circuits.discovery.scored import Scored, SizeRule, default_size
 
 
 @dataclass(frozen=True)
-class Iterative:
+class Iterative(Scored):
     """Attribution at smaller and smaller circuits, down to a share of the units.
 
     After FORCE (de Jorge et al. 2020, arXiv 2006.09081), which prunes weights: every round takes
@@ -45,6 +46,8 @@ class Iterative:
     rounds: int = 6
     keep: float = 0.25
     negatives: int | None = 4
+    name: ClassVar[str] = "iterative"
+
     size: SizeRule = field(default_factory=default_size)
 
     def __post_init__(self) -> None:
@@ -54,21 +57,6 @@ class Iterative:
             raise ValueError(f"keep must lie in (0, 1], got {self.keep} (method 'iterative')")
         if self.negatives is not None and self.negatives < 1:
             raise ValueError(f"negatives must be >= 1, got {self.negatives} (method 'iterative')")
-
-    @property
-    def name(self) -> str:
-        """Name in configurations and records."""
-        return "iterative"
-
-    def __call__(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-    ) -> Discovery:
-        """Circuits of all classes."""
-        return ScoredMethod(self, self.size)(model, sites, task, generator)
 
     def scores(
         self,

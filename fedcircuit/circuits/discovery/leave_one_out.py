@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.discovery.gradients import separation_weights
-from fedcircuit.circuits.discovery.protocol import Discovery, Meter, Task
-from fedcircuit.circuits.discovery.scored import ScoredMethod, SizeRule, default_size
+from fedcircuit.circuits.discovery.protocol import Meter, Task
+from fedcircuit.circuits.discovery.scored import Scored, SizeRule, default_size
 from fedcircuit.circuits.masking import masked_model
 
 _LOGITS = 2**22  # logits held at a time: bounds the memory
 
 
 @dataclass(frozen=True)
-class LeaveOneOut:
+class LeaveOneOut(Scored):
     """Separation of the full model less that of the model without the unit: exact, and slow.
 
     The node form of ACDC (Conmy et al. 2023, arXiv 2304.14997), without its order of visits. One
@@ -39,26 +40,13 @@ class LeaveOneOut:
     """
 
     batch: int = 256
+    name: ClassVar[str] = "leave-one-out"
+
     size: SizeRule = field(default_factory=default_size)
 
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise ValueError(f"batch must be >= 1, got {self.batch} (method 'leave-one-out')")
-
-    @property
-    def name(self) -> str:
-        """Name in configurations and records."""
-        return "leave-one-out"
-
-    def __call__(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-    ) -> Discovery:
-        """Circuits of all classes."""
-        return ScoredMethod(self, self.size)(model, sites, task, generator)
 
     def scores(
         self,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site
-from fedcircuit.circuits.discovery.protocol import Discovery, Meter, Task
-from fedcircuit.circuits.discovery.scored import ScoredMethod, SizeRule, default_size
+from fedcircuit.circuits.discovery.protocol import Meter, Task
+from fedcircuit.circuits.discovery.scored import Scored, SizeRule, default_size
 
 
 @dataclass(frozen=True)
-class Magnitude:
+class Magnitude(Scored):
     """Norm of the weights a unit reads with, the same for every class: a baseline.
 
     The Euclidean norm of the incoming weights of the unit's own layer, relative to the mean over
@@ -26,22 +27,9 @@ class Magnitude:
         Size rule: how many of the best units are taken.
     """
 
+    name: ClassVar[str] = "magnitude"
+
     size: SizeRule = field(default_factory=default_size)
-
-    @property
-    def name(self) -> str:
-        """Name in configurations and records."""
-        return "magnitude"
-
-    def __call__(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-    ) -> Discovery:
-        """Circuits of all classes."""
-        return ScoredMethod(self, self.size)(model, sites, task, generator)
 
     def scores(
         self,

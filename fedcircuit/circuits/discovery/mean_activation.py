@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site
-from fedcircuit.circuits.discovery.protocol import Discovery, Meter, Task
-from fedcircuit.circuits.discovery.scored import ScoredMethod, SizeRule, default_size
+from fedcircuit.circuits.discovery.protocol import Meter, Task
+from fedcircuit.circuits.discovery.scored import Scored, SizeRule, default_size
 from fedcircuit.circuits.sites import capture
 
 _ROWS = 500  # samples in one forward pass: bounds the memory
 
 
 @dataclass(frozen=True)
-class MeanActivation:
+class MeanActivation(Scored):
     """Mean activation of a unit on the samples of the class, over positions: a baseline.
 
     One forward pass. It knows no other class, so what is active everywhere comes first, and it
@@ -29,22 +30,9 @@ class MeanActivation:
         Size rule: how many of the best units are taken.
     """
 
+    name: ClassVar[str] = "mean-activation"
+
     size: SizeRule = field(default_factory=default_size)
-
-    @property
-    def name(self) -> str:
-        """Name in configurations and records."""
-        return "mean-activation"
-
-    def __call__(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-    ) -> Discovery:
-        """Circuits of all classes."""
-        return ScoredMethod(self, self.size)(model, sites, task, generator)
 
     def scores(
         self,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site
-from fedcircuit.circuits.discovery.protocol import Discovery, Meter, Task, class_stream
-from fedcircuit.circuits.discovery.scored import ScoredMethod, SizeRule, default_size
+from fedcircuit.circuits.discovery.protocol import Meter, Task, class_stream
+from fedcircuit.circuits.discovery.scored import Scored, SizeRule, default_size
 
 
 @dataclass(frozen=True)
-class RandomScores:
+class RandomScores(Scored):
     """Scores drawn uniformly from [0, 1), for every class from a stream of its own: a baseline.
 
     Parameters
@@ -23,22 +24,9 @@ class RandomScores:
         Size rule: how many of the best units are taken.
     """
 
+    name: ClassVar[str] = "random"
+
     size: SizeRule = field(default_factory=default_size)
-
-    @property
-    def name(self) -> str:
-        """Name in configurations and records."""
-        return "random"
-
-    def __call__(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-    ) -> Discovery:
-        """Circuits of all classes."""
-        return ScoredMethod(self, self.size)(model, sites, task, generator)
 
     def scores(
         self,

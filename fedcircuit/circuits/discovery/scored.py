@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -195,3 +196,35 @@ class ScoredMethod:
             (None,) * task.n_classes,
             sizing.curves,
         )
+
+
+class Scored(ABC):
+    """Base of the methods that score units: their circuits are cut by their own size rule.
+
+    A method is a frozen dataclass with a ``name`` and a field ``size``; its other fields are its
+    options.
+    """
+
+    name: ClassVar[str]  # in configurations and records
+    size: SizeRule
+
+    @abstractmethod
+    def scores(
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        task: Task,
+        generator: torch.Generator,
+        meter: Meter,
+    ) -> Tensor:
+        """Scores ``[classes, units]``, see `Scorer`."""
+
+    def __call__(
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        task: Task,
+        generator: torch.Generator,
+    ) -> Discovery:
+        """Circuits of all classes."""
+        return ScoredMethod(self, self.size)(model, sites, task, generator)

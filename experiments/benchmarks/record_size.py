@@ -14,14 +14,18 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 from torch import nn
 
+from fedcircuit.circuits.validity import Validity
 from fedcircuit.learning.models import build_model
 from fedcircuit.learning.sparsity import WeightSparsity, density, sparsified
 from fedcircuit.learning.weights import Weights, get_weights
+from fedcircuit.observers.circuit_tables import rounded
+from fedcircuit.observers.overlap_tables import OVERLAP_COLUMNS, SCORE_COLUMNS, SWAP_COLUMNS
 from fedcircuit.records.round_record import Cell, ClientRecord, Observation, RoundRecord, Table
 from fedcircuit.records.run import Run
 from fedcircuit.records.store import RunStore, Storage
@@ -58,7 +62,7 @@ def average(clients: list[Weights]) -> Weights:
 
 
 class Measured:
-    """Cells as the circuit observer fills them: rates of 25 samples, and full-length floats."""
+    """Made-up cells: rates of 25 samples, and floats with all their digits."""
 
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
@@ -77,12 +81,14 @@ class Measured:
 
 
 def circuit_tables(models: tuple[str, ...], measured: Measured) -> dict[str, Table]:
-    """The tables of the circuit observer for these models."""
+    """The tables of the circuit observer for these models, rounded as it rounds them."""
     rate, number, size = measured.rate, measured.number, measured.size
     classes = range(N_CLASSES)
+    nothing = float("nan")  # minimality and stability are measured on request only
     validity: list[tuple[Cell, ...]] = [
         (model, index, "valid", "", size(), rate(), number(), rate(), number(), number(), number(),
-         number(), number(), rate(), number(), number(), False)
+         number(), number(), rate(), number(), number(), number(), number(), number(), number(),
+         nothing, nothing, False)
         for model in models for index in classes
     ]  # fmt: skip
     function: list[tuple[Cell, ...]] = [
@@ -92,7 +98,12 @@ def circuit_tables(models: tuple[str, ...], measured: Measured) -> dict[str, Tab
         for direction in ("local_in_global", "global_in_local")
     ]
     overlap: list[tuple[Cell, ...]] = [
-        (client, index, layer, number(), number(), number(), number(), size(), size(), size(), 224)
+        (client, index, layer, number(), number(), number(), number(), size(), size(), size(), 224,
+         number(), number(), number())
+        for client in models[1:] for index in classes for layer in ("all", *SITES)
+    ]  # fmt: skip
+    swap: list[tuple[Cell, ...]] = [
+        (client, index, layer, number(), number(), N_CLASSES - 1)
         for client in models[1:]
         for index in classes
         for layer in ("all", *SITES)
@@ -102,16 +113,15 @@ def circuit_tables(models: tuple[str, ...], measured: Measured) -> dict[str, Tab
         for client in models[1:]
         for index in classes
     ]
-    return {
+    seconds = ("discovery", "checks", "function", "overlap")
+    tables = {
         "sites": Table(
-            ("site", "n_units", "live", "axis", "output"),
-            tuple((name, n, n - 3, 1, name) for name, n in zip(SITES, UNITS, strict=True)),
+            ("site", "n_units", "live"),
+            tuple((name, n, n - 3) for name, n in zip(SITES, UNITS, strict=True)),
         ),
         "models": Table(("model",), tuple((model,) for model in models)),
         "validity": Table(
-            ("model", "class", "status", "reason", "size", "full_recall", "full_fpr", "recall",
-             "fpr", "balanced_accuracy", "auroc", "faithfulness", "null_balanced_accuracy",
-             "necessity", "necessity_null", "collateral", "constant"),
+            ("model", "class", *(field.name for field in fields(Validity))),
             tuple(validity),
         ),
         "function": Table(
@@ -119,12 +129,15 @@ def circuit_tables(models: tuple[str, ...], measured: Measured) -> dict[str, Tab
             tuple(function),
         ),
         "overlap": Table(
-            ("client", "class", "layer", "iou", "chance", "adjusted", "p_value", "size_local",
-             "size_global", "intersection", "pool"),
+            ("client", "class", *OVERLAP_COLUMNS, "q_value", *SCORE_COLUMNS),
             tuple(overlap),
         ),
+        "class_swap": Table(SWAP_COLUMNS, tuple(swap)),
         "verdicts": Table(("client", "class", "verdict", "reason"), tuple(verdicts)),
-    }  # fmt: skip
+        "skipped": Table(("client", "reason")),
+        "seconds": Table(("part", "seconds"), tuple((part, number()) for part in seconds)),
+    }
+    return {name: rounded(table) for name, table in tables.items()}
 
 
 def example_round(n_clients: int, sparsity: float) -> RoundRecord:

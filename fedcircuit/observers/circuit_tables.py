@@ -19,6 +19,7 @@ from fedcircuit.observers.overlap_tables import class_swap_table, overlap_table
 from fedcircuit.records.round_record import Cell, Observation, Table
 
 Row = tuple[Cell, ...]
+DIGITS = 5  # of measurements on a few hundred samples
 _MEASURES = tuple(field.name for field in fields(Validity))
 _FUNCTION_MEASURES = tuple(field.name for field in fields(CircuitFunction))
 
@@ -30,7 +31,7 @@ def round_observation(
     scores: bool,
     ceilings: Ceilings | None = None,
 ) -> Observation:
-    """Tables and arrays of a round.
+    """Tables and arrays of a round; measurements in tables to five significant digits.
 
     Parameters
     ----------
@@ -62,7 +63,18 @@ def round_observation(
     arrays = mask_arrays(stack.masks, stack.found, result.live)
     if scores:
         arrays["scores"] = _scores(result.models)
-    return Observation(tables=tables, arrays=arrays)
+    return Observation({name: rounded(table) for name, table in tables.items()}, arrays)
+
+
+def rounded(table: Table) -> Table:
+    """The table with its floats to `DIGITS` significant digits; other cells and NaN as they are."""
+    return Table(
+        table.columns,
+        tuple(
+            tuple(float(f"{cell:.{DIGITS}g}") if isinstance(cell, float) else cell for cell in row)
+            for row in table.rows
+        ),
+    )
 
 
 def sites_table(sites: Sequence[Site], live: Tensor) -> Table:

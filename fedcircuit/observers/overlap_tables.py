@@ -8,12 +8,10 @@ import numpy as np
 import torch
 
 from fedcircuit.circuits.chance import Floats
-from fedcircuit.circuits.circuit import Site, site_slices
 from fedcircuit.circuits.class_overlap import ModelMasks, class_swap
 from fedcircuit.circuits.false_discovery import false_discovery
 from fedcircuit.circuits.overlap import ALL_LAYERS, Overlap
 from fedcircuit.circuits.preservation import ModelCircuits, RoundCircuits
-from fedcircuit.circuits.ranked_overlap import rank_biased_overlap
 from fedcircuit.circuits.soft_overlap import ScoredSide, weighted_overlaps
 from fedcircuit.records.round_record import Cell, Table
 
@@ -22,8 +20,8 @@ OVERLAP_COLUMNS = (
     "layer", "iou", "chance", "adjusted", "p_value", "size_local", "size_global", "intersection",
     "pool",
 )  # fmt: skip
-SCORE_COLUMNS = ("weighted", "weighted_chance", "ranked", "ranked_chance")
-SWAP_COLUMNS = ("client", "class", "layer", "same", "swapped", "swapped_max", "n_swapped")
+SCORE_COLUMNS = ("weighted", "weighted_chance")
+SWAP_COLUMNS = ("client", "class", "layer", "swapped", "swapped_max", "n_swapped")
 
 
 def overlap_row(layer: str, overlap: Overlap) -> Row:
@@ -39,8 +37,8 @@ def overlap_table(result: RoundCircuits) -> Table:
 
     One row for each client, class and layer where both circuits were found. Beside the columns of
     `overlap_row`: ``q_value``, the p-value adjusted for all such pairs of the round in the same
-    layer (`fedcircuit.circuits.false_discovery`); weighted IoU and rank-biased overlap of the
-    discovery scores, each with its chance level, NaN where a side has no scores.
+    layer (`fedcircuit.circuits.false_discovery`); weighted IoU of the discovery scores with its
+    chance level, NaN where a side has no scores.
     """
     columns = ("client", "class", *OVERLAP_COLUMNS, "q_value", *SCORE_COLUMNS)
     if not result.comparisons:
@@ -60,17 +58,17 @@ def overlap_table(result: RoundCircuits) -> Table:
 def class_swap_table(result: RoundCircuits) -> Table:
     """Every client's circuits against those of the other classes in the global model.
 
-    Chance-adjusted IoU of class c with itself (``same``) and with the other classes (``swapped``
-    the mean, ``swapped_max`` the largest, of ``n_swapped`` that are defined). One row for each
-    client, class and layer in which anything is defined.
+    Chance-adjusted IoU of class c with the other classes: ``swapped`` the mean, ``swapped_max``
+    the largest, of ``n_swapped`` that are defined. With class c itself it is ``adjusted`` of
+    `overlap_table`. One row for each client, class and layer in which any of these is defined.
     """
     clients = _clients(result)
     if not clients:
         return Table(SWAP_COLUMNS)
     swap = class_swap(_masks(clients), _masks(result.models[:1]), result.sites)
-    fields = (swap.same[:, 0], swap.swapped[:, 0], swap.swapped_max[:, 0])  # one global model
+    fields = (swap.swapped[:, 0], swap.swapped_max[:, 0])  # one global model
     n_swapped = swap.n_swapped[:, 0]
-    defined = ~np.isnan(fields[0]) | (n_swapped > 0)
+    defined = ~np.isnan(swap.same[:, 0]) | (n_swapped > 0)
     rows = tuple(
         (
             clients[i].model,
@@ -115,16 +113,7 @@ def _score_overlaps(result: RoundCircuits) -> tuple[Floats, ...]:
     n_classes = len(result.models[0].masks)
     local, average = _scored(clients), _scored([result.models[0]] * len(clients))
     weighted = weighted_overlaps(local, average, result.sites)
-    ranked = [
-        rank_biased_overlap(_within(local, part), _within(average, part), sites)
-        for part, sites in _parts(result.sites)
-    ]
-    fields = (
-        weighted.iou,
-        weighted.chance,
-        np.stack([one.overlap for one in ranked], axis=-1),
-        np.stack([one.chance for one in ranked], axis=-1),
-    )
+    fields = (weighted.iou, weighted.chance)
     return tuple(field.reshape(len(clients), n_classes, -1) for field in fields)
 
 
@@ -136,14 +125,3 @@ def _scored(models: Sequence[ModelCircuits]) -> ScoredSide:
     ]
     live = [one.live.expand(one.masks.shape) for one in models]
     return ScoredSide(torch.cat(scores), torch.cat(live))
-
-
-def _parts(sites: Sequence[Site]) -> list[tuple[slice, Sequence[Site]]]:
-    """Units and sites of every layer, and of all of them."""
-    parts = zip(site_slices(sites), ([site] for site in sites), strict=True)
-    return [*parts, (slice(None), sites)]
-
-
-def _within(side: ScoredSide, part: slice) -> ScoredSide:
-    assert side.live is not None  # every model has live units
-    return ScoredSide(side.scores[:, part], side.live[:, part])

@@ -18,6 +18,7 @@ from fedcircuit.learning.weights import set_weights
 from fedcircuit.observers.circuit_tables import (
     mask_arrays,
     models_table,
+    rounded,
     sites_table,
     validity_table,
 )
@@ -88,7 +89,8 @@ def unprobed_observation(
         "unavailable": Table(("part", "reason"), UNAVAILABLE),
         "skipped": Table(("client", "reason"), tuple(skipped)),
     }
-    return Observation(tables=tables, arrays=mask_arrays(masks, found, live))
+    arrays = mask_arrays(masks, found, live)
+    return Observation({name: rounded(table) for name, table in tables.items()}, arrays)
 
 
 def _live(architecture: Architecture, record: ClientRecord) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fedcircuit.records.values import Json, cell_from_json
+from fedcircuit.records.values import Json, cell_from_json, column_cells
 
 _Column = tuple[str, NDArray[Any]]  # type of the cells, and the cells of one round
 
@@ -26,7 +26,7 @@ class Frames:
             for name, table in tables.items():
                 columns = {
                     column: _column(cells, table["types"][column])
-                    for column, cells in table["cells"].items()
+                    for column, cells in column_cells(table).items()
                 }
                 n_rows = max((len(cells) for _, cells in columns.values()), default=0)
                 self._tables.setdefault((observer, name), []).append((number, n_rows, columns))

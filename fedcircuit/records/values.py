@@ -1,7 +1,9 @@
 """Plain values and tables as JSON, and back.
 
 JSON has no NaN: a null among numbers is NaN, and infinities are the texts "Infinity" and
-"-Infinity". A table lists its cells column by column, with the type of every column:
+"-Infinity". A table lists its cells column by column, with the type of every column. Where
+every cell of a column would be null, one null may stand for them all, as long as another column
+tells the number of rows. The types:
 
 - ``text``, ``int``, ``bool``: null is an absent cell (None);
 - ``float``: null is NaN; measurements are kept to nine significant digits;
@@ -126,7 +128,8 @@ def table_to_json(table: Table) -> dict[str, Json]:
     """
     if len(set(table.columns)) != len(table.columns):
         raise ValueError(f"columns of a table must have different names, got {table.columns}")
-    types, cells = {}, {}
+    types: dict[str, str] = {}
+    cells: dict[str, list[Json]] = {}
     for index, name in enumerate(table.columns):
         column = [_item(row[index]) for row in table.rows]
         types[name] = _column_type(name, column)
@@ -134,16 +137,27 @@ def table_to_json(table: Table) -> dict[str, Json]:
             cells[name] = [_measured(cell) for cell in column]
         else:
             cells[name] = [value_to_json(cell) for cell in column]
-    return {"types": types, "cells": cells}
+    empty = {name for name, column in cells.items() if all(cell is None for cell in column)}
+    if len(empty) == len(cells):  # only the lists tell the number of rows
+        empty = set()
+    short = {name: None if name in empty else column for name, column in cells.items()}
+    return {"types": types, "cells": short}
 
 
 def table_from_json(payload: Mapping[str, Json]) -> Table:
     """The table that :func:`table_to_json` wrote."""
     columns = [
         [cell_from_json(cell, payload["types"][name]) for cell in cells]
-        for name, cells in payload["cells"].items()
+        for name, cells in column_cells(payload).items()
     ]
     return Table(tuple(payload["cells"]), tuple(zip(*columns, strict=True)))
+
+
+def column_cells(payload: Mapping[str, Json]) -> dict[str, list[Json]]:
+    """Cells of a written table by column; a null that stands for a whole column is repeated."""
+    cells: Mapping[str, list[Json] | None] = payload["cells"]
+    n_rows = max((len(column) for column in cells.values() if column is not None), default=0)
+    return {name: [None] * n_rows if column is None else column for name, column in cells.items()}
 
 
 def cell_from_json(cell: Json, column_type: str) -> Cell:

@@ -100,7 +100,7 @@ def test_the_second_search_is_on_the_other_half_of_the_probe(view: RoundView) ->
     assert {row[0] for row in table.rows} == {"global"}
     assert [row[1:3] for row in table.rows[:4]] == [(0, "1"), (1, "1"), (2, "1"), (0, "3")]
     got = np.array([row[3] for row in table.rows]).reshape(3, 3).T
-    np.testing.assert_allclose(got, expected.adjusted)
+    np.testing.assert_allclose(got, expected.adjusted, rtol=1e-5)  # five digits are recorded
     assert not torch.equal(first.masks, second.masks)
     overlaps = observation.tables["overlap"]
     at = overlaps.columns.index("adjusted")
@@ -136,8 +136,9 @@ def test_a_stability_that_was_checked_is_read_and_not_searched_for_again(view: R
     assert "ceiling" not in [part for part, _ in observation.tables["seconds"].rows]
     for client, index, _, adjusted, ceiling, corrected in observation.tables["corrected"].rows:
         both = checked[client, index] * checked["global", index]
-        assert ceiling == pytest.approx(math.sqrt(both))
-        assert corrected == pytest.approx(adjusted / ceiling)
+        # of numbers recorded to five digits
+        assert ceiling == pytest.approx(math.sqrt(both), rel=2e-5)
+        assert corrected == pytest.approx(adjusted / ceiling, rel=3e-5)
     without = CircuitObserver(network(), PROBE, settings, seed=5)(view)
     assert repr(without.tables["corrected"]) == repr(observation.tables["corrected"])
 

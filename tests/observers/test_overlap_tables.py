@@ -72,35 +72,29 @@ def test_q_values_by_hand(by_hand: RoundCircuits) -> None:
     assert cells(table, "1", 1, "all")["q_value"] == pytest.approx(1 / 4)
 
 
-def test_weighted_and_ranked_overlap_by_hand(by_hand: RoundCircuits) -> None:
+def test_weighted_overlap_by_hand(by_hand: RoundCircuits) -> None:
     # weights 3/4 1/4 0 0 and 1/4 1/4 1/2 0: minima sum to 1/2, maxima to 3/2
     row = cells(overlap_table(by_hand), "0", 0, "all")
     assert row["weighted"] == pytest.approx(1 / 3)
-    # rankings 0 1 and 2 0 1, depth 2: nothing in common at depth 1, one unit at depth 2
-    p = 0.9
-    assert row["ranked"] == pytest.approx(p**2 / 2 + (1 - p) / p * p**2 / 2)
     assert 0 < row["weighted_chance"] < 1
-    assert 0 < row["ranked_chance"] < 1
 
 
 def test_without_scores_their_overlap_is_nan(by_hand: RoundCircuits) -> None:
     row = cells(overlap_table(by_hand), "1", 1, "all")
     assert row["iou"] == 1.0
-    for name in ("weighted", "weighted_chance", "ranked", "ranked_chance"):
+    for name in ("weighted", "weighted_chance"):
         assert math.isnan(row[name])
 
 
 def test_the_class_swap_by_hand(by_hand: RoundCircuits) -> None:
     # client 0's circuit of class 1 is the global one of class 0: the overlap is not of the class
     table = class_swap_table(by_hand)
-    assert table.columns == (
-        "client", "class", "layer", "same", "swapped", "swapped_max", "n_swapped",
-    )  # fmt: skip
+    assert table.columns == ("client", "class", "layer", "swapped", "swapped_max", "n_swapped")
     expected = {("0", 0): (1.0, NOTHING), ("0", 1): (NOTHING, 1.0), ("1", 1): (1.0, NOTHING)}
     assert {row[:2] for row in table.rows} == set(expected)
     for key, (same, other) in expected.items():
         row = cells(table, *key, "all")
-        assert row["same"] == pytest.approx(same)
+        assert cells(overlap_table(by_hand), *key, "all")["adjusted"] == pytest.approx(same)
         assert row["swapped"] == row["swapped_max"] == pytest.approx(other)
         assert row["n_swapped"] == 1
 
@@ -135,21 +129,10 @@ def test_weighted_overlap_unit_by_unit(seed: int) -> None:
         row = cells(table, client, index, layer)
         if not (own.sum() > 0 and other.sum() > 0):
             assert math.isnan(row["weighted"])
-            assert math.isnan(row["ranked"])
             continue
         own, other = own / own.sum(), other / other.sum()
         expected = torch.minimum(own, other).sum() / torch.maximum(own, other).sum()
         assert row["weighted"] == pytest.approx(float(expected))
-        depth = int(min((own > 0).sum(), (other > 0).sum()))
-        tops = [
-            (set(own.argsort(descending=True)[:d].tolist()),
-             set(other.argsort(descending=True)[:d].tolist()))
-            for d in range(1, depth + 1)
-        ]  # fmt: skip
-        agreement = [len(one & two) / d for d, (one, two) in enumerate(tops, start=1)]
-        series = sum(share * 0.9**d for d, share in enumerate(agreement, start=1))
-        expected_rank = agreement[-1] * 0.9**depth + 0.1 / 0.9 * series
-        assert row["ranked"] == pytest.approx(expected_rank)
 
 
 @settings(max_examples=25, deadline=None)
@@ -181,8 +164,6 @@ def test_the_swap_of_a_client_is_its_overlap_with_the_other_classes(seed: int) -
                 assert row["n_swapped"] == len(values)
                 expected = [values.mean(), values.max()] if len(values) else [math.nan] * 2
                 np.testing.assert_allclose([row["swapped"], row["swapped_max"]], expected)
-                adjusted = cells(overlaps, *key)["adjusted"] if same else math.nan
-                np.testing.assert_allclose(row["same"], adjusted)
 
 
 def test_a_round_without_clients_has_columns_and_no_rows() -> None:
@@ -195,10 +176,8 @@ def test_a_round_without_clients_has_columns_and_no_rows() -> None:
 
 def test_with_one_class_there_is_nothing_to_swap() -> None:
     average = model_circuits("global", ONE, masks("1100"), None)
-    table = class_swap_table(
-        round_of(average, {"0": model_circuits("0", ONE, masks("1100"), None)})
-    )
-    row = cells(table, "0", 0, "all")
-    assert row["same"] == pytest.approx(1.0)
+    result = round_of(average, {"0": model_circuits("0", ONE, masks("1100"), None)})
+    assert cells(overlap_table(result), "0", 0, "all")["adjusted"] == pytest.approx(1.0)
+    row = cells(class_swap_table(result), "0", 0, "all")
     assert (math.isnan(row["swapped"]), math.isnan(row["swapped_max"])) == (True, True)
     assert row["n_swapped"] == 0

@@ -6,10 +6,12 @@ import json
 from enum import StrEnum
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from record_examples import extras, identical, numbers, tables
 
+from fedcircuit.records.frames import Frames
 from fedcircuit.records.lines import to_line
 from fedcircuit.records.round_record import Table
 from fedcircuit.records.values import (
@@ -47,7 +49,7 @@ def test_a_table_is_written_column_by_column_with_types() -> None:
             "class": [0, 1],
             "iou": [0.25, None],
             "found": [True, None],
-            "verdict": [None, None],
+            "verdict": None,
         },
     }
 
@@ -55,6 +57,41 @@ def test_a_table_is_written_column_by_column_with_types() -> None:
 @given(tables())
 def test_tables_come_back_with_every_nan_none_and_type(table: Table) -> None:
     assert identical(table_from_json(through_json(table_to_json(table))), table)
+
+
+def test_a_column_without_any_value_is_one_null_as_long_as_another_tells_the_rows() -> None:
+    table = Table(("n", "nan", "none", "some"), ((1, NAN, None, None), (2, NAN, None, "x")))
+    payload = table_to_json(table)
+    assert payload == {
+        "types": {"n": "int", "nan": "float", "none": "null", "some": "text"},
+        "cells": {"n": [1, 2], "nan": None, "none": None, "some": [None, "x"]},
+    }
+    assert identical(table_from_json(through_json(payload)), table)
+    nothing = Table(("nan", "none"), ((NAN, None), (NAN, None)))
+    payload = table_to_json(nothing)
+    assert payload["cells"] == {"nan": [None, None], "none": [None, None]}
+    assert identical(table_from_json(through_json(payload)), nothing)
+
+
+@given(tables())
+def test_tables_written_with_all_their_nulls_are_read_the_same(table: Table) -> None:
+    payload = table_to_json(table)
+    cells = payload["cells"].items()
+    full = {name: [None] * len(table.rows) if one is None else one for name, one in cells}
+    assert identical(table_from_json({**payload, "cells": full}), table)
+    frames = []
+    for written in (payload["cells"], full):
+        gathered = Frames()
+        gathered.add(3, {"seen": {"t": {**payload, "cells": written}}})
+        frames.append(gathered.frame("t"))
+    pd.testing.assert_frame_equal(*frames)
+    assert len(frames[0]) == len(table.rows)
+
+
+@given(tables())
+def test_pandas_alone_reads_the_cells_with_their_rows(table: Table) -> None:
+    read = pd.DataFrame(through_json(table_to_json(table))["cells"])
+    assert read.shape == (len(table.rows), len(table.columns))
 
 
 def test_measurements_in_tables_keep_nine_digits_and_integers_all_of_theirs() -> None:

@@ -55,13 +55,12 @@ def overlap_tables(masks: NDArray[np.bool_], *, newer: bool, ceiling: bool) -> d
         for key, values in counted.items()
     )
     swaps = tuple(
-        (*keys[key], values[2], *swap_measures(n_classes, key, values[2]))
-        for key, values in counted.items()
+        (*keys[key], *swap_measures(n_classes, key, values[2])) for key, values in counted.items()
     )
     tables = {
         "overlap": Table((*columns, "q_value", "weighted", "weighted_chance"), rows),
         "class_swap": Table(
-            ("client", "class", "layer", "same", "swapped", "swapped_max", "n_swapped"), swaps
+            ("client", "class", "layer", "swapped", "swapped_max", "n_swapped"), swaps
         ),
     }
     if ceiling:

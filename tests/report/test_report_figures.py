@@ -92,11 +92,11 @@ def test_the_classes_are_drawn_at_the_numbers_of_their_csv(run: Run, written: li
     np.testing.assert_allclose(lines["own class"], csv["own"])
     np.testing.assert_allclose(lines["other classes (mean)"], csv["swapped"])
     np.testing.assert_allclose(lines["closest other class"], csv["swapped_max"])
-    swap = run.table("class_swap")
+    swap = run.table("class_swap").merge(run.table("overlap"))
     swap = swap[(swap["round"] == 4) & (swap["layer"] == "all")]
     swap = swap[~((swap["client"] == "2") & swap["class"].isin([2, 3]))]
-    np.testing.assert_allclose(csv["own"], swap.groupby("class")["same"].mean())
-    closest = (swap["same"] > swap["swapped_max"]).sum()
+    np.testing.assert_allclose(csv["own"], swap.groupby("class")["adjusted"].mean())
+    closest = (swap["adjusted"] > swap["swapped_max"]).sum()
     assert axes.get_title().startswith(f"{closest} of 10 valid client circuits")
 
 

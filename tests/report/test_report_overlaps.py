@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from math import isnan
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from fedcircuit.records.round_record import Observation, RoundRecord, Table
 from fedcircuit.records.run import Run
 from fedcircuit.records.store import RunStore
 from fedcircuit.report import overlaps
+from fedcircuit.report.page import page_data
 
 LAYERS = list(layers())
 VALID = [(i, c) for i in range(3) for c in range(4) if (i, c) not in ((2, 2), (2, 3))]
@@ -69,14 +71,14 @@ def test_the_weighted_mean_leaves_out_circuits_without_scores(run: Run, layer: s
 @pytest.mark.parametrize("layer", LAYERS)
 def test_the_own_class_is_compared_with_the_others(run: Run, layer: str) -> None:
     row = row_of(run, 4, layer)
-    swap = of_valid(run, "class_swap", 4, layer)
+    swap, own = of_valid(run, "class_swap", 4, layer), of_valid(run, "overlap", 4, layer)
     assert row["n_swapped"] == 10
-    assert row["own"] == pytest.approx(swap["same"].mean())
+    assert row["own"] == pytest.approx(own["adjusted"].mean())
     assert row["swapped"] == pytest.approx(swap["swapped"].mean())
     assert row["swapped_max"] == pytest.approx(swap["swapped_max"].mean())
     # by the formula the own class is closest where the adjusted IoU exceeds 0.2 c
     assert row["closest"] == sum(
-        a > 0.2 * c for a, c in zip(swap["same"], swap["class"], strict=True)
+        a > 0.2 * c for a, c in zip(own["adjusted"], own["class"], strict=True)
     )
     assert row["closest_chance"] == pytest.approx(10 / 4)  # one of four classes each
 
@@ -107,6 +109,27 @@ def test_a_run_recorded_without_the_newer_overlaps_still_has_its_means(tmp_path:
     assert overlaps.by_class(old, 4).empty
 
 
+def test_a_run_with_columns_that_are_no_longer_recorded_is_read_the_same(tmp_path: Path) -> None:
+    new = make_run(tmp_path / "new", Story(rounds=2, ceiling=True))
+    path = make_run(tmp_path / "old", Story(rounds=2, ceiling=True)).path
+    lines = [json.loads(line) for line in (path / "rounds.jsonl").read_text().splitlines()]
+    for line in lines[1:]:
+        seen = line["observations"]["circuits"]
+        n_rows = len(seen["overlap"]["cells"]["adjusted"])
+        for name in ("ranked", "ranked_chance"):
+            seen["overlap"]["types"][name] = "float"
+            seen["overlap"]["cells"][name] = [None] * n_rows
+        seen["class_swap"]["types"]["same"] = "float"
+        seen["class_swap"]["cells"]["same"] = seen["overlap"]["cells"]["adjusted"]
+    (path / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    old = Run.load(path)
+    assert old.table("overlap")["ranked"].isna().all()
+    assert old.table("class_swap")["same"].notna().all()
+    pd.testing.assert_frame_equal(overlaps.mean_overlap(old), overlaps.mean_overlap(new))
+    pd.testing.assert_frame_equal(overlaps.by_class(old, 2), overlaps.by_class(new, 2))
+    assert page_data(old)["overlap"] == page_data(new)["overlap"]
+
+
 def test_a_run_resumed_by_a_newer_version_has_them_from_there_on(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", Story(measured_from=3))
     mean = overlaps.mean_overlap(run)
@@ -121,7 +144,7 @@ def test_a_run_resumed_by_a_newer_version_has_them_from_there_on(tmp_path: Path)
 
 def test_classes_are_means_over_their_valid_clients(run: Run) -> None:
     table = overlaps.by_class(run, 4)
-    swap = of_valid(run, "class_swap", 4, "all")
+    swap, own = of_valid(run, "class_swap", 4, "all"), of_valid(run, "overlap", 4, "all")
     assert table["class"].tolist() == [0, 1, 2, 3]
     assert table["class_name"].tolist() == list(run.class_names)
     assert table["n"].tolist() == [3, 3, 2, 2]
@@ -129,7 +152,11 @@ def test_classes_are_means_over_their_valid_clients(run: Run) -> None:
         mine = swap[swap["class"] == c]
         got = table.loc[c, ["own", "swapped", "swapped_max"]].tolist()
         assert got == pytest.approx(
-            [mine["same"].mean(), mine["swapped"].mean(), mine["swapped_max"].mean()]
+            [
+                own.loc[own["class"] == c, "adjusted"].mean(),
+                mine["swapped"].mean(),
+                mine["swapped_max"].mean(),
+            ]
         )
 
 

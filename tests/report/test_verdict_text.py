@@ -56,12 +56,12 @@ def test_the_headline_has_accuracy_validity_chance_and_failures_beside_it(tmp_pa
 
 def test_the_headline_compares_the_own_class_with_the_others(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    table = run.table("class_swap")
+    table = run.table("class_swap").merge(run.table("overlap"))
     table = table[(table["round"] == 4) & (table["layer"] == "all")]
     table = table[~((table["client"] == "2") & table["class"].isin([2, 3]))]
-    closest = (table["same"] > table["swapped_max"]).sum()
+    closest = (table["adjusted"] > table["swapped_max"]).sum()
     assert (
-        f"by {table['same'].mean():.2f} and those of other classes by "
+        f"by {table['adjusted'].mean():.2f} and those of other classes by "
         f"{table['swapped'].mean():.2f}; {closest} of 10 are closest to their own class, where "
         "luck would give 2.5." in headline(run)
     )

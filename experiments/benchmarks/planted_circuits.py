@@ -1,9 +1,10 @@
 """Precision, recall and F1 of discovery methods on networks whose class circuits are known.
 
 Every hard case alone and all together, in convolutional networks and multilayer perceptrons,
-weight-sparse and dense: units found against units planted, over all classes and seeds.
+weight-sparse and dense: units found against units planted, over all classes and seeds. The method
+``edges`` finds circuits of edges, against the edges planted.
 
-    python experiments/benchmarks/planted_circuits.py [--methods attribution,gates] [--seeds 3]
+    python experiments/benchmarks/planted_circuits.py [--methods attribution,edges] [--seeds 3]
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from statistics import mean
 
 import torch
 
+from fedcircuit.circuits.controls import Controls
 from fedcircuit.circuits.discover import discover
 from fedcircuit.circuits.discovery import discovery_method
+from fedcircuit.circuits.edges import edge_circuits
+from fedcircuit.circuits.edges.circuit import split_by_layer
 from fedcircuit.circuits.planted import CASES, HARD, PlantedNetwork, f1, planted_cnn, planted_mlp
 from fedcircuit.circuits.probe import Probe
 
@@ -28,6 +32,8 @@ def scores(
     net: PlantedNetwork, method: str, ablation: str, per_class: int, loss: float | None
 ) -> list[list[float]]:
     """Precision, recall and F1 of every class; NaN where undefined."""
+    if method == "edges":
+        return edge_scores(net, per_class, ablation)
     options = {} if loss is None else {"size": {"kind": "faithful", "loss": loss}}
     samples = net.samples(per_class, seed=1000 + net.seed)
     found = discover(
@@ -38,6 +44,26 @@ def scores(
         seed=net.seed,
     )
     per = [f1(found.masks[c], net.truth[c]) for c in range(net.n_classes)]
+    return [[one.precision, one.recall, one.f1] for one in per]
+
+
+def edge_scores(net: PlantedNetwork, per_class: int, ablation: str) -> list[list[float]]:
+    """The same of circuits of edges between units, and from units to the head.
+
+    Edges from the input are left out: in a multilayer perceptron a unit reads a direction, and the
+    coordinates that carry most of it are no more planted than the others.
+    """
+    samples = net.samples(per_class, seed=1000 + net.seed)
+    found = edge_circuits(
+        net.model,
+        Probe(samples, samples, net.class_names),
+        ablation="zero" if ablation == "zero" else "mean",
+        controls=Controls(count=0),
+    )
+    layers = split_by_layer(found.masks, found.layers).values()
+    inner = [(net.edges[pair], mask) for pair, mask in zip(net.edges, layers, strict=True)][1:]
+    truth, masks = (torch.cat([both[i].flatten(1) for both in inner], dim=1) for i in (0, 1))
+    per = [f1(masks[c], truth[c]) for c in range(net.n_classes)]
     return [[one.precision, one.recall, one.f1] for one in per]
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.ablation import Ablation
+from fedcircuit.circuits.circuit import site_slices
 from fedcircuit.circuits.controls import Controls
 from fedcircuit.circuits.discovery.protocol import Cost, Meter, absent_reasons
 from fedcircuit.circuits.discovery.ranks import mass_rule
@@ -78,9 +79,10 @@ def edge_circuits(
 ) -> EdgeDiscovery:
     """Edge circuits of every class: scored, cut, pruned and checked.
 
-    A circuit is the fewest existing edges that hold a share of the positive score mass (edge
-    attribution patching: Syed et al. 2023, arXiv 2310.10348), the best edge of every layer
-    included, less the edges that are on no path through kept edges.
+    A circuit is, in every layer, the fewest existing edges that hold a share of the layer's
+    positive score mass (edge attribution patching: Syed et al. 2023, arXiv 2310.10348), less the
+    edges that are on no path through kept edges. Layer by layer, because a threshold in a unit
+    makes the effects of the edges before it larger than that of the edge behind it.
 
     Parameters
     ----------
@@ -138,7 +140,7 @@ def _reasons(counts: Tensor, found: Tensor, chosen: Tensor) -> tuple[str, ...]:
 def edge_mass_rule(
     scores: Tensor, existing: Tensor, layers: tuple[EdgeLayer, ...], *, share: float
 ) -> Tensor:
-    """Fewest existing edges with a share of each class's positive score, ``[classes, edges]`` bool.
+    """Fewest existing edges with a share of each layer's positive score, ``[classes, edges]`` bool.
 
     By `fedcircuit.circuits.discovery.ranks.mass_rule`; edges that do not exist are never taken.
 
@@ -150,4 +152,9 @@ def edge_mass_rule(
         The edge layers, each of which keeps its best edge, and the share in (0, 1].
     """
     only_existing = scores.masked_fill(~existing, -torch.inf)
-    return mass_rule(only_existing, as_sites(layers), share=share) & existing
+    sites = as_sites(layers)
+    chosen = [
+        mass_rule(only_existing[:, part], (site,), share=share)
+        for site, part in zip(sites, site_slices(sites), strict=True)
+    ]
+    return torch.cat(chosen, dim=1) & existing

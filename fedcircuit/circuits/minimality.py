@@ -21,11 +21,12 @@ def minimality(
 ) -> Tensor:
     """Share of each circuit's units that it cannot do without, ``[rows]`` float64 in [0, 1].
 
-    Every unit is ablated alone, the rest of the circuit stays. What is measured is what discovery
-    keeps (`fedcircuit.circuits.discovery.sizes.Faithful`): the separation from the class that the
-    circuit separates worst, as a share of the full model's. A unit is needed if that falls by more
-    than ``threshold``. NaN where the circuit is empty, or the full model separates the class from
-    no class that it recognises. It costs as many circuits as there are units.
+    Every unit is ablated alone, the rest of the circuit stays. What is measured is the separation
+    (`fedcircuit.circuits.discovery.contrast`) from the class that the circuit separates worst, as a
+    share of the full model's, so that a unit needed against one class alone counts. A unit is
+    needed if that falls by more than ``threshold``. NaN where the circuit is empty, or the full
+    model separates the class from no class that it recognises. It costs as many circuits as there
+    are units.
 
     Parameters
     ----------

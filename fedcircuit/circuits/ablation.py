@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -15,7 +16,26 @@ from fedcircuit.samples import Samples
 Ablation = Literal["zero", "mean", "resample"]
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Seen:
+    """What a pass over samples showed on its way to the reference of ablated units.
+
+    Parameters
+    ----------
+    logits
+        ``[n, classes]``.
+    first
+        Activations of the first site, ``[n, ...]``.
+    """
+
+    logits: Tensor
+    first: Tensor
+
+    def rows(self, places: Tensor) -> Seen:
+        """Of chosen samples, ``[rows]`` int64."""
+        return Seen(self.logits[places], self.first[places])
+
+
 def reference_activations(
     model: nn.Module,
     sites: Sequence[Site],
@@ -25,7 +45,23 @@ def reference_activations(
     ablation: Ablation,
     generator: torch.Generator | None = None,
 ) -> dict[str, Tensor] | None:
-    """Activation of ablated units by site name; None for zero ablation.
+    """Activation of ablated units by site name, see `observed_reference`."""
+    return observed_reference(
+        model, sites, samples, n_classes=n_classes, ablation=ablation, generator=generator
+    )[0]
+
+
+@torch.no_grad()
+def observed_reference(
+    model: nn.Module,
+    sites: Sequence[Site],
+    samples: Samples,
+    *,
+    n_classes: int,
+    ablation: Ablation,
+    generator: torch.Generator | None = None,
+) -> tuple[dict[str, Tensor] | None, Seen | None]:
+    """Activation of ablated units by site name, and what was seen; None for zero ablation.
 
     Mean ablation gives ``[1, ...]``: the mean at every position of a feature map, first within
     and then over the classes that have samples, so that a frequent class weighs no more than a
@@ -55,24 +91,26 @@ def reference_activations(
     if ablation not in get_args(Ablation):
         raise ValueError(f"ablation must be one of {get_args(Ablation)}, got {ablation!r}")
     if ablation == "zero":
-        return None
+        return None, None
     if ablation == "resample":
         if generator is None:
             raise ValueError("resample ablation draws at random; give it a generator, got None")
         partners = resample_partners(samples.labels, n_classes, generator)
         with evaluating(model), capture(model, sites) as seen:
-            model(samples.inputs)
-            return {name: activation[partners] for name, activation in seen.items()}
+            logits = model(samples.inputs)
+            partner = {name: activation[partners] for name, activation in seen.items()}
+            return partner, Seen(logits, seen[sites[0].name])
     if len(samples) == 0:
         raise ValueError("mean ablation needs samples to take the mean of, got none")
     counts = samples.counts(n_classes)
     weights = 1.0 / (counts[samples.labels] * (counts > 0).sum())  # [n], sums to 1
     with evaluating(model), capture(model, sites) as seen:
-        model(samples.inputs)
-        return {
+        logits = model(samples.inputs)
+        mean = {
             name: torch.tensordot(weights.to(activation.dtype), activation, dims=1).unsqueeze(0)
             for name, activation in seen.items()
         }
+        return mean, Seen(logits, seen[sites[0].name])
 
 
 def resample_partners(labels: Tensor, n_classes: int, generator: torch.Generator) -> Tensor:

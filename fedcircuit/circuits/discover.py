@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from fedcircuit.circuits.ablation import Ablation, reference_activations
+from fedcircuit.circuits.ablation import Ablation, observed_reference
 from fedcircuit.circuits.discovery import Discovery, DiscoveryMethod, Task, discovery_method
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.sites import find_sites
@@ -46,7 +46,7 @@ def discover(
     """
     samples, generator = probe.discovery, torch.Generator().manual_seed(seed)
     sites = find_sites(model, samples.inputs)
-    reference = reference_activations(
+    reference, seen = observed_reference(
         model,
         sites,
         samples,
@@ -55,4 +55,4 @@ def discover(
         generator=generator,
     )
     chosen = discovery_method(method) if isinstance(method, str) else method
-    return chosen(model, sites, Task(samples, probe.n_classes, reference), generator)
+    return chosen(model, sites, Task(samples, probe.n_classes, reference, seen), generator)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits.ablation import reference_rows
+from fedcircuit.circuits.ablation import Seen, reference_rows
 from fedcircuit.circuits.circuit import Site, split_by_site
 from fedcircuit.circuits.compact import chain_of, references
 from fedcircuit.circuits.cutting import CutOut, cut_out
@@ -165,6 +165,7 @@ def masked_model(
     reference: Mapping[str, Tensor] | None,
     *,
     batch: int = 64,
+    seen: Seen | None = None,
 ) -> MaskedModel:
     """Prepare a model to run on the inputs under many masks.
 
@@ -178,12 +179,14 @@ def masked_model(
         By site name, the activation of an ablated unit ``[1, ...]``; None is zero ablation.
     batch
         Most rows in one forward pass: bounds the memory.
+    seen
+        What the model showed of these inputs already.
     """
     device = next((p.device for p in model.parameters()), inputs.device)
     if reference is not None:
         reference = {name: value.to(device) for name, value in reference.items()}
     plain = MaskedModel(model, tuple(sites), inputs.to(device), reference, None, batch)
-    plain, prefix = _prefix(plain)
+    plain, prefix = _prefix(plain, seen)
     if prefix is None:
         return plain
     quick = replace(plain, prefix=prefix)
@@ -203,17 +206,19 @@ def _one_for_all(reference: Mapping[str, Tensor] | None) -> bool:
     return reference is None or all(len(value) == 1 for value in reference.values())
 
 
-def _prefix(plain: MaskedModel) -> tuple[MaskedModel, Tensor | None]:
+def _prefix(plain: MaskedModel, known: Seen | None) -> tuple[MaskedModel, Tensor | None]:
     """The model with its own logits, and the first site's activations on all inputs.
 
     Without these where they would not fit.
     """
     inputs, first = plain.inputs, plain.sites[0]
+    steps = range(0, len(inputs) if known is None else min(1, len(inputs)), plain.batch)
     pieces, logits = [], []
     sizes: tuple[int, ...] = ()
     with evaluating(plain.model), torch.no_grad(), capture(plain.model, plain.sites) as seen:
-        for start in range(0, len(inputs), plain.batch):
-            logits.append(plain.model(inputs[start : start + plain.batch]))
+        for start in steps:
+            few = inputs[start : start + (plain.batch if known is None else 1)]
+            logits.append(plain.model(few))
             activation = seen[first.name]
             sizes = tuple(seen[site.name][0].numel() for site in plain.sites)
             if activation[0].numel() * activation.element_size() * len(inputs) > _PREFIX_BYTES:
@@ -221,8 +226,9 @@ def _prefix(plain: MaskedModel) -> tuple[MaskedModel, Tensor | None]:
             pieces.append(activation)
     if not pieces:
         return plain, None
-    known = replace(plain, own=torch.cat(logits).cpu(), sizes=sizes)
-    return known, torch.cat(pieces) if len(inputs) > 1 else None
+    shown = known or Seen(torch.cat(logits), torch.cat(pieces))
+    prepared = replace(plain, own=shown.logits.cpu(), sizes=sizes)
+    return prepared, shown.first if len(inputs) > 1 else None
 
 
 def _trial(masked: MaskedModel) -> Tensor:

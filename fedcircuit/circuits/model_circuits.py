@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits.ablation import reference_activations
+from fedcircuit.circuits.ablation import observed_reference
 from fedcircuit.circuits.checking import check_circuits
 from fedcircuit.circuits.checks import Candidates, CheckedModel, checked_model
 from fedcircuit.circuits.circuit import Circuit, Site, split_by_site
@@ -150,16 +150,17 @@ class Search:
         n_classes, scores, again = self.probe.n_classes, None, None
         reasons = ("the client sent none",) * n_classes
         with self.clock.part("discovery"):
-            reference = self._reference(model, self.probe.discovery, name)
+            task = self._task(model, self.probe.discovery, name)
             if sent is None:
-                found = self._found(model, self.probe.discovery, reference, name)
+                found = self._found(model, task, name)
                 sent = SentCircuits(found.masks, found.found, None)
                 scores, reasons = found.scores, found.reasons
                 if self.settings.stability:
                     again = self._again(model, name)
         with self.clock.part("checks"):
+            reference = task.reference
             if self.settings.ablation == "resample":  # partners belong to the samples they are for
-                reference = self._reference(model, self.probe.checking, name, "checks")
+                reference = self._task(model, self.probe.checking, name, "checks").reference
             subject = checked_model(
                 model,
                 self.sites,
@@ -185,27 +186,17 @@ class Search:
 
     def _again(self, model: nn.Module, name: str) -> Candidates:
         """Circuits of a second search, on the other half with another seed."""
-        samples = self.probe.checking
-        reference = self._reference(model, samples, name, "again")
-        found = self._found(model, samples, reference, name, "again")
+        task = self._task(model, self.probe.checking, name, "again")
+        found = self._found(model, task, name, "again")
         return Candidates(found.masks, found.found)
 
-    def _found(
-        self,
-        model: nn.Module,
-        samples: Samples,
-        reference: Mapping[str, Tensor] | None,
-        *name: str,
-    ) -> Discovery:
-        task = Task(samples, self.probe.n_classes, reference)
+    def _found(self, model: nn.Module, task: Task, *name: str) -> Discovery:
         random = stream(self.seed, self.round, *name, "discovery")
         return self.settings.discovery()(model, self.sites, task, random)
 
-    def _reference(
-        self, model: nn.Module, samples: Samples, *name: str
-    ) -> dict[str, Tensor] | None:
-        """Activations of ablated units on, or for, the samples."""
-        return reference_activations(
+    def _task(self, model: nn.Module, samples: Samples, *name: str) -> Task:
+        """The samples, with the activations of ablated units on, or for, them."""
+        reference, seen = observed_reference(
             model,
             self.sites,
             samples,
@@ -213,6 +204,7 @@ class Search:
             ablation=self.settings.ablation,
             generator=stream(self.seed, self.round, *name, "partners"),
         )
+        return Task(samples, self.probe.n_classes, reference, seen)
 
 
 def circuit_functions(

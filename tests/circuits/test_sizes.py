@@ -1,4 +1,5 @@
 import statistics
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from planted_helpers import N_CLASSES, planted_mlp, planted_samples
 from torch import nn
 
-from fedcircuit.circuits.ablation import reference_activations
+from fedcircuit.circuits.ablation import observed_reference, reference_activations
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.discovery.contrast import against_others, contrast_of_logits, separations
 from fedcircuit.circuits.discovery.protocol import Meter, Task
@@ -218,6 +219,29 @@ def test_the_search_sees_the_reference_of_its_own_samples() -> None:
     assert few.samples.inputs.flatten().tolist() == [1, 2, 0, 3]
     assert few.reference["a"].flatten().tolist() == [1, 2, 0, 3]
     assert first_of_each_class(task, 3) is task
+
+
+@pytest.mark.parametrize("samples_per_class", [4, 50])
+def test_what_was_seen_already_saves_a_pass_and_changes_nothing(samples_per_class: int) -> None:
+    model, truth, sites, task = prepared()
+    reference, seen = observed_reference(
+        model, sites, task.samples, n_classes=N_CLASSES, ablation="mean"
+    )
+    order = torch.randperm(len(task.samples), generator=torch.Generator().manual_seed(0))
+    plain = Task(task.samples.take(order), N_CLASSES, reference)
+    known = replace(plain, seen=seen.rows(order))
+    rule = Faithful(samples_per_class=samples_per_class)
+    meters = Meter(), Meter()
+
+    with evaluating(model):
+        found = [
+            rule(truth.float(), model, sites, one, torch.Generator(), meter)
+            for one, meter in zip((plain, known), meters, strict=True)
+        ]
+
+    assert torch.equal(found[0].masks, found[1].masks)
+    assert found[0].curves == found[1].curves
+    assert meters[0].forward - meters[1].forward == min(samples_per_class, 10) * N_CLASSES
 
 
 def test_options_out_of_range_are_refused() -> None:

@@ -13,17 +13,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedcircuit.circuits.ablation import Seen
 from fedcircuit.circuits.circuit import Circuit, Site, split_by_site
 from fedcircuit.samples import Samples
 
 
 @dataclass(frozen=True)
 class Task:
-    """Samples on which circuits are found, number of classes, activations of ablated units."""
+    """What circuits are found on.
+
+    Parameters
+    ----------
+    samples, n_classes
+        Labelled samples, and the number of classes.
+    reference
+        Activations of ablated units by site name, ``[1, ...]`` or ``[n, ...]``; None is zero.
+    seen
+        What the model showed of these samples already, which saves a pass; None if nothing.
+    """
 
     samples: Samples
     n_classes: int
     reference: Mapping[str, Tensor] | None
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True)

@@ -83,13 +83,15 @@ class Faithful:
             Not used; counts the images.
         """
         few = first_of_each_class(task, self.samples_per_class)
-        masked = masked_model(model, sites, few.samples.inputs, few.reference, batch=512)
+        masked = masked_model(
+            model, sites, few.samples.inputs, few.reference, batch=512, seen=few.seen
+        )
         known = scores.nan_to_num(0.0)
         trials = Trials(masked, few.samples.labels, known, self.samples_per_class)
         positive = (known > 0).any(1)
         usable = [c for c, yes in enumerate(trials.usable) if yes and bool(positive[c])]
         found = smallest(trials, usable, Limits(1 - self.loss, self.fpr, self.tolerance))
-        meter.forward += trials.n_rows
+        meter.forward += trials.n_rows - (len(few.samples) if few.seen else 0)
         sizes = (known > 0).sum(1)
         curves: list[Curve | None] = [None] * len(known)
         for one in found:
@@ -109,4 +111,5 @@ def first_of_each_class(task: Task, per_class: int) -> Task:
     reference = task.reference
     if reference is not None:
         reference = {k: v if len(v) == 1 else v[places] for k, v in reference.items()}
-    return Task(task.samples.take(places), task.n_classes, reference)
+    seen = None if task.seen is None else task.seen.rows(places)
+    return Task(task.samples.take(places), task.n_classes, reference, seen)

@@ -49,8 +49,40 @@ def split_by_site(units: Tensor, sites: Sequence[Site]) -> dict[str, Tensor]:
     }
 
 
-@dataclass(frozen=True)
-class Circuit:
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Boolean masks by name, compared by value: what a circuit of units or of edges is made of."""
+
+    masks: Mapping[str, Tensor]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number kept under each name."""
+        return {name: int(mask.sum()) for name, mask in self.masks.items()}
+
+    @property
+    def size(self) -> int:
+        """Number kept in all."""
+        return sum(self.sizes.values())
+
+    @property
+    def n_places(self) -> int:
+        """Number of places of all masks, kept or not: what the circuit is drawn from."""
+        return sum(mask.numel() for mask in self.masks.values())
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        assert isinstance(other, Masks)
+        return list(self.masks) == list(other.masks) and all(
+            torch.equal(mask, other.masks[name]) for name, mask in self.masks.items()
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # tensors compare by value, not by identity
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit(Masks):
     """A subset of a model's units, as one boolean mask ``[n_units]`` for every site.
 
     Raises
@@ -58,8 +90,6 @@ class Circuit:
     ValueError
         If a mask is not a one-dimensional boolean tensor.
     """
-
-    masks: Mapping[str, Tensor]
 
     def __post_init__(self) -> None:
         for name, mask in self.masks.items():
@@ -70,32 +100,13 @@ class Circuit:
                 )
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """Number of units kept in each site."""
-        return {name: int(mask.sum()) for name, mask in self.masks.items()}
-
-    @property
-    def size(self) -> int:
-        """Number of units kept in all sites together."""
-        return sum(self.sizes.values())
-
-    @property
     def n_units(self) -> int:
         """Number of units of all sites: the universe the circuit is drawn from."""
-        return sum(mask.numel() for mask in self.masks.values())
+        return self.n_places
 
     def complement(self) -> Circuit:
         """The units this circuit leaves out."""
         return Circuit({name: ~mask for name, mask in self.masks.items()})
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Circuit):
-            return NotImplemented
-        return list(self.masks) == list(other.masks) and all(
-            torch.equal(mask, other.masks[name]) for name, mask in self.masks.items()
-        )
-
-    __hash__ = None  # type: ignore[assignment]  # tensors compare by value, not by identity
 
 
 @dataclass(frozen=True)

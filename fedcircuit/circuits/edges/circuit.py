@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fedcircuit.circuits.circuit import Site, split_by_site
+from fedcircuit.circuits.circuit import Masks, Site, split_by_site
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ def split_by_layer(edges: Tensor, layers: Sequence[EdgeLayer]) -> dict[str, Tens
     }
 
 
-@dataclass(frozen=True)
-class EdgeCircuit:
+@dataclass(frozen=True, eq=False)
+class EdgeCircuit(Masks):
     """A subset of a model's edges, as one boolean mask ``[out_units, in_units]`` for every layer.
 
     Raises
@@ -88,8 +88,6 @@ class EdgeCircuit:
     ValueError
         If a mask is not a two-dimensional boolean tensor.
     """
-
-    masks: Mapping[str, Tensor]
 
     def __post_init__(self) -> None:
         for name, mask in self.masks.items():
@@ -100,19 +98,9 @@ class EdgeCircuit:
                 )
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """Number of edges kept in each layer."""
-        return {name: int(mask.sum()) for name, mask in self.masks.items()}
-
-    @property
-    def size(self) -> int:
-        """Number of edges kept in all layers together."""
-        return sum(self.sizes.values())
-
-    @property
     def n_edges(self) -> int:
         """Number of edges of all layers: the universe the circuit is drawn from."""
-        return sum(mask.numel() for mask in self.masks.values())
+        return self.n_places
 
     def flat(self) -> Tensor:
         """All layers in one mask, ``[edges]`` bool, in the order of the masks."""
@@ -130,15 +118,6 @@ class EdgeCircuit:
             return EdgeCircuit({name: ~mask for name, mask in self.masks.items()})
         require_same_layers(self, existing)
         return EdgeCircuit({name: existing.masks[name] & ~m for name, m in self.masks.items()})
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, EdgeCircuit):
-            return NotImplemented
-        return list(self.masks) == list(other.masks) and all(
-            torch.equal(mask, other.masks[name]) for name, mask in self.masks.items()
-        )
-
-    __hash__ = None  # type: ignore[assignment]  # tensors compare by value, not by identity
 
 
 def require_same_layers(a: EdgeCircuit, b: EdgeCircuit) -> None:

@@ -75,11 +75,12 @@ class Trials:
         every = range(len(scores))
         self._rows = [self._samples(c, known, places, samples_per_class) for c in every]
         self._few = [self._samples(c, known, places, few) for c in every]
-        full = [float(self._points([c], self._full[r][None], [r])[0][0]) for c, r in self._pairs()]
-        self.usable = [value > 0 for value in full]  # NaN is not
-
-    def _pairs(self) -> Sequence[tuple[int, Tensor]]:
-        return list(enumerate(self._rows))
+        full = [
+            [self._points([c], self._full[rows][None], [rows])[0] for c, rows in enumerate(some)]
+            for some in (self._rows, self._few)
+        ]
+        self._separations = torch.cat(full[0]), torch.cat(full[1])  # of the model itself
+        self.usable = (self._separations[0] > 0).tolist()  # NaN is not
 
     def _samples(self, c: int, known: Tensor, places: Tensor, limit: int) -> Tensor:
         """The first samples of the class, and of the other classes that the model recognises."""
@@ -108,7 +109,7 @@ class Trials:
             )
             chosen, some = [classes[i] for i in members], [rows[i] for i in members]
             separation, fpr = self._points(chosen, part, some)
-            full, _ = self._points(chosen, self._full[torch.stack(some)], some)
+            full = self._separations[thin][chosen]
             for i, share, rate in zip(
                 members, (separation / full).tolist(), fpr.tolist(), strict=True
             ):

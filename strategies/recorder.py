@@ -279,6 +279,7 @@ def _client_record(reply: Reply) -> ClientRecord:
         weights=read_only(reply.weights),
         metrics=dict(reply.metrics),
         extra=dict(reply.extra),
+        received=read_only(reply.received),
     )
 
 

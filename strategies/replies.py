@@ -21,7 +21,7 @@ class Reply:
         Stable identity.
     num_examples
         The weight in the average; NaN where the reply has none.
-    weights, metrics, extra
+    weights, metrics, extra, received
         As in :class:`fedcircuit.records.round_record.ClientRecord`.
     error
         Kind and reason of a Failure, where there is no usable answer; the rest is then empty.
@@ -33,6 +33,7 @@ class Reply:
     metrics: Mapping[str, float] = field(default_factory=dict)
     extra: Mapping[str, object] = field(default_factory=dict)
     error: tuple[str, str] | None = None
+    received: Weights = field(default_factory=dict)
 
 
 def client_order(client: str) -> tuple[str, int]:

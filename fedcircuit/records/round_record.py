@@ -52,6 +52,9 @@ class ClientRecord:
         Plain numbers the client reported.
     extra
         The side channel (``fedcircuit.messages``): packed masks, class counts, versions.
+    received
+        Tensors that training started from where they were others than those of the global model,
+        as after a masked download; empty for a plain one.
     """
 
     client: str
@@ -59,6 +62,17 @@ class ClientRecord:
     weights: Weights
     metrics: Mapping[str, float] = field(default_factory=dict)
     extra: Mapping[str, object] = field(default_factory=dict)
+    received: Weights = field(default_factory=dict)
+
+    def start(self, before: Weights) -> Weights:
+        """Weights that the client's training started from.
+
+        Parameters
+        ----------
+        before
+            Global weights before the round.
+        """
+        return {**before, **self.received}
 
 
 @dataclass(frozen=True)
@@ -82,6 +96,19 @@ class RoundView:
     before: Weights
     after: Weights
     clients: tuple[ClientRecord, ...]
+
+    def start_of(self, client: str) -> Weights:
+        """Weights that a client's training started from.
+
+        Raises
+        ------
+        KeyError
+            If the client has no part in the round.
+        """
+        for record in self.clients:
+            if record.client == client:
+                return record.start(self.before)
+        raise KeyError(f"client {client!r} has no part in round {self.round}")
 
 
 class Observer(Protocol):

@@ -1,9 +1,10 @@
 """One round as a line of JSON and a safetensors file, and back.
 
-Groups of the file (see ``codec``): ``global``, ``state``, ``clients/ID`` and
+Groups of the file (see ``codec``): ``global``, ``state``, ``clients/ID``, ``received/ID`` and
 ``observations/OBSERVER``, with ID and OBSERVER percent-encoded, so that any name will do.
 The metadata name under ``differences``, by group, the tensors that are differences to the global
-weights of the round before.
+weights of the round before; and under ``received``, by client, the group of what it started from
+where that were others than the global weights: several clients may share one.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ FORMAT = "round-1"
 def client_group(client: str) -> str:
     """Group of a client's weights."""
     return f"clients/{quote(client, safe='')}"
+
+
+def received_group(client: str) -> str:
+    """Group of the tensors that a client received otherwise than in the global weights."""
+    return f"received/{quote(client, safe='')}"
 
 
 def observation_group(observer: str) -> str:
@@ -64,13 +70,28 @@ def round_bytes(record: RoundRecord, storage: Storage, sent: Weights | None) -> 
         groups[group], names = kept_updates(client.weights, sent, storage.updates)
         if names:
             differing[group] = names
+    received = {} if storage.updates == "none" else _received(record, groups)
     for observer, observation in record.observations.items():
         groups[observation_group(observer)] = {
             name: values
             for name, values in observation.arrays.items()
             if storage.scores or name != "scores"
         }
-    return to_bytes(groups, {"format": FORMAT, "round": record.round, "differences": differing})
+    notes = {"format": FORMAT, "round": record.round, "differences": differing}
+    return to_bytes(groups, {**notes, "received": received} if received else notes)
+
+
+def _received(record: RoundRecord, groups: dict[str, Arrays]) -> dict[str, str]:
+    """Add what clients received to the groups, each download once; by client, its group."""
+    known: dict[tuple[int, ...], str] = {}  # by the identities of the arrays, all alive here
+    of_clients = {}
+    for client in record.clients:
+        if client.received:
+            key = tuple(id(values) for values in client.received.values())
+            group = known.setdefault(key, received_group(client.client))
+            groups[group] = client.received
+            of_clients[client.client] = group
+    return of_clients
 
 
 class RoundFile:
@@ -86,6 +107,7 @@ class RoundFile:
         self._tensors = TensorFile(path)
         differing: dict[str, list[str]] = self._tensors.notes["differences"]
         self._differing = {group: frozenset(names) for group, names in differing.items()}
+        self._received: dict[str, str] = self._tensors.notes.get("received", {})
 
     @property
     def has_differences(self) -> bool:
@@ -118,6 +140,11 @@ class RoundFile:
             raise ValueError(f"{self._tensors.path} holds differences to the round before")
         return restored(stored, self._differing[group], sent)
 
+    def received(self, client: str) -> dict[str, Array]:
+        """Tensors that a client received otherwise than in the global weights; mostly none."""
+        group = self._received.get(client)
+        return {} if group is None else self._tensors.read(group)
+
     def observed(self, observer: str) -> dict[str, Array]:
         """Arrays that an observer left; empty where it left none."""
         return self._tensors.read(observation_group(observer))
@@ -131,7 +158,11 @@ def round_from(line: Mapping[str, Json], file: RoundFile, sent: Weights | None) 
         weights=file.global_weights(),
         state=file.state(),
         clients=tuple(
-            replace(client, weights=file.client_weights(client.client, sent))
+            replace(
+                client,
+                weights=file.client_weights(client.client, sent),
+                received=file.received(client.client),
+            )
             for client in record.clients
         ),
         observations={

@@ -218,6 +218,24 @@ class Run:
         RunError
             If the client has no part in the round, or the run keeps no client weights.
         """
+        self._check_kept(number, client)
+        return self._folder.client_weights(number, client)
+
+    def start_of(self, number: int, client: str) -> dict[str, Array]:
+        """Weights that a client's training started from in a round.
+
+        These are the global ones of the round before, but for what it received otherwise, as after
+        a masked download.
+
+        Raises
+        ------
+        RunError
+            If the client has no part in the round, or the run keeps no client weights.
+        """
+        self._check_kept(number, client)
+        return {**self.weights(number - 1), **self._folder.file(number).received(client)}
+
+    def _check_kept(self, number: int, client: str) -> None:
         known = self.clients_of(number)
         if client not in known:
             raise RunError(
@@ -226,7 +244,6 @@ class Run:
             )
         if self._folder.storage.updates == "none":
             raise RunError(f"{self.path} keeps no client weights: its storage.updates is none")
-        return self._folder.client_weights(number, client)
 
     def observed(self, number: int, observer: str) -> dict[str, Array]:
         """Arrays that an observer left in a round; empty where it left none."""

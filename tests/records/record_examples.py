@@ -102,6 +102,7 @@ def records(draw: st.DrawFn, number: int = 0) -> RoundRecord:
                 draw(weights),
                 draw(metrics),
                 draw(st.dictionaries(names, extras, max_size=2)),
+                draw(weights),
             )
             for client in clients
         ),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from math import gcd
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from fedcircuit.learning.raw_data import RawData, RawSplit
 from fedcircuit.learning.seeds import derived_seed
@@ -42,6 +44,10 @@ class DataSource:
         Size of a seeded, class-stratified subset; None is all.
     download
         Allow torchvision to download what is missing.
+    pool
+        Side in pixels of the squares that every image is averaged over: 2 makes 14x14 of 28x28.
+        Images are normalised with the mean and sd of the full pixels, whose order with averaging
+        does not matter; averages vary less, so the sd of pooled inputs is below 1.
     """
 
     name: str = "digits"
@@ -49,6 +55,7 @@ class DataSource:
     train_limit: int | None = None
     test_limit: int | None = None
     download: bool = False
+    pool: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,14 +86,15 @@ def load_dataset(source: DataSource, *, seed: int) -> Dataset:
     Raises
     ------
     ValueError
-        If the name is unknown, or a limit leaves a class without a sample.
+        If the name is unknown, a limit leaves a class without a sample, or ``pool`` does not
+        divide the sides of the images.
     MissingDataError
         If files are missing; it lists the paths looked at and how to get them.
     """
     raw = _read(source, seed)
     train = _samples(raw, raw.train, source.train_limit, derived_seed(seed, "train-limit"))
     test = _samples(raw, raw.test, source.test_limit, derived_seed(seed, "test-limit"))
-    return Dataset(source.name, train, test, raw.class_names)
+    return Dataset(source.name, _pooled(train, source), _pooled(test, source), raw.class_names)
 
 
 def _read(source: DataSource, seed: int) -> RawData:
@@ -142,6 +150,22 @@ def _samples(raw: RawData, split: RawSplit, limit: int | None, seed: int) -> Sam
     inputs = pixels.permute(0, 3, 1, 2).float().div_(255.0).sub_(raw.mean).div_(raw.std)
     labels = torch.from_numpy(split.labels[index].astype(np.int64))
     return Samples(inputs.contiguous(), labels)
+
+
+def _pooled(samples: Samples, source: DataSource) -> Samples:
+    """The samples with every image averaged over squares of ``source.pool`` pixels a side."""
+    if source.pool is None:
+        return samples
+    height, width = samples.inputs.shape[2:]
+    if source.pool < 1 or height % source.pool or width % source.pool:
+        common = gcd(height, width)
+        fitting = [str(side) for side in range(2, common + 1) if common % side == 0]
+        raise ValueError(
+            f"pool must be a whole number that divides both sides of the images, got {source.pool} "
+            f"for the {height}x{width} images of {source.name!r}; "
+            + (f"use {', '.join(fitting)}, or leave it out" if fitting else "leave it out")
+        )
+    return Samples(functional.avg_pool2d(samples.inputs, source.pool), samples.labels)
 
 
 def stratified_subset(labels: NDArray[np.int64], limit: int, *, seed: int) -> NDArray[np.int64]:

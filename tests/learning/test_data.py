@@ -1,3 +1,4 @@
+import io
 import struct
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from fedcircuit.learning.data import DataSource, load_dataset, stratified_subset
@@ -56,6 +58,66 @@ def test_the_environment_names_the_root_where_the_study_does_not(
     monkeypatch.setenv("FEDCIRCUIT_DATA", str(tmp_path))
 
     assert len(load_dataset(DataSource("mnist"), seed=0).test) == 20
+
+
+def made_up_pictures(root: Path, part: str, n: int, size: tuple[int, int]) -> np.ndarray:
+    """Random colour pictures ``[n, h, w, 3]`` of two classes, written as Parquet."""
+    pixels = np.random.default_rng(n).integers(0, 256, (n, *size, 3), dtype=np.uint8)
+    rows = []
+    for picture in pixels:
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, "png")
+        rows.append({"bytes": buffer.getvalue(), "path": None})
+    table = pa.table({"img": rows, "label": [i % 2 for i in range(n)]})
+    pq.write_table(table, root / f"{part}.parquet")
+    return pixels
+
+
+def test_pooling_averages_the_scaled_pixels_of_every_square(tmp_path: Path) -> None:
+    train = made_up_pictures(tmp_path, "train", 4, (4, 6))
+    test = made_up_pictures(tmp_path, "test", 2, (4, 6))
+
+    data = load_dataset(DataSource("parquet", root=str(tmp_path), pool=2), seed=0)
+
+    assert data.input_shape == (3, 2, 3)
+    for samples, pixels in ((data.train, train), (data.test, test)):
+        for image, picture in zip(samples.inputs.numpy(), pixels / 255.0, strict=True):
+            for channel, row, column in np.ndindex(3, 2, 3):
+                square = picture[2 * row : 2 * row + 2, 2 * column : 2 * column + 2, channel]
+                expected = (square.mean() - 0.5) / 0.5  # averaged first, normalised then
+                assert image[channel, row, column] == pytest.approx(expected, abs=1e-6)
+    assert data.train.labels.tolist() == [0, 1, 0, 1]
+
+
+def test_mnist_pooled_by_two_has_a_quarter_of_the_pixels(tmp_path: Path) -> None:
+    made_up_mnist(tmp_path)
+
+    data = load_dataset(DataSource("mnist", root=str(tmp_path), pool=2), seed=0)
+
+    assert data.input_shape == (1, 14, 14)
+    assert float(data.train.inputs[3, 0, 0, 0]) == pytest.approx((0.25 - 0.1307) / 0.3081)
+    assert float(data.train.inputs[3, 0, 0, 1]) == pytest.approx(-0.1307 / 0.3081)
+
+
+def test_pooling_by_one_changes_nothing() -> None:
+    plain, pooled = (load_dataset(DataSource(pool=pool), seed=0) for pool in (None, 1))
+
+    assert torch.equal(plain.train.inputs, pooled.train.inputs)
+
+
+@pytest.mark.parametrize("pool", [3, 0, -2, 16])
+def test_a_pool_that_does_not_divide_the_sides_is_refused(pool: int) -> None:
+    words = f"got {pool} for the 8x8 images of 'digits'; use 2, 4, 8, or leave it out"
+    with pytest.raises(ValueError, match=words):
+        load_dataset(DataSource(pool=pool), seed=0)
+
+
+def test_both_sides_must_be_divided(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        made_up_pictures(tmp_path, part, 2, (4, 9))
+
+    with pytest.raises(ValueError, match="4x9 images of 'parquet'; leave it out"):
+        load_dataset(DataSource("parquet", root=str(tmp_path), pool=2), seed=0)
 
 
 def test_missing_files_are_listed_with_the_mend(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from fedcircuit.learning.apportion import largest_remainder
 from fedcircuit.learning.raw_data import RawData, RawSplit
 from fedcircuit.learning.seeds import derived_seed
 from fedcircuit.samples import Samples
@@ -179,10 +180,7 @@ def stratified_subset(labels: NDArray[np.int64], limit: int, *, seed: int) -> ND
         If the limit would leave a class without a sample.
     """
     classes, counts = np.unique(labels, return_counts=True)
-    exact = counts * (limit / len(labels))
-    take = np.floor(exact).astype(np.int64)
-    short = limit - int(take.sum())
-    take[np.argsort(take - exact, kind="stable")[:short]] += 1
+    take = largest_remainder(counts.astype(np.int64), limit)
     if int(take.min()) == 0:
         raise ValueError(
             f"a limit of {limit} samples leaves class {classes[int(take.argmin())]} of "

@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import entropy
 
+from fedcircuit.learning.apportion import largest_remainder
+from fedcircuit.learning.seeds import derived_seed
+
 Labels = NDArray[np.int64]
 _MAX_DRAWS = 1000
 
@@ -65,9 +68,8 @@ def by_classes(
                 )
     held = {label for classes in classes_of_clients for label in classes}
     nobody = [label for label in range(n_classes) if label not in held]
-    notes = (f"nobody holds class {', '.join(map(str, nobody))}",) if nobody else ()
     parts = [np.flatnonzero(np.isin(labels, list(classes))) for classes in classes_of_clients]
-    return _partition("classes", parts, notes)
+    return _partition("classes", parts, _held_by_nobody(nobody))
 
 
 def dirichlet(
@@ -126,6 +128,68 @@ def quantity_skew(
         if min(len(part) for part in parts) >= max(1, min_samples):
             return _partition("quantity", parts)
     raise ValueError(_no_draw(n_clients, alpha, min_samples))
+
+
+def low_data(
+    labels: Labels, n_clients: int, *, n_classes: int, alpha: float, samples: int, seed: int
+) -> Partition:
+    """Few images a client, each client with a label mix of its own; clients may share images.
+
+    Client k draws ``q_k ~ Dirichlet(alpha)`` over the classes and takes ``samples`` images in that
+    mix, without replacement. Numbers of images are rounded by largest remainder: a multinomial
+    draw would add chance to a mix that is random already, and the code of arXiv 2506.00932, whose
+    setting this is, rounds too (but leaves what rounding makes of the total to the last class). It
+    has 100 clients of 100 images at alpha 0.1. What a client holds does not depend on how many
+    clients there are.
+
+    Parameters
+    ----------
+    labels
+        ``[n]``, classes of the training images.
+    n_classes
+        Length of the label mix.
+    alpha
+        Concentration, > 0; smaller is more skew.
+    samples
+        Images of every client.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range, or a client draws more images of a class than there are:
+        taking others instead would change its mix, taking some twice would not be more data.
+    """
+    _positive(alpha)
+    if n_clients < 1 or samples < 1:
+        raise ValueError(
+            f"a partition needs at least one client with at least one sample, got {n_clients} "
+            f"clients of {samples} samples"
+        )
+    members = [np.flatnonzero(labels == label) for label in range(n_classes)]
+    parts = []
+    for client in range(n_clients):
+        rng = np.random.default_rng(derived_seed(seed, "low-data", client))
+        counts = largest_remainder(rng.dirichlet(np.full(n_classes, alpha)), samples)
+        for label, count in enumerate(counts):
+            if count > len(members[label]):
+                raise ValueError(
+                    f"client {client} draws {count} images of class {label}, of which the data "
+                    f"have {len(members[label])}; use fewer samples a client (now {samples}), a "
+                    f"larger alpha (now {alpha}) or more data (data.train_limit)"
+                )
+        chosen = (
+            rng.choice(own, size=count, replace=False)
+            for own, count in zip(members, counts, strict=True)
+        )
+        parts.append(np.concatenate(list(chosen)))
+    distinct = np.unique(np.concatenate(parts))
+    nobody = sorted(set(range(n_classes)) - set(labels[distinct].tolist()))
+    shared = f"clients may share images: {n_clients * samples} places, {len(distinct)} images"
+    return _partition("low-data", parts, (shared, *_held_by_nobody(nobody)))
+
+
+def _held_by_nobody(classes: Sequence[int]) -> tuple[str, ...]:
+    return (f"nobody holds class {', '.join(map(str, classes))}",) if classes else ()
 
 
 def _partition(

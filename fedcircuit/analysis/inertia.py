@@ -27,21 +27,37 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fedcircuit.analysis.movement import (
+    ClientMovement,
+    ClientUpdate,
+    Start,
+    Vector,
+    defined,
+    norm,
+    ratio,
+    vector,
+)
 from fedcircuit.learning.weights import Weights
+
+__all__ = [
+    "ClientUpdate",
+    "LayerInertia",
+    "RoundInertia",
+    "RoundWeights",
+    "inertia_index",
+    "inertia_over_rounds",
+    "layer_names",
+    "round_inertia",
+    "share_inert",
+]
 
 SNAPSHOT_ROUND = 3  # drift and cosine are those from the global weights after this round
 INERT = 0.5  # an index below it: the middle layers move less than half as much as the ends
 EPS = 1e-12
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")  # of batch norm, by last name
-
-Start = Literal["global", "received"]
-_Vector = NDArray[np.float64]
-_NAN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -74,26 +90,6 @@ class LayerInertia:
     m: float
     kappa: float
     is_weight: bool = True
-
-
-@dataclass(frozen=True)
-class ClientUpdate:
-    """What one client made of the weights it was given.
-
-    Parameters
-    ----------
-    num_examples
-        Training samples behind the update.
-    end
-        Its weights after training.
-    start
-        The weights it really started from, where they were not the global ones: after a masked
-        download, say. None is the global weights before the round.
-    """
-
-    num_examples: int
-    end: Weights
-    start: Weights | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +165,7 @@ def round_inertia(
     """
     names = layer_names(weights.before) if layers is None else tuple(layers)
     with np.errstate(invalid="ignore", over="ignore"):  # of weights that are not finite: NaN
-        moved = _Movement(names)
+        moved = ClientMovement(names)
         for client in weights.clients:
             moved.add(client, weights.before)
         rows = tuple(_layer(name, weights, snapshot, moved, eps) for name in names)
@@ -220,9 +216,9 @@ def inertia_index(rows: Sequence[LayerInertia]) -> float:
     """
     movements = [row.r for row in rows if row.is_weight]
     if len(movements) < 3 or any(math.isnan(r) for r in movements):
-        return _NAN
+        return math.nan
     ends = float(np.median([movements[0], movements[-1]]))
-    return _ratio(float(np.median(movements[1:-1])), ends)
+    return ratio(float(np.median(movements[1:-1])), ends)
 
 
 def share_inert(indices: Iterable[float], *, limit: float = INERT) -> float:
@@ -231,56 +227,21 @@ def share_inert(indices: Iterable[float], *, limit: float = INERT) -> float:
     Rounds without an index do not count; NaN if none has one.
     """
     known = [index for index in indices if not math.isnan(index)]
-    return _ratio(float(sum(index < limit for index in known)), float(len(known)))
-
-
-class _Movement:
-    """Sums over clients by layer: samples, samples times movement, samples times change."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.start: Start | None = None
-        self._examples = 0
-        self._norms = dict.fromkeys(names, 0.0)
-        self._changes: dict[str, _Vector] = {}
-
-    def add(self, client: ClientUpdate, before: Weights) -> None:
-        if client.num_examples < 0:
-            raise ValueError(f"num_examples must be >= 0, got {client.num_examples}")
-        if self.start != "received":
-            self.start = "global" if client.start is None else "received"
-        self._examples += client.num_examples
-        start = before if client.start is None else client.start
-        for name in self._norms:
-            change = _vector(client.end, name, before) - _vector(start, name, before)
-            self._norms[name] += client.num_examples * _norm(change)
-            change *= client.num_examples
-            if name in self._changes:
-                self._changes[name] += change
-            else:
-                self._changes[name] = change
-
-    def mean(self, name: str) -> float:
-        return _ratio(self._norms[name], float(self._examples))
-
-    def coherence(self, name: str) -> float:
-        if name not in self._changes:
-            return _NAN
-        share = _ratio(_norm(self._changes[name]), self._norms[name])
-        return share if math.isnan(share) else min(1.0, share)  # the last bit may exceed it
+    return ratio(float(sum(index < limit for index in known)), float(len(known)))
 
 
 def _layer(
-    name: str, weights: RoundWeights, snapshot: Weights | None, moved: _Movement, eps: float
+    name: str, weights: RoundWeights, snapshot: Weights | None, moved: ClientMovement, eps: float
 ) -> LayerInertia:
-    before = _vector(weights.before, name)
-    after = _vector(weights.after, name, weights.before)
-    u, drift, cosine = _norm(after - before), _NAN, _NAN
+    before = vector(weights.before, name)
+    after = vector(weights.after, name, weights.before)
+    u, drift, cosine = norm(after - before), math.nan, math.nan
     if snapshot is not None:
-        drift, cosine = _drift_and_cosine(after, _vector(snapshot, name, weights.before))
+        drift, cosine = _drift_and_cosine(after, vector(snapshot, name, weights.before))
     return LayerInertia(
         name,
-        u=_defined(u),
-        r=_ratio(u, _norm(before) + eps),
+        u=defined(u),
+        r=ratio(u, norm(before) + eps),
         drift=drift,
         cosine=cosine,
         m=moved.mean(name),
@@ -289,35 +250,9 @@ def _layer(
     )
 
 
-def _drift_and_cosine(after: _Vector, snapshot: _Vector) -> tuple[float, float]:
-    size = _norm(snapshot)
-    cosine = _ratio(float(np.sum(after * snapshot)), size * _norm(after))
+def _drift_and_cosine(after: Vector, snapshot: Vector) -> tuple[float, float]:
+    size = norm(snapshot)
+    cosine = ratio(float(np.sum(after * snapshot)), size * norm(after))
     if not math.isnan(cosine):
         cosine = max(-1.0, min(1.0, cosine))  # the last bit may exceed it
-    return _ratio(_norm(after - snapshot), size), cosine
-
-
-def _vector(weights: Weights, name: str, like: Weights | None = None) -> _Vector:
-    """A tensor's numbers as float64; its shape must be that of the same tensor in ``like``."""
-    if name not in weights:
-        raise ValueError(f"no tensor {name!r} among the weights {list(weights)}")
-    values = weights[name]
-    if like is not None and values.shape != like[name].shape:
-        raise ValueError(
-            f"{name!r} has shape {values.shape}, before the round it had {like[name].shape}"
-        )
-    return np.asarray(values, dtype=np.float64).ravel()
-
-
-def _norm(values: _Vector) -> float:
-    # not a BLAS product: its last bits depend on the number of threads
-    return math.sqrt(float(np.sum(np.square(values))))
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    """The quotient; NaN where it is none."""
-    return _defined(numerator / denominator) if denominator else _NAN
-
-
-def _defined(value: float) -> float:
-    return value if math.isfinite(value) else _NAN
+    return ratio(norm(after - snapshot), size), cosine

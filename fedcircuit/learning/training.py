@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -139,6 +141,27 @@ def _train(
         num_examples=len(samples),
         density=density(get_weights(model)),
     )
+
+
+def last_gradient(model: nn.Module) -> dict[str, NDArray[np.float32]]:
+    """The gradient that the last step of training used, by name of the parameter; copies.
+
+    After :func:`train_local` it is that of the local objective (with FedProx's term and FedRS's
+    scales, where the training has them) on the last mini-batch, at the weights before that step;
+    without weight decay, momentum and clipping. It is read from ``parameter.grad``, so it holds
+    until the next backward pass through the model: read it before circuits are looked for.
+
+    Returns
+    -------
+    dict
+        float32 arrays of the parameters' shapes; a parameter without a gradient (frozen, or a
+        model that was not trained) is left out.
+    """
+    return {
+        name: np.array(parameter.grad.detach().float().cpu().numpy())
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
 
 
 def _n_steps(training: LocalTraining, n_samples: int) -> int:

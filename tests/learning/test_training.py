@@ -10,7 +10,7 @@ from torch.nn import functional
 from fedcircuit.learning.models import build_model
 from fedcircuit.learning.objectives import FedRS, proximal_term
 from fedcircuit.learning.sparsity import WeightSparsity
-from fedcircuit.learning.training import LocalTraining, evaluate, train_local
+from fedcircuit.learning.training import LocalTraining, evaluate, last_gradient, train_local
 from fedcircuit.learning.weights import get_weights, set_weights
 from fedcircuit.samples import Samples
 
@@ -120,6 +120,78 @@ def test_fedrs_pulls_the_row_of_a_missing_class_down_less() -> None:
 
     plain, restricted = bias_of_missing(None), bias_of_missing(FedRS("binary", 0.2))
     assert plain < restricted < 0
+
+
+class Watched(nn.Sequential):
+    """An MLP with batch norm that keeps the weights and inputs of its last forward pass."""
+
+    def __init__(self) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            layers = (nn.Linear(64, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+        super().__init__(nn.Flatten(), *layers)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen, self.before = x.clone(), copy.deepcopy(self.state_dict())
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize(("mu", "alpha"), [(0.0, 1.0), (0.7, 1.0), (0.7, 0.3)])
+def test_the_last_gradient_is_that_of_the_loss_on_the_last_mini_batch(
+    optimizer: str, mu: float, alpha: float
+) -> None:
+    data = samples().take(samples().labels != 2)
+    model = Watched()
+    start = copy.deepcopy(model)
+    training = LocalTraining(
+        epochs=2, batch_size=16, optimizer=optimizer, lr=0.01, momentum=0.9, weight_decay=0.1,
+        proximal_mu=mu, fedrs=FedRS("binary", alpha),
+    )  # fmt: skip
+
+    train_local(model, data, training, n_classes=3, seed=5)
+    ours = last_gradient(model)
+
+    n_last = len(data) % 16
+    assert 0 < n_last == len(model.seen) < 16
+    places = [int((data.inputs == x).flatten(1).all(1).nonzero()) for x in model.seen]
+    again = Watched()
+    again.load_state_dict(model.before)
+    logits = again(model.seen) * torch.tensor([1.0, 1.0, alpha])
+    own = dict(again.named_parameters())
+    distance = sum((own[k] - p.detach()).square().sum() for k, p in start.named_parameters())
+    loss = -logits.log_softmax(1)[range(n_last), data.labels[places]].mean() + mu / 2 * distance
+    theirs = dict(zip(own, torch.autograd.grad(loss, list(own.values())), strict=True))
+    assert list(ours) == list(theirs)
+    for name, values in ours.items():
+        assert values.dtype == np.float32
+        np.testing.assert_allclose(values, theirs[name].numpy(), rtol=1e-4, atol=1e-6)
+    assert max(np.abs(values).max() for values in ours.values()) > 1e-2
+
+
+def test_last_gradients_are_copies_that_outlive_the_gradient() -> None:
+    model = mlp()
+    train_local(model, samples(), LocalTraining(), n_classes=3, seed=0)
+    gradient = last_gradient(model)
+
+    for parameter in model.parameters():
+        parameter.grad.zero_()
+
+    assert list(gradient) == ["1.weight", "1.bias", "3.weight", "3.bias"]
+    assert all(np.abs(values).max() > 0 for values in gradient.values())
+
+
+def test_last_gradients_are_float32_and_what_has_none_is_left_out() -> None:
+    model = mlp().double()
+    assert last_gradient(model) == {}
+    model[1].bias.requires_grad_(False)
+
+    data = Samples(samples().inputs.double(), samples().labels)
+    train_local(model, data, LocalTraining(), n_classes=3, seed=0)
+
+    gradient = last_gradient(model)
+    assert list(gradient) == ["1.weight", "3.weight", "3.bias"]
+    assert all(values.dtype == np.float32 for values in gradient.values())
 
 
 def test_training_ends_at_the_target_sparsity() -> None:

@@ -19,10 +19,11 @@ from fedcircuit.circuits.exchange import to_message
 from fedcircuit.circuits.model_circuits import circuits_of_model
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.settings import CircuitSettings
+from fedcircuit.clients import lips
 from fedcircuit.clients.identity import identity, partition_of
 from fedcircuit.clients.sparse_client import SparseClient, round_of, training_metrics
 from fedcircuit.learning.seeds import derived_seed
-from fedcircuit.learning.training import LocalTraining
+from fedcircuit.learning.training import LocalTraining, last_gradient
 from fedcircuit.learning.weights import Weights, get_weights
 from fedcircuit.samples import Samples
 from fedcircuit.wire import decoded, serialised
@@ -63,6 +64,7 @@ def client_app(
     seed: int = 0,
     circuits: ClientCircuits | None = None,
     test: ClientData | None = None,
+    personal_eval: bool = False,
     mods: Sequence[Mod] = (),
 ) -> ClientApp:
     """A ClientApp for message-based strategies that can be sent to any worker.
@@ -83,11 +85,14 @@ def client_app(
         Look for circuits on the clients' own data as well.
     test
         Samples to evaluate on; left out: the training samples.
+    personal_eval
+        Measure the model just trained on the ``test`` samples too (``test_accuracy``,
+        ``test_loss`` of every reply); the global model is measured there by federated evaluation.
     mods
         Flower's client mods, such as those for differential privacy; the first is outermost.
     """
     app = ClientApp(mods=list(mods))
-    clients = _Clients(model, data, training, n_classes, seed, circuits, test)
+    clients = _Clients(model, data, training, n_classes, seed, circuits, test, personal_eval)
     app.train()(clients.train)
     app.evaluate()(clients.evaluate)
     app.query()(clients.query)
@@ -106,14 +111,19 @@ class _Clients:
     seed: int
     circuits: ClientCircuits | None
     test: ClientData | None
+    personal_eval: bool
 
     def train(self, message: Message, context: Context) -> Message:
         """Train, and say who did."""
         client = self._client(context)
         sent = _incoming(message, client.model)
-        result = client.train(sent.weights, sent.config)
+        start, kept = lips.local_start(sent.weights, sent.config, context, sent.names)
+        result = client.train(start, sent.config)
+        lips.remember(client.model, sent.config, context, sent.names, last_gradient)
         trained = get_weights(client.model)
         said = identity(context)
+        if kept is not None:
+            said[messages.LIPS_KEPT] = kept
         said[messages.CLASS_COUNTS] = client.samples.counts(self.n_classes).tolist()
         number = round_of(sent.config)
         if self.circuits is not None and number % self.circuits.every == 0:
@@ -122,6 +132,9 @@ class _Clients:
         for name, own in sent.names.items():
             arrays[name] = _array(trained[own])
         metrics = {**training_metrics(result), "num-examples": result.num_examples}
+        if self.personal_eval or sent.config.get(messages.PERSONAL_EVAL, False):
+            personal = client.assess(trained)
+            metrics.update(test_loss=personal.loss, test_accuracy=personal.accuracy)
         content = RecordDict(
             {
                 sent.key: arrays,
@@ -134,7 +147,8 @@ class _Clients:
     def evaluate(self, message: Message, context: Context) -> Message:
         """Evaluate the weights sent."""
         client = self._client(context)
-        result = client.assess(_incoming(message, client.model).weights)
+        sent = _incoming(message, client.model)
+        result = client.assess(lips.with_own(sent.weights, sent.config, context, sent.names))
         metrics = {"loss": result.loss, "accuracy": result.accuracy}
         record = MetricRecord({**metrics, "num-examples": len(client.test)})
         return Message(RecordDict({"metrics": record}), reply_to=message)

@@ -13,3 +13,13 @@ MASKS_FOUND = "masks-found"  # list[bool]: per class, was a circuit found
 MASKS_UNITS = "masks-units"  # int: number of units before packing
 VALIDITY = "validity"  # str: JSON of the client's own checks, one object a class
 CLIENT_CIRCUIT_KEYS = (MASKS, MASKS_FOUND, MASKS_UNITS, VALIDITY)
+
+# What a masked download (LIPS) says in the train config, and its clients in the side channel.
+LIPS_DENSITY = "lips-density"  # float: share of the entries that this round's start keeps
+LIPS_SCORE = "lips-score"  # str: clients mask by this score; absent: the server has masked
+LIPS_SCOPE = "lips-scope"  # str: per_layer or global
+LIPS_LAYERS = "lips-layers"  # list[str]: tensors that clients mask
+LIPS_LOCAL = "lips-local"  # list[str]: tensors that every client keeps for itself
+LIPS_SEED = "lips-seed"  # int: for random masks made by clients
+LIPS_KEPT = "lips-kept"  # bytes, in a reply: packed bits of the entries the client kept
+PERSONAL_EVAL = "personal-eval"  # bool: clients measure the model they trained on their own tests

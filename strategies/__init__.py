@@ -7,7 +7,8 @@ if __name__ != "fedcircuit.strategies":
     )
 
 from fedcircuit.strategies.circuit_fedavg import CircuitFedAvg
+from fedcircuit.strategies.lips import LIPS
 from fedcircuit.strategies.observing import observe
 from fedcircuit.strategies.recorder import AllClientsFailedError, RecorderOptions
 
-__all__ = ["AllClientsFailedError", "CircuitFedAvg", "RecorderOptions", "observe"]
+__all__ = ["LIPS", "AllClientsFailedError", "CircuitFedAvg", "RecorderOptions", "observe"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord
@@ -10,7 +11,9 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
+from fedcircuit import messages
 from fedcircuit.learning.weights import Weights
+from fedcircuit.strategies.downloads import Downloads
 from fedcircuit.strategies.failures import ClientError, readable
 from fedcircuit.strategies.grids import OrderedGrid
 from fedcircuit.strategies.recorder import RoundRecorder
@@ -51,6 +54,7 @@ class MessageHooks:
         self._strategy = strategy
         self._names = param_names
         self._sent: list[Message] = []
+        self._downloads: Downloads | None = None
         self._grid: Grid | None = None
 
     def configure_train(
@@ -65,6 +69,7 @@ class MessageHooks:
             dtypes = (values.dtype for values in weights.values())
             self.sent_dtypes = dict(zip(arrays, dtypes, strict=True))
             self.recorder.begin(weights, strategy_state(self._strategy))
+            self._downloads = Downloads(arrays, list(weights))
         self._sent = self._configured(inner, number, arrays, config, "train")
         self.recorder.sent()
         return self._sent
@@ -138,7 +143,14 @@ class MessageHooks:
     def _usable(self, received: list[Message]) -> list[Message]:
         """Good replies sorted by client, then errors, which some strategies count."""
         nodes = self._nodes()
-        replies = [self._reply(message, _node_of(message, nodes)) for message in received]
+        asked = {message.metadata.message_id: message for message in self._sent}
+        replies = [
+            self._with_start(
+                self._reply(message, _node_of(message, nodes)),
+                asked.get(message.metadata.reply_to_message_id),
+            )
+            for message in received
+        ]
         answered = {message.metadata.reply_to_message_id for message in received}
         lost = [
             Reply(self.roster.name(node), error=("lost", "no reply in time"))
@@ -200,6 +212,14 @@ class MessageHooks:
                 for key, value in record.items()
             },
         )
+
+    def _with_start(self, reply: Reply, asked: Message | None) -> Reply:
+        """The reply with what its client was sent otherwise than in the global weights."""
+        if reply.error is not None or asked is None or self._downloads is None:
+            return reply
+        received = self._downloads.received(asked, reply.extra)
+        extra = {key: v for key, v in reply.extra.items() if key != messages.LIPS_KEPT}
+        return replace(reply, received=received, extra=extra)
 
     def _weights(self, arrays: ArrayRecord) -> Weights:
         """Copies by name: deserialising an Array makes a new one."""

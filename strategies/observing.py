@@ -89,7 +89,7 @@ def _put_around(strategy: object, recorder: RoundRecorder, names: Sequence[str] 
 
 
 def _check_kind(strategy: object) -> None:
-    if getattr(type(strategy), "fedcircuit_observed", False):
+    if getattr(strategy, "fedcircuit_observed", False):
         raise ValueError(f"{type(strategy).__name__} is observed already")
     if isinstance(strategy, (FedXgbBagging, FedXgbCyclic)):
         raise TypeError(f"{type(strategy).__name__} aggregates trees, which have no circuits")

@@ -22,17 +22,19 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "wire": (),
     "circuits": ("samples", "messages"),
     "learning": ("samples", "messages"),
+    "aggregation": ("learning",),
     "analysis": ("samples", "circuits", "learning"),
     "records": ("samples", "messages", "circuits.circuit", "learning.weights"),
     "observers": ("samples", "messages", "circuits", "learning", "analysis", "records"),
     "report": ("circuits.circuit", "analysis", "records"),
     "strategies": (
-        "samples", "messages", "wire", "circuits", "learning", "analysis", "records", "observers",
+        "samples", "messages", "wire", "circuits", "learning", "aggregation", "analysis",
+        "records", "observers",
     ),
-    "clients": ("samples", "messages", "wire", "circuits", "learning"),
+    "clients": ("samples", "messages", "wire", "circuits", "learning", "aggregation"),
     "app": (
-        "samples", "messages", "wire", "circuits", "learning", "analysis", "records", "observers",
-        "report", "strategies", "clients",
+        "samples", "messages", "wire", "circuits", "learning", "aggregation", "analysis",
+        "records", "observers", "report", "strategies", "clients",
     ),
 }  # fmt: skip
 
@@ -41,7 +43,8 @@ DRAWING = {"seaborn", "matplotlib", "jinja2"}
 TERMINAL = {"typer", "click", "rich"}
 CONFIGURATION = {"pydantic", "yaml"}
 CORE = (
-    "samples", "messages", "wire", "circuits", "learning", "analysis", "records", "observers",
+    "samples", "messages", "wire", "circuits", "learning", "aggregation", "analysis", "records",
+    "observers",
 )  # fmt: skip
 BANNED: Mapping[str, set[str]] = {
     **dict.fromkeys(CORE, FEDERATION | DRAWING | TERMINAL | CONFIGURATION),

@@ -1,0 +1,134 @@
+"""The client's part of LIPS: masking its own start, and remembering what that takes.
+
+What is remembered lies in Flower's ``context.state``, which a node keeps from round to round of one
+run: the last gradient under ``lips/grad``, the client's own batch norm and biases under
+``lips/own``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Context
+from numpy.typing import NDArray
+from torch import nn
+
+from fedcircuit import messages
+from fedcircuit.aggregation import lips
+from fedcircuit.learning.seeds import derived_seed
+from fedcircuit.learning.weights import Weights
+from fedcircuit.wire import decoded, serialised
+
+GRADIENT = "lips/grad"
+OWN = "lips/own"
+LastGradient = Callable[[nn.Module], Weights]
+
+
+def local_start(
+    weights: Weights, config: Mapping[str, Any], context: Context, names: Mapping[str, str]
+) -> tuple[Weights, bytes | None]:
+    """What training starts from, and the packed bits of what the client's own mask has kept.
+
+    Parameters
+    ----------
+    weights
+        As received, under the model's names.
+    config
+        The train config; without an entry of LIPS the weights come back as they are.
+    context
+        The node's, for what it remembers.
+    names
+        From the names in the message to the model's.
+
+    Raises
+    ------
+    ValueError
+        If the config names a layer that the weights do not have.
+    """
+    start = with_own(weights, config, context, names)
+    density = float(config.get(messages.LIPS_DENSITY, 1.0))
+    if density >= 1.0 or messages.LIPS_SCORE not in config:
+        return start, None
+    layers = _own_names(config, messages.LIPS_LAYERS, names)
+    gradient = recalled(context, GRADIENT)
+    if any(name not in gradient for name in layers):  # the first participation: as by magnitude
+        gradient = {}
+    entropy = derived_seed(
+        int(config[messages.LIPS_SEED]), int(context.node_config.get(messages.PARTITION_ID, 0))
+    )
+    scored = lips.scores(
+        {name: start[name] for name in layers},
+        config[messages.LIPS_SCORE],
+        gradient=gradient or None,
+        rng=np.random.default_rng(entropy),
+    )
+    kept = lips.kept_entries(scored, density, config[messages.LIPS_SCOPE])
+    return {**start, **lips.masked(start, kept)}, lips.packed(kept)
+
+
+def with_own(
+    weights: Weights, config: Mapping[str, Any], context: Context, names: Mapping[str, str]
+) -> Weights:
+    """The weights, with the client's own batch norm and biases where the config asks for it."""
+    if messages.LIPS_LOCAL not in config:
+        return weights
+    own = recalled(context, OWN)
+    kept = _own_names(config, messages.LIPS_LOCAL, names)
+    return {**weights, **{name: own[name] for name in kept if name in own}}
+
+
+def remember(
+    model: nn.Module,
+    config: Mapping[str, Any],
+    context: Context,
+    names: Mapping[str, str],
+    gradient: LastGradient,
+) -> None:
+    """Keep, after training, what the next masked download needs; nothing without LIPS.
+
+    Parameters
+    ----------
+    model
+        Just trained.
+    config, context, names
+        As for :func:`local_start`.
+    gradient
+        The gradients that the last step left in the model, by parameter name.
+    """
+    if config.get(messages.LIPS_SCORE) == "sensitivity":
+        layers = _own_names(config, messages.LIPS_LAYERS, names)
+        last = gradient(model)
+        _keep(context, GRADIENT, {name: last[name] for name in layers if name in last})
+    if messages.LIPS_LOCAL in config:
+        state = model.state_dict()
+        kept = _own_names(config, messages.LIPS_LOCAL, names)
+        _keep(context, OWN, {name: state[name].detach().cpu().numpy() for name in kept})
+
+
+def recalled(context: Context, key: str) -> dict[str, NDArray[np.generic]]:
+    """Arrays that the node remembers under a key; empty where it remembers none."""
+    record = context.state.array_records.get(key)
+    return {} if record is None else {name: decoded(array) for name, array in record.items()}
+
+
+def _keep(context: Context, key: str, arrays: Weights) -> None:
+    record = ArrayRecord()
+    for name, values in arrays.items():
+        record[name] = Array(
+            dtype=str(values.dtype),
+            shape=values.shape,
+            stype="numpy.ndarray",
+            data=serialised(np.asarray(values, order="C")),
+        )
+    context.state[key] = record
+
+
+def _own_names(config: Mapping[str, Any], key: str, names: Mapping[str, str]) -> list[str]:
+    """The model's names of the tensors that a config lists as the message calls them."""
+    listed = [str(name) for name in config.get(key, [])]
+    missing = [name for name in listed if name not in names]
+    if missing:
+        raise ValueError(f"{key} of the config has {missing}, the weights are {list(names)}")
+    return [names[name] for name in listed]

@@ -1,0 +1,1 @@
+"""The mathematics of aggregation rules: pure functions over named weights, one file a rule."""

@@ -8,8 +8,14 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-MODEL_NAMES = ("simple-cnn", "mlp", "resnet")
-DEFAULT_WIDTHS = {"simple-cnn": (32, 64, 128), "mlp": (128, 64), "resnet": (16, 32, 64)}
+MODEL_NAMES = ("simple-cnn", "mlp", "resnet", "vgg11")
+DEFAULT_WIDTHS = {
+    "simple-cnn": (32, 64, 128),
+    "mlp": (128, 64),
+    "resnet": (16, 32, 64),
+    "vgg11": (64, 128, 256, 256, 512, 512, 512, 512),
+}
+_VGG11_POOLED = (0, 1, 3, 5, 7)  # places of the convolutions that a max pooling follows
 
 
 class SimpleCNN(nn.Sequential):
@@ -71,7 +77,14 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Sequential):
-    """A stem, one residual block for each width (halving the image), and a linear layer."""
+    """A stem, one residual block for each width (halving the image), and a linear layer.
+
+    The stem is a conv3x3 of stride 1, as for CIFAR in He et al. 2016 (arXiv 1512.03385). With three
+    widths, such as the default, it is ResNet8: weight layers 1 + 3 * 2 + 1, as usual without the
+    1x1 convolutions of shortcuts; two widths are ResNet6, four ResNet10. The networks of these
+    names in the code of arXiv 2506.00932 have the same blocks in widths 64, 128, 256, 512 behind a
+    7x7 stem of stride 2 and a max pooling.
+    """
 
     def __init__(self, input_shape: tuple[int, ...], n_classes: int, widths: Sequence[int]) -> None:
         channels, _, _ = _image(input_shape, "resnet")
@@ -83,6 +96,48 @@ class ResNet(nn.Sequential):
         channels = widths[0]
         for index, out in enumerate(widths):
             layers.append(ResidualBlock(channels, out, stride=1 if index == 0 else 2))
+            channels = out
+        super().__init__(
+            *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, n_classes)
+        )
+
+
+class VGG11(nn.Sequential):
+    """Configuration A with batch norm (Simonyan and Zisserman 2015, arXiv 1409.1556).
+
+    Eight times conv3x3, batch norm and ReLU in the given widths, with maxpool 2 behind convolutions
+    1, 2, 4, 6 and 8, then global average pooling and one linear layer in place of the three of the
+    paper, as usual for CIFAR. The convolutions have no bias: batch norm would take it away. On
+    3x32x32 with 10 classes it has 9,228,362 parameters.
+
+    A pooling that would leave a side of one pixel is left out, unless it is the last: on one pixel
+    only the centre of a 3x3 kernel would have any effect, and batch norm could not train on a
+    mini-batch of one. 32x32 images meet all five, 28x28 and 16x16 all but the fourth.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], n_classes: int, widths: Sequence[int]) -> None:
+        channels, height, width = _image(input_shape, "vgg11")
+        if len(widths) != len(DEFAULT_WIDTHS["vgg11"]):
+            raise ValueError(
+                f"vgg11 has eight convolutions, each with a width, got {len(widths)} widths: "
+                f"{tuple(widths)}"
+            )
+        side = min(height, width)
+        if side < 2:
+            raise ValueError(
+                f"vgg11 needs images of at least 2 pixels a side, got {height}x{width}; use mlp"
+            )
+        layers: list[nn.Module] = []
+        for place, out in enumerate(widths):
+            layers += [
+                nn.Conv2d(channels, out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(out),
+                nn.ReLU(),
+            ]
+            last = place == len(widths) - 1
+            if place in _VGG11_POOLED and (side >= 4 or last):
+                layers.append(nn.MaxPool2d(2))
+                side //= 2
             channels = out
         super().__init__(
             *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, n_classes)
@@ -108,12 +163,13 @@ def build_model(
     Raises
     ------
     ValueError
-        If the name is unknown, a width is not positive, or the images do not fit the network.
+        If the name is unknown, a width is not positive, or widths or images do not fit the network.
     """
-    builders: dict[str, type[SimpleCNN] | type[MLP] | type[ResNet]] = {
+    builders: dict[str, type[SimpleCNN] | type[MLP] | type[ResNet] | type[VGG11]] = {
         "simple-cnn": SimpleCNN,
         "mlp": MLP,
         "resnet": ResNet,
+        "vgg11": VGG11,
     }
     if name not in builders:
         raise ValueError(f"unknown model {name!r}; known: {', '.join(MODEL_NAMES)}")

@@ -1,8 +1,9 @@
 """Circuits run as the small networks they are: ablated units are cut out, not multiplied away.
 
 In a network whose layers follow one another, a unit outside a circuit has the same activation for
-every sample, so what the next layer reads of it is one constant. With the weights of kept units
-alone and that constant, the cost of a circuit falls with the square of the share it keeps. Nothing
+every sample. What a layer makes of units that are all ablated is therefore one constant, computed
+once for all circuits; a circuit adds what its own units change in it. With the weights of these
+alone the cost of a circuit falls with the square of the share it keeps. Nothing
 is approximated: results agree with the gated network up to rounding, and a network for which they
 do not (a branch, a module of its own that changes units) is not run this way.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -45,27 +47,26 @@ class Link:
     weight: Tensor
     after: tuple[nn.Module, ...]
 
-    def apply(
-        self, inputs: Tensor, weight: Tensor, constant: Tensor | None, kept: Tensor
-    ) -> Tensor:
+    def apply(self, inputs: Tensor, weight: Tensor, constant: Tensor, kept: Tensor) -> Tensor:
         """Output for some of the units: ``inputs [n, in, ...]`` to ``[n, out, ...]``."""
-        out = self._linear(inputs, weight)
-        if constant is not None:
-            out = out + constant
+        out = self._linear(inputs, weight).add_(constant)
         for module in self.after:
-            out = _normalised(module, out, kept) if _is_norm(module) else module(out)
+            if isinstance(module, nn.ReLU):
+                out = out.relu_()  # of this function alone
+            else:
+                out = _normalised(module, out, kept) if _is_norm(module) else module(out)
         return out
 
-    def constant(self, ablated: Tensor, weight: Tensor, kept: Tensor) -> Tensor:
-        """What the units ``kept`` read of ablated inputs, and their bias: ``[1, out, ...]``."""
-        out = self._linear(ablated, weight)
-        return out if self.layer.bias is None else out + _bias(self.layer.bias[kept], out.ndim)
+    def sums(self, inputs: Tensor) -> Tensor:
+        """What the layer itself makes of all its inputs: ``[n, in, ...]`` to ``[n, out, ...]``."""
+        return self._linear(inputs, self.weight).add_(self.bias())
 
-    def bias(self, kept: Tensor, like: Tensor) -> Tensor | None:
-        """The bias of the units ``kept``, as it is added to their output."""
-        if self.layer.bias is None:
-            return None
-        return _bias(self.layer.bias[kept], 4 if like.ndim == 4 and self.is_conv else 2)
+    def bias(self) -> Tensor:
+        """The bias as it is added to the output, ``[1, out, ...]``; zeros where there is none."""
+        bias = self.layer.bias
+        if bias is None:
+            bias = self.weight.new_zeros(len(self.weight))
+        return _bias(bias, 4 if self.is_conv else 2)
 
     @property
     def is_conv(self) -> bool:
@@ -88,40 +89,64 @@ class Chain:
 
     links: tuple[Link, ...]
 
-    def logits(
-        self,
-        first: Tensor,
-        kept: Sequence[Tensor],
-        reference: Sequence[Tensor] | None,
-    ) -> Tensor:
+
+@dataclass(frozen=True)
+class Rest:
+    """Links with what they make of ablated units, for many circuits; made by `rest_of`.
+
+    Parameters
+    ----------
+    links
+        From one site to the logits.
+    reference
+        For every site the activation of ablated units ``[1, units, ...]``; None is zero.
+    constants
+        For every link what it makes of these, bias included, ``[1, out, ...]``.
+    """
+
+    links: tuple[Link, ...]
+    reference: tuple[Tensor, ...] | None
+    constants: tuple[Tensor, ...]
+
+    def behind_first(self) -> Rest:
+        """The same from the next site on."""
+        reference = None if self.reference is None else self.reference[1:]
+        return Rest(self.links[1:], reference, self.constants[1:])
+
+    def logits(self, value: Tensor, kept: Sequence[Tensor]) -> Tensor:
         """Logits of one circuit, ``[n, classes]``.
 
         Parameters
         ----------
-        first
-            Activations of the first site, ``[n, units, ...]``, ungated.
+        value
+            Activations of the kept units of the first site less the reference,
+            ``[n, kept, ...]``; without kept units those of any one unit.
         kept
             For every site, the positions of the units in the circuit.
-        reference
-            For every site, the activation of ablated units ``[1, units, ...]``; None is zero.
         """
         n_logits = self.links[-1].weight.shape[0]
         # a site without kept units is run with one that nobody reads: no tensor is ever empty
         run = [part if len(part) else part.new_zeros(1) for part in kept]
-        after = [*run[1:], torch.arange(n_logits, device=first.device)]
-        value = _units(first, run[0])
+        after = [*run[1:], torch.arange(n_logits, device=value.device)]
         for place, (link, out) in enumerate(zip(self.links, after, strict=True)):
-            rows = link.weight if place + 1 == len(after) else link.weight.index_select(0, out)
-            if reference is None:
-                constant = link.bias(out, value)
-            else:
-                ablated = reference[place].index_fill(1, kept[place], 0.0)
-                constant = link.constant(ablated, rows, out)
+            last = place + 1 == len(after)
+            rows = link.weight if last else link.weight.index_select(0, out)
+            constant = self.constants[place] if last else _units(self.constants[place], out)
             weight = _units(rows, run[place])
             value = link.apply(
                 value, weight if len(kept[place]) else torch.zeros_like(weight), constant, out
             )
+            if not last and self.reference is not None:
+                value = value.sub_(_units(self.reference[place + 1], out))
         return value
+
+
+def rest_of(chain: Chain, reference: Sequence[Tensor] | None) -> Rest:
+    """Prepare a chain for many circuits; the reference as in `Rest`."""
+    if reference is not None:
+        pairs = zip(chain.links, reference, strict=True)
+        return Rest(chain.links, tuple(reference), tuple(link.sums(one) for link, one in pairs))
+    return Rest(chain.links, None, tuple(link.bias() for link in chain.links))
 
 
 def chain_of(model: nn.Module, sites: Sequence[Site], example: Tensor) -> Chain | None:
@@ -160,11 +185,20 @@ def _link(modules: list[nn.Module], site: Site, *, last: bool) -> Link | None:
     if isinstance(layer, nn.Conv2d):
         plain = layer.groups == 1 and layer.padding_mode == "zeros"
         fits = plain and layer.in_channels == site.n_units
-        return Link(layer, layer.weight.detach(), tuple(after)) if fits else None
+        return Link(layer, layer.weight.detach(), _cheaper(after)) if fits else None
     if isinstance(layer, nn.Linear) and layer.in_features % site.n_units == 0:
         weight = layer.weight.detach().reshape(layer.out_features, site.n_units, -1)
-        return Link(layer, weight, tuple(after))
+        return Link(layer, weight, _cheaper(after))
     return None
+
+
+def _cheaper(modules: list[nn.Module]) -> tuple[nn.Module, ...]:
+    """The same function: the maximum before the ReLU, which then has fewer numbers to look at."""
+    result = list(modules)
+    for place, (one, two) in enumerate(pairwise(modules)):
+        if isinstance(one, nn.ReLU) and isinstance(two, nn.MaxPool2d):
+            result[place : place + 2] = [two, one]
+    return tuple(result)
 
 
 def _is_norm(module: nn.Module) -> bool:
@@ -200,6 +234,12 @@ def _units(values: Tensor, kept: Tensor) -> Tensor:
     if values.ndim != 4:
         return values.index_select(1, kept)
     return values.permute(0, 2, 3, 1).index_select(3, kept).permute(0, 3, 1, 2)
+
+
+def kept_values(values: Tensor, kept: Tensor, reference: Sequence[Tensor] | None) -> Tensor:
+    """Some units of ``[n, units, ...]`` less the first reference."""
+    chosen = _units(values, kept)
+    return chosen if reference is None else chosen.sub_(_units(reference[0], kept))
 
 
 def kept_units(mask: Tensor, sites: Sequence[Site]) -> list[Tensor]:

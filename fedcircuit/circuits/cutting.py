@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fedcircuit.circuits.circuit import Site
-from fedcircuit.circuits.compact import Chain, kept_units
+from fedcircuit.circuits.compact import Chain, Rest, kept_units, kept_values, rest_of
 
 _LEAST_SHARED = 8  # rows of one mask from which it pays to cut its network out,
 _LEAST_WORK = 10**7  # if the whole network takes this many multiplications for them
@@ -27,24 +27,21 @@ class CutOut:
 
     Parameters
     ----------
-    chain, sites
-        The network and its sites.
+    rest, sites
+        The network behind its first site, and its sites.
     first
-        Activations of the first site ``[n, units, ...]``, ungated.
+        Activations of the first site less those of ablated units, ``[n, units, ...]``, ungated.
     sums
         What the next layer makes of them, bias included, before any nonlinearity; None where that
         would not fit.
-    reference
-        For every site the activation of ablated units ``[1, units, ...]``; None is zero.
     work
         Multiplications of one sample behind the first site.
     """
 
-    chain: Chain
+    rest: Rest
     sites: tuple[Site, ...]
     first: Tensor
     sums: Tensor | None
-    reference: tuple[Tensor, ...] | None
     work: int
 
     def pays(self, n_rows: int, n_masks: int) -> bool:
@@ -75,26 +72,24 @@ class CutOut:
 
     def _one(self, samples: Tensor, kept: Sequence[Tensor]) -> Tensor:
         """Logits of one circuit; from the sums where that is less work."""
-        link, *rest = self.chain.links
+        link = self.rest.links[0]
         n_out, n_in = link.weight.shape[:2]
         lost = torch.ones(n_in, dtype=torch.bool, device=samples.device)
         lost[kept[0]] = False
         without = lost.nonzero().flatten()
-        n_read = len(kept[1]) if rest else n_out
+        n_read = len(kept[1]) if len(kept) > 1 else n_out
         if self.sums is None or len(without) * n_out >= len(kept[0]) * n_read:
-            return self.chain.logits(_picked(self.first, samples), kept, self.reference)
-        # with nothing lost one unit is taken away times zero: no tensor is ever empty
-        some = without if len(without) else without.new_zeros(1)
-        change = _picked(self.first, samples, some)
-        if self.reference is not None:
-            change = change - self.reference[0][:, some]
+            return self.rest.logits(_picked(self.first, samples, _some(kept[0])), kept)
+        # with nothing lost one unit is taken away times zero
+        some = _some(without)
         weight = link.weight[:, some] * (-1.0 if len(without) else 0.0)
         every = torch.arange(n_out, device=samples.device)
-        value = link.apply(change, weight, _picked(self.sums, samples), every)
-        if not rest:
+        sums = _samples(self.sums, samples)
+        value = link.apply(_picked(self.first, samples, some), weight, sums, every)
+        if len(kept) == 1:
             return value
-        reference = None if self.reference is None else self.reference[1:]
-        return Chain(tuple(rest)).logits(value, kept[1:], reference)
+        behind = self.rest.behind_first()
+        return behind.logits(kept_values(value, _some(kept[1]), behind.reference), kept[1:])
 
 
 @torch.no_grad()
@@ -109,10 +104,14 @@ def cut_out(
 
     Parameters
     ----------
-    chain, sites, first, reference
-        As in `CutOut`.
+    chain, sites
+        The network and its sites.
+    first
+        Activations of the first site ``[n, units, ...]``, ungated.
     sizes
         Numbers in one sample's activation of every site.
+    reference
+        For every site the activation of ablated units ``[1, units, ...]``; None is zero.
     """
     places = (size // site.n_units for size, site in zip(sizes, sites, strict=True))
     work = sum(
@@ -120,17 +119,28 @@ def cut_out(
         for link, n in zip(chain.links, places, strict=True)
     )
     link = chain.links[0]
-    every = torch.arange(link.weight.shape[0], device=first.device)
-    one = link.constant(first[:1], link.weight, every)
+    one = link.sums(first[:1])
     fits = one.numel() * one.element_size() * len(first) <= _SUMS_BYTES
-    sums = link.constant(first, link.weight, every) if fits else None
-    return CutOut(chain, tuple(sites), first, sums, reference, work)
+    change = first if reference is None else first - reference[0]
+    # units are picked fastest where the numbers of each lie side by side
+    plain = change.contiguous()
+    sums = link.sums(first) if fits else None
+    return CutOut(rest_of(chain, reference), tuple(sites), plain, sums, work)
 
 
-def _picked(values: Tensor, samples: Tensor, units: Tensor | None = None) -> Tensor:
-    """Some samples, and some of the units, of ``[n, units, ...]``; maps in channels-last layout."""
-    inner = values.permute(0, 2, 3, 1) if values.ndim == 4 else values
-    chosen = inner.index_select(0, samples)
-    if units is not None:
-        chosen = chosen.index_select(-1, units)
-    return chosen.permute(0, 3, 1, 2) if values.ndim == 4 else chosen
+def _some(units: Tensor) -> Tensor:
+    """The units, or any one where there is none: no tensor is ever empty."""
+    return units if len(units) else units.new_zeros(1)
+
+
+def _samples(values: Tensor, samples: Tensor) -> Tensor:
+    """Some samples of ``[n, units, ...]``, in the same layout."""
+    if values.ndim != 4:
+        return values.index_select(0, samples)
+    return values.permute(0, 2, 3, 1).index_select(0, samples).permute(0, 3, 1, 2)
+
+
+def _picked(values: Tensor, samples: Tensor, units: Tensor) -> Tensor:
+    """Some samples and units of ``[n, units, ...]``; maps in channels-last layout."""
+    chosen = values.index_select(0, samples).index_select(1, units)
+    return chosen.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else chosen

@@ -193,12 +193,24 @@ def masked_model(
     expected = _trial(plain)
     if not _agree(lambda: _trial(quick), lambda: expected):
         return plain
-    chain = chain_of(model, sites, plain.inputs) if _one_for_all(reference) else None
-    if chain is None:
+    cut = _cut(quick) if _one_for_all(reference) else None
+    if cut is None:
         return quick
-    cut = cut_out(chain, sites, prefix, plain.sizes, references(reference, sites))
     fast = replace(quick, cut=cut)
     return fast if _agree(lambda: _trial(fast), lambda: expected) else quick
+
+
+def _cut(quick: MaskedModel) -> CutOut | None:
+    """The model without what it does not need, as far as order and shapes tell; None if not."""
+    chain = chain_of(quick.model, quick.sites, quick.inputs)
+    if chain is None or quick.prefix is None:
+        return None
+    reference = references(quick.reference, quick.sites)
+    try:
+        return cut_out(chain, quick.sites, quick.prefix, quick.sizes, reference)
+    except (RuntimeError, ValueError, IndexError):
+        # functions between the layers, which no module shows, change the shapes
+        return None
 
 
 def _one_for_all(reference: Mapping[str, Tensor] | None) -> bool:

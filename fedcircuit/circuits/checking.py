@@ -12,12 +12,13 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
-from fedcircuit.circuits.checks import Candidates, CheckedModel, knock_out
-from fedcircuit.circuits.controls import Controls, Rivals, run_controls
+from fedcircuit.circuits.checks import Candidates, CheckedModel
+from fedcircuit.circuits.controls import Controls, Generators, Rivals, run_controls
 from fedcircuit.circuits.measures import OneVsRest
 from fedcircuit.circuits.minimality import minimality
 from fedcircuit.circuits.necessity import best_units, selective_necessity
 from fedcircuit.circuits.overlap import Side, paired_overlaps
+from fedcircuit.circuits.removal import knock_out
 from fedcircuit.circuits.validity import (
     NOT_FOUND,
     Status,
@@ -62,9 +63,11 @@ def check_circuits(
     subject: CheckedModel,
     candidates: Candidates,
     settings: CheckSettings,
-    generator: torch.Generator,
+    generators: Generators,
 ) -> tuple[Validity, ...]:
     """Check the circuits of all classes of a model, in the order of the classes.
+
+    Of several models those of all classes of each, model after model.
 
     Circuits are run only where the class has samples and the full model recognises it.
 
@@ -74,16 +77,16 @@ def check_circuits(
         The model on the checking samples.
     candidates
         The circuits, with the scores they were made of.
-    settings, generator
-        Thresholds and controls, and the source of the random circuits.
+    settings, generators
+        Thresholds and controls, and the source of the random circuits: one, or one for each of
+        several models.
     """
-    known = [
-        _before_checks(subject, index, settings.thresholds) for index in range(len(subject.counts))
-    ]
+    every = subject.n_models * len(subject.counts)
+    known = [_before_checks(subject, task, settings.thresholds) for task in range(every)]
     sizes, found = candidates.masks.sum(1).tolist(), candidates.found.tolist()
     to_check = [i for i, v in enumerate(known) if v is None and found[i]]
     checked = _checked(
-        subject, candidates, torch.tensor(to_check, dtype=torch.int64), settings, generator
+        subject, candidates, torch.tensor(to_check, dtype=torch.int64), settings, generators
     )
     result = []
     for index, early in enumerate(known):
@@ -104,17 +107,17 @@ def check_circuits(
 
 
 def _before_checks(
-    subject: CheckedModel, index: int, thresholds: ValidityThresholds
+    subject: CheckedModel, task: int, thresholds: ValidityThresholds
 ) -> tuple[Status, str] | None:
     """The status of a class that no circuit can change; None if it depends on the circuit."""
-    if not int(subject.counts[index]):
+    if not int(subject.counts[task % len(subject.counts)]):
         return Status.ABSENT, "no sample of the class to check on"
-    recall, fpr = float(subject.full.recall[index]), float(subject.full.fpr[index])
+    recall, fpr = float(subject.full.recall[task]), float(subject.full.fpr[task])
     if recall < thresholds.full_recall:
         return Status.NOT_LEARNED, (
             f"the full model's recall is {recall:.2f}, below {thresholds.full_recall:.2f}"
         )
-    accuracy = float(subject.full.balanced_accuracy[index])
+    accuracy = (recall + 1 - fpr) / 2
     if math.isnan(accuracy):
         return Status.NOT_LEARNED, "no sample of another class to tell this one from"
     if accuracy < thresholds.full_balanced_accuracy:
@@ -128,24 +131,25 @@ def _before_checks(
 def _checked(
     subject: CheckedModel,
     candidates: Candidates,
-    classes: Tensor,
+    tasks: Tensor,
     settings: CheckSettings,
-    generator: torch.Generator,
+    generators: Generators,
 ) -> dict[int, Validity]:
-    if not len(classes):
+    if not len(tasks):
         return {}
-    rows = candidates.masks[classes]
-    alone = _alone(subject, rows, classes, settings)
-    removed = knock_out(subject, rows, classes, negatives=settings.controls.negatives)
-    rivals = Rivals(rows, classes, alone.balanced_accuracy)
-    null = run_controls(subject, rivals, settings.controls, generator)
-    constant = ~subject.has_path(rows) | (alone.variance < settings.thresholds.output_variance)
-    empty = subject.empty.separation[classes]
-    room = subject.known.separation[classes] - empty
+    rows = candidates.masks[tasks]
+    alone = _alone(subject, rows, tasks, settings)
+    removed = knock_out(subject, rows, tasks, negatives=settings.controls.negatives)
+    rivals = Rivals(rows, tasks, alone.balanced_accuracy)
+    null = run_controls(subject, rivals, settings.controls, generators)
+    passes = subject.has_path(rows, tasks)
+    constant = ~passes | (alone.variance < settings.thresholds.output_variance)
+    empty = subject.empty.separation[tasks]
+    room = subject.known.separation[tasks] - empty
     again = candidates.again
     measures = {
-        "full_recall": subject.full.recall[classes],
-        "full_fpr": subject.full.fpr[classes],
+        "full_recall": subject.full.recall[tasks],
+        "full_fpr": subject.full.fpr[tasks],
         "recall": alone.recall,
         "fpr": alone.fpr,
         "balanced_accuracy": alone.balanced_accuracy,
@@ -155,27 +159,30 @@ def _checked(
         "necessity": removed.necessity,
         "necessity_null": null.necessity,
         "collateral": removed.collateral,
-        **_stability(subject, candidates, classes),
-        **_minimality(subject, rows, classes, settings),
-        **_selective(subject, candidates, classes, settings.controls, generator),
+        **_stability(subject, candidates, tasks),
+        **_minimality(subject, rows, tasks, settings),
+        **_selective(subject, candidates, tasks, settings.controls, generators),
     }
+    columns = {name: value.tolist() for name, value in measures.items()}
+    sizes, constants = rows.sum(1).tolist(), constant.tolist()
     result = {}
-    for row, index in enumerate(classes.tolist()):
-        values = {name: float(value[row]) for name, value in measures.items()}
-        measured = Validity(
-            Status.VALID, "", size=int(rows[row].sum()), constant=bool(constant[row]), **values
-        )
-        repeated = again is None or bool(again.found[index])
-        result[index] = judged(measured, settings.thresholds, repeated=repeated)
+    for row, task in enumerate(tasks.tolist()):
+        values = {name: column[row] for name, column in columns.items()}
+        measured = Validity(Status.VALID, "", size=sizes[row], constant=constants[row], **values)
+        repeated = again is None or bool(again.found[task])
+        result[task] = judged(measured, settings.thresholds, repeated=repeated)
     return result
 
 
 def _alone(
-    subject: CheckedModel, masks: Tensor, classes: Tensor, settings: CheckSettings
+    subject: CheckedModel, masks: Tensor, tasks: Tensor, settings: CheckSettings
 ) -> OneVsRest:
     """Each circuit alone, on as many samples of other classes as its FPR needs."""
-    alone = subject.measured(masks, classes, negatives=settings.negatives)
-    others = (subject.labels != classes[:, None]) & subject.rest
+    alone = subject.measured(masks, tasks, negatives=settings.negatives)
+    owners, classes = subject.split(tasks)
+    labels = subject.labels[: subject.n_samples]
+    rest = subject.rest.reshape(subject.n_models, -1)[owners]
+    others = (labels != classes[:, None]) & rest
     n = others.sum(1).clamp(max=settings.negatives)
     false = (alone.fpr.nan_to_num(0.0) * n).round().numpy()
     at_most = binom.cdf(false, n.numpy(), settings.thresholds.fpr)
@@ -184,44 +191,44 @@ def _alone(
     rows = open_.nonzero().flatten()
     if not len(rows):
         return alone
-    return alone.replaced(rows, subject.measured(masks[rows], classes[rows]))
+    return alone.replaced(rows, subject.measured(masks[rows], tasks[rows]))
 
 
-def _stability(subject: CheckedModel, candidates: Candidates, classes: Tensor) -> dict[str, Tensor]:
+def _stability(subject: CheckedModel, candidates: Candidates, tasks: Tensor) -> dict[str, Tensor]:
     """Adjusted IoU with the circuits of a second search, if there was one."""
     if candidates.again is None:
         return {}
+    live = subject.live.reshape(subject.n_models, -1)[subject.split(tasks)[0]]
     first, second = (
-        Side(part.masks[classes], part.found[classes], subject.live)
-        for part in (candidates, candidates.again)
+        Side(part.masks[tasks], part.found[tasks], live) for part in (candidates, candidates.again)
     )
     table = paired_overlaps(first, second, subject.sites)
     return {"stability": torch.from_numpy(table.adjusted[:, -1])}
 
 
 def _minimality(
-    subject: CheckedModel, masks: Tensor, classes: Tensor, settings: CheckSettings
+    subject: CheckedModel, masks: Tensor, tasks: Tensor, settings: CheckSettings
 ) -> dict[str, Tensor]:
     """Minimality, if it is asked for."""
     if not settings.minimality:
         return {}
     negatives = settings.controls.negatives
-    return {"minimality": minimality(subject, masks, classes, negatives=negatives)}
+    return {"minimality": minimality(subject, masks, tasks, negatives=negatives)}
 
 
 def _selective(
     subject: CheckedModel,
     candidates: Candidates,
-    classes: Tensor,
+    tasks: Tensor,
     controls: Controls,
-    generator: torch.Generator,
+    generators: Generators,
 ) -> dict[str, Tensor]:
     """Selective necessity of the best 5 % and 10 % of units, by the names of the fields."""
     if candidates.scores is None:
         return {}
-    masks, scores = candidates.masks[classes], candidates.scores[classes]
+    masks, scores = candidates.masks[tasks], candidates.scores[tasks]
     best = torch.cat([best_units(masks, scores, share) for share in (0.05, 0.1)])
-    both = selective_necessity(subject, best, classes.repeat(2), controls, generator)
+    both = selective_necessity(subject, best, tasks.repeat(2), controls, generators)
     five, ten = both.value.chunk(2)
     five_null, ten_null = both.null_mean.chunk(2)
     return {

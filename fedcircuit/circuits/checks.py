@@ -1,17 +1,25 @@
-"""A model prepared for the checks of circuits: its masked form, its labels, its own performance."""
+"""Models prepared for the checks of circuits: masked form, labels, their own performance.
+
+Nearly always it is one model. Several of one architecture, on the same samples, are checked
+together where that is faster (`fedcircuit.circuits.stacked`): the samples are then counted once for
+every model, and a row that is about class c of model m has the *task* ``m * classes + c``. With one
+model the task is the class.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site
-from fedcircuit.circuits.connectivity import has_path, live_units
-from fedcircuit.circuits.masking import MaskedModel, masked_model
+from fedcircuit.circuits.connectivity import live_units
+from fedcircuit.circuits.masking import masked_model
 from fedcircuit.circuits.measures import OneVsRest, one_vs_rest
+from fedcircuit.circuits.sampling import by_length, contrast, paired
 from fedcircuit.samples import Samples
 
 
@@ -53,6 +61,27 @@ class Candidates:
             )
 
 
+class Masked(Protocol):
+    """What the checks need of models under many masks."""
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Sites of the models."""
+        ...
+
+    def full_logits(self) -> Tensor:
+        """Logits of the models themselves, ``[models * n, classes]``."""
+        ...
+
+    def pair_logits(self, masks: Tensor, mask_index: Tensor, sample_index: Tensor) -> Tensor:
+        """Logits of chosen masks on chosen samples, ``[rows, classes]``."""
+        ...
+
+    def has_path(self, masks: Tensor, owners: Tensor) -> Tensor:
+        """Whether a path leads through mask i in the model ``owners[i]``, ``[rows]`` bool."""
+        ...
+
+
 @dataclass(frozen=True)
 class CheckedModel:
     """A model on the checking samples; made by `checked_model`.
@@ -62,24 +91,26 @@ class CheckedModel:
     masked
         The model, ready to run under many masks on the checking inputs.
     labels
-        ``[n]`` int64, on the CPU.
+        ``[models * n]`` int64, on the CPU.
     counts
         ``[classes]`` int64, checking samples of each class.
     live
-        ``[units]`` bool, units that can carry anything.
+        ``[units]`` bool, units that can carry anything; ``[models, units]`` of several models.
     hits
-        ``[n]`` bool, where the model itself is right.
+        ``[models * n]`` bool, where the model itself is right.
     rest
-        ``[n]`` bool, samples of the classes that the model recognises (recall of at least a half):
-        what a circuit must tell its class from. A model that knows three of ten classes assigns
-        the other seven to these; its circuits are not to blame for it. All samples where fewer
-        than two classes are recognised.
+        ``[models * n]`` bool, samples of the classes that the model recognises (recall of at least
+        a half): what a circuit must tell its class from. A model that knows three of ten classes
+        assigns the other seven to these; its circuits are not to blame for it. All samples where
+        fewer than two classes are recognised.
     full, known, empty
         The model itself against all other samples, and against ``rest``; and the model with every
-        unit ablated, against ``rest``: one row a class.
+        unit ablated, against ``rest``: one row a task.
+    n_models
+        How many models these are.
     """
 
-    masked: MaskedModel
+    masked: Masked
     labels: Tensor
     counts: Tensor
     live: Tensor
@@ -88,6 +119,7 @@ class CheckedModel:
     full: OneVsRest
     known: OneVsRest
     empty: OneVsRest
+    n_models: int = 1
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -96,8 +128,45 @@ class CheckedModel:
 
     @property
     def recognised(self) -> Tensor:
-        """Classes with a recall of at least a half, ``[classes]`` bool."""
+        """Classes with a recall of at least a half, ``[tasks]`` bool."""
         return self.full.recall >= 0.5  # NaN, without samples, is not
+
+    @property
+    def n_samples(self) -> int:
+        """Checking samples of each model."""
+        return len(self.labels) // self.n_models
+
+    def split(self, tasks: Tensor) -> tuple[Tensor, Tensor]:
+        """Model and class of each task."""
+        return tasks // len(self.counts), tasks % len(self.counts)
+
+    def contrasts(
+        self, tasks: Tensor, negatives: int | None, *, known: bool = True
+    ) -> list[Tensor]:
+        """The samples of each task (`contrast`): those of its class, then some of the others.
+
+        Parameters
+        ----------
+        tasks
+            ``[rows]`` int64.
+        negatives
+            Most others; None takes all samples of the model, in their order.
+        known
+            The others are from `rest`, else from all samples.
+        """
+        n = self.n_samples
+        if negatives is None or negatives >= n:
+            return [torch.arange(n) + owner * n for owner in self.split(tasks)[0].tolist()]
+        rests, labels = self.rest.reshape(self.n_models, n), self.labels[:n]
+        kinds = [bytes(rest.numpy()) for rest in rests] if known else [b""] * self.n_models
+        drawn: dict[tuple[int, bytes], Tensor] = {}  # the same for most models
+        samples = []
+        for owner, c in zip(*(part.tolist() for part in self.split(tasks)), strict=True):
+            key = c, kinds[owner]
+            if key not in drawn:
+                drawn[key] = contrast(labels, c, negatives, rests[owner] if known else None)
+            samples.append(drawn[key] + owner * n)
+        return samples
 
     def runs(self, masks: Tensor, samples: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Logits of mask i on ``samples[i]``, ``[k_i, classes]`` each, all in one go.
@@ -112,32 +181,36 @@ class CheckedModel:
         logits = self.masked.pair_logits(masks, *paired(samples))
         return torch.split(logits, [len(part) for part in samples])
 
-    def measured(
-        self, masks: Tensor, classes: Tensor, *, negatives: int | None = None
-    ) -> OneVsRest:
-        """Circuit i, ``masks[i]``, at telling class ``classes[i]`` from ``rest``.
+    def measured(self, masks: Tensor, tasks: Tensor, *, negatives: int | None = None) -> OneVsRest:
+        """Circuit i, ``masks[i]``, at telling the class of ``tasks[i]`` from ``rest``.
 
         Parameters
         ----------
-        masks, classes
+        masks, tasks
             ``[rows, units]`` bool, and ``[rows]`` int64.
         negatives
             Run on at most this many samples of other classes (`contrast`); None is all.
         """
-        if negatives is None or negatives >= len(self.labels) or not len(masks):
-            return one_vs_rest(self.masked.logits(masks), self.labels, classes, self.rest)
-        samples = [contrast(self.labels, c, negatives, self.rest) for c in classes.tolist()]
-        found = [
-            one_vs_rest(logits[None], self.labels[chosen], classes[row : row + 1])
-            for row, (chosen, logits) in enumerate(
-                zip(samples, self.runs(masks, samples), strict=True)
+        result = OneVsRest.undefined(len(tasks))
+        if not len(tasks):
+            return result
+        samples = self.contrasts(tasks, negatives)
+        logits, classes = self.runs(masks, samples), self.split(tasks)[1]
+        for rows in by_length(samples):
+            chosen = rows.tolist()
+            places = torch.stack([samples[row] for row in chosen])
+            found = one_vs_rest(
+                torch.stack([logits[row] for row in chosen]),
+                self.labels[places],
+                classes[rows],
+                self.rest[places],
             )
-        ]
-        return OneVsRest.stacked(found)
+            result = result.replaced(rows, found)
+        return result
 
-    def has_path(self, masks: Tensor) -> Tensor:
+    def has_path(self, masks: Tensor, tasks: Tensor) -> Tensor:
         """Whether a path leads through each circuit, ``[rows]`` bool."""
-        return has_path(self.masked.model, self.sites, masks, self.masked.inputs[:1])
+        return self.masked.has_path(masks, self.split(tasks)[0])
 
 
 def checked_model(
@@ -170,110 +243,57 @@ def checked_model(
     if not len(samples):
         raise ValueError("checks need at least one sample, the checking half of the probe is empty")
     masked = masked_model(model, sites, samples.inputs, reference, batch=batch)
-    nothing = torch.zeros(1, sum(site.n_units for site in sites), dtype=torch.bool)
-    ends = torch.cat([masked.full_logits()[None], masked.logits(nothing)])
+    live = live_units(model, sites, samples.inputs[:1])
+    return prepared(masked, samples.labels.cpu(), live, n_classes=n_classes)
+
+
+def prepared(
+    masked: Masked, labels: Tensor, live: Tensor, *, n_classes: int, n_models: int = 1
+) -> CheckedModel:
+    """Models under masks with what they do by themselves; parameters as in `CheckedModel`.
+
+    Parameters
+    ----------
+    labels
+        ``[n]`` int64, of the samples that every model has.
+
+    Raises
+    ------
+    ValueError
+        If the models do not give ``n_classes`` logits.
+    """
+    n = len(labels)
+    nothing = torch.zeros(1, sum(site.n_units for site in masked.sites), dtype=torch.bool)
+    places = torch.arange(n_models * n)
+    empty = masked.pair_logits(nothing, torch.zeros_like(places), places)
+    ends = torch.stack([masked.full_logits(), empty]).reshape(2, n_models, n, -1)
     if ends.shape[-1] != n_classes:
         raise ValueError(
             f"the model gives {ends.shape[-1]} logits, expected {n_classes}, one for each class"
         )
-    labels, classes = samples.labels.cpu(), torch.arange(n_classes)
     counts = torch.bincount(labels, minlength=n_classes)
-    hits = ends[0].argmax(-1) == labels
-    right = torch.bincount(labels[hits], minlength=n_classes)
-    recognised = (counts > 0) & (2 * right >= counts)
-    rest = recognised[labels] if int(recognised.sum()) > 1 else torch.ones_like(hits)
-    full, known, empty = (
-        one_vs_rest(end.expand(n_classes, -1, -1), labels, classes, others)
-        for end, others in ((ends[0], None), (ends[0], rest), (ends[1], rest))
+    hits = ends[0].argmax(-1) == labels  # [models, n]
+    members = torch.nn.functional.one_hot(labels, n_classes).double()
+    recognised = (counts > 0) & (2 * (hits.double() @ members) >= counts)
+    rest = recognised[:, labels] | (recognised.sum(1, keepdim=True) < 2)
+    classes = torch.arange(n_classes).repeat(n_models)
+    full, known, without = (
+        one_vs_rest(end.repeat_interleave(n_classes, 0), labels, classes, others)
+        for end, others in (
+            (ends[0], None),
+            (ends[0], rest.repeat_interleave(n_classes, 0)),
+            (ends[1], rest.repeat_interleave(n_classes, 0)),
+        )
     )
     return CheckedModel(
         masked=masked,
-        labels=labels,
+        labels=labels.repeat(n_models),
         counts=counts,
-        live=live_units(model, sites, samples.inputs[:1]),
-        hits=hits,
-        rest=rest,
+        live=live,
+        hits=hits.flatten(),
+        rest=rest.flatten(),
         full=full,
         known=known,
-        empty=empty,
+        empty=without,
+        n_models=n_models,
     )
-
-
-@dataclass(frozen=True)
-class KnockOut:
-    """What the removal of a circuit does, ``[rows]`` float64.
-
-    Parameters
-    ----------
-    necessity
-        Drop of the recall of the circuit's own class.
-    collateral
-        Mean drop of the recall of the other classes; NaN if there is none.
-    """
-
-    necessity: Tensor
-    collateral: Tensor
-
-
-def knock_out(subject: CheckedModel, masks: Tensor, classes: Tensor, *, negatives: int) -> KnockOut:
-    """Ablate each circuit's units and see which classes suffer.
-
-    Parameters
-    ----------
-    subject
-        The model on the checking samples.
-    masks, classes
-        ``[rows, units]`` bool, and the class of each row.
-    negatives
-        Most samples of other classes for the collateral damage.
-    """
-    samples = [contrast(subject.labels, c, negatives) for c in classes.tolist()]
-    drops = recall_drops(subject, ~masks, samples)
-    own = torch.nn.functional.one_hot(classes, len(subject.counts)).bool()
-    return KnockOut(drops[own], torch.where(own, torch.nan, drops).nanmean(-1))
-
-
-def recall_drops(subject: CheckedModel, masks: Tensor, samples: Sequence[Tensor]) -> Tensor:
-    """How much recall every class loses under each mask, ``[rows, classes]`` float64.
-
-    Parameters
-    ----------
-    subject
-        The model on the checking samples.
-    masks
-        ``[rows, units]`` bool, the units left in place.
-    samples
-        For each mask the samples it runs on; a class without any is NaN.
-    """
-    n_classes, (which, chosen) = len(subject.counts), paired(samples)
-    labels = subject.labels[chosen]
-    right = subject.masked.pair_logits(masks, which, chosen).argmax(-1) == labels
-    lost = subject.hits[chosen].double() - right.double()
-    groups, size = which * n_classes + labels, len(masks) * n_classes
-    total = torch.bincount(groups, weights=lost, minlength=size)
-    return (total / torch.bincount(groups, minlength=size)).reshape(len(masks), n_classes)
-
-
-def paired(samples: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Samples of many rows one after the other: the row, and the position, of each."""
-    lengths = torch.tensor([len(part) for part in samples], dtype=torch.int64)
-    return torch.arange(len(samples)).repeat_interleave(lengths), torch.cat(
-        [torch.zeros(0, dtype=torch.int64), *samples]
-    )
-
-
-def contrast(
-    labels: Tensor, class_index: int, negatives: int, rest: Tensor | None = None
-) -> Tensor:
-    """All samples of a class, then some of the others; positions ``[k]`` int64.
-
-    The others are at most ``negatives``, evenly spaced over the classes, so that each class keeps
-    its share and a rate measured on them estimates the rate on all. ``rest [n]`` bool says which
-    samples may be among the others; None is all.
-    """
-    by_class = labels.sort(stable=True).indices
-    own = labels[by_class] == class_index
-    others = by_class[~own] if rest is None else by_class[~own & rest[by_class]]
-    if len(others) > negatives:
-        others = others[torch.arange(negatives) * len(others) // max(negatives, 1)]
-    return torch.cat([by_class[own], others])

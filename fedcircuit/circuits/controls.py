@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedcircuit.circuits.checks import CheckedModel, contrast, paired
+from fedcircuit.circuits.checks import CheckedModel
 from fedcircuit.circuits.circuit import Site, split_by_site
+from fedcircuit.circuits.sampling import paired
 
 _MARGIN = 0.15  # about three standard errors of a balanced accuracy on half of the samples
 _FEW = 16  # samples of a class of which half would be too few
 _PARTS = 3  # in which the samples are dealt to random removals
+Generators = torch.Generator | Sequence[torch.Generator]  # one, or one for each of several models
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,14 @@ class Rivals:
 
     Parameters
     ----------
-    masks, classes
-        ``[rows, units]`` bool, and the class of each row.
+    masks, tasks
+        ``[rows, units]`` bool, and the class of each row (`CheckedModel`).
     balanced_accuracy
         What each reaches alone, ``[rows]``.
     """
 
     masks: Tensor
-    classes: Tensor
+    tasks: Tensor
     balanced_accuracy: Tensor
 
 
@@ -112,7 +114,36 @@ def random_like(
     generator
         Source of the random draws.
     """
-    order = torch.rand((count, *masks.shape), generator=generator, dtype=torch.float64) + live
+    drawn = torch.rand((count, *masks.shape), generator=generator, dtype=torch.float64)
+    return _ranked(masks, drawn + live, sites)
+
+
+def random_rivals(
+    subject: CheckedModel,
+    masks: Tensor,
+    tasks: Tensor,
+    count: int,
+    generators: Generators,
+) -> Tensor:
+    """Random masks in the place of each (`random_like`), ``[count, rows, units]``.
+
+    Every model draws from a generator of its own, so that what it draws does not depend on the
+    models it is checked with.
+    """
+    owners = subject.split(tasks)[0]
+    order = torch.empty((count, *masks.shape), dtype=torch.float64)
+    every = [generators] if isinstance(generators, torch.Generator) else generators
+    for owner, generator in enumerate(every):
+        rows = (owners == owner).nonzero().flatten()
+        if len(rows):
+            shape = count, len(rows), masks.shape[1]
+            order[:, rows] = torch.rand(shape, generator=generator, dtype=torch.float64)
+    lives = subject.live.reshape(subject.n_models, -1)
+    return _ranked(masks, order + lives[owners], subject.sites)
+
+
+def _ranked(masks: Tensor, order: Tensor, sites: Sequence[Site]) -> Tensor:
+    """In every site as many units as the masks have, those first in order (largest)."""
     sizes = {name: part.sum(-1) for name, part in split_by_site(masks, sites).items()}
     return torch.cat(
         [
@@ -127,7 +158,7 @@ def run_controls(
     subject: CheckedModel,
     rivals: Rivals,
     controls: Controls,
-    generator: torch.Generator,
+    generators: Generators,
 ) -> ControlResult:
     """Keep, and remove, random circuits in place of each circuit.
 
@@ -137,16 +168,16 @@ def run_controls(
         The model on the checking samples.
     rivals
         The circuits, and what they reach.
-    controls, generator
-        How many, and the source of the random draws.
+    controls, generators
+        How many, and the source of the random draws: one, or one for each of several models.
     """
     if not controls.count:
         nothing = torch.full((len(rivals.masks),), torch.nan, dtype=torch.float64)
         return ControlResult(nothing, nothing.clone())
-    randoms = random_like(rivals.masks, subject.live, subject.sites, controls.count, generator)
+    randoms = random_rivals(subject, rivals.masks, rivals.tasks, controls.count, generators)
     accuracy = _accuracies(subject, randoms, rivals, controls)
     return ControlResult(
-        _quantile(accuracy, controls.quantile), _losses(subject, randoms, rivals.classes)
+        _quantile(accuracy, controls.quantile), _losses(subject, randoms, rivals.tasks)
     )
 
 
@@ -176,14 +207,13 @@ def _accuracies(
     circuit is not clearly better than the quantile, for the random circuits that are not clearly
     below it.
     """
-    halves: list[list[Tensor]] = []
-    for c in rivals.classes.tolist():
-        samples = contrast(subject.labels, c, controls.negatives, subject.rest)
-        halves.append(dealt(samples, int(subject.counts[c]), 2))
+    n_own = subject.counts[subject.split(rivals.tasks)[1]].tolist()
+    samples = subject.contrasts(rivals.tasks, controls.negatives)
+    halves = [dealt(part, own, 2) for part, own in zip(samples, n_own, strict=True)]
     count, rows = randoms.shape[:2]
-    masks, classes = randoms.flatten(0, 1), rivals.classes.repeat(count)
+    masks, tasks = randoms.flatten(0, 1), rivals.tasks.repeat(count)
     first, second = ([half[part] for half in halves] * count for part in range(2))
-    tally = _tally(subject, masks, classes, first)
+    tally = _tally(subject, masks, tasks, first)
     accuracy = _balanced(tally).reshape(count, rows)
     level = _quantile(accuracy, controls.quantile)
     close = (rivals.balanced_accuracy < level + _MARGIN) & (accuracy >= level - _MARGIN)
@@ -191,30 +221,36 @@ def _accuracies(
     again = (close & ~whole).flatten().nonzero().flatten()
     if len(again):
         rest = [second[index] for index in again.tolist()]
-        tally[again] += _tally(subject, masks[again], classes[again], rest)
+        tally[again] += _tally(subject, masks[again], tasks[again], rest)
     return _balanced(tally).reshape(count, rows)
 
 
-def _losses(subject: CheckedModel, randoms: Tensor, classes: Tensor) -> Tensor:
+def _losses(subject: CheckedModel, randoms: Tensor, tasks: Tensor) -> Tensor:
     """Mean drop of the class's recall when random circuits are ablated, ``[rows]``."""
+    owners, classes = (part.tolist() for part in subject.split(tasks))
+    n, places = subject.n_samples, subject.labels[: subject.n_samples]
+    own = {c: (places == c).nonzero().flatten() for c in set(classes)}
     parts = [
-        dealt((subject.labels == c).nonzero().flatten(), int(subject.counts[c]), _PARTS)
-        for c in classes.tolist()
+        [part + owner * n for part in dealt(own[c], len(own[c]), _PARTS)]
+        for owner, c in zip(owners, classes, strict=True)
     ]
     count, rows = randoms.shape[:2]
     samples = [part[draw % _PARTS] for draw in range(count) for part in parts]
-    tally = _tally(subject, ~randoms.flatten(0, 1), classes.repeat(count), samples)
-    before = torch.stack([subject.hits[part].double().mean() for part in samples])
+    tally = _tally(subject, ~randoms.flatten(0, 1), tasks.repeat(count), samples)
+    which, chosen = paired(samples)
+    hits = torch.bincount(which, weights=subject.hits[chosen].double(), minlength=len(samples))
+    before = hits / tally[:, 1]
     return (before - tally[:, 0] / tally[:, 1]).reshape(count, rows).mean(0)
 
 
 def _tally(
-    subject: CheckedModel, masks: Tensor, classes: Tensor, samples: Sequence[Tensor]
+    subject: CheckedModel, masks: Tensor, tasks: Tensor, samples: Sequence[Tensor]
 ) -> Tensor:
     """Of each mask's samples: own ones assigned, own ones, others assigned, others; float64."""
     which, chosen = paired(samples)
-    own = subject.labels[chosen] == classes[which]
-    assigned = subject.masked.pair_logits(masks, which, chosen).argmax(-1) == classes[which]
+    wanted = subject.split(tasks)[1][which]
+    own = subject.labels[chosen] == wanted
+    assigned = subject.masked.pair_logits(masks, which, chosen).argmax(-1) == wanted
     columns = torch.stack([assigned & own, own, assigned & ~own, ~own], dim=1).double()
     return torch.zeros(len(masks), 4, dtype=torch.float64).index_add_(0, which, columns)
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from fedcircuit.circuits.ablation import Seen, reference_rows
 from fedcircuit.circuits.circuit import Site, split_by_site
 from fedcircuit.circuits.compact import chain_of, references
+from fedcircuit.circuits.connectivity import has_path
 from fedcircuit.circuits.cutting import CutOut, cut_out
 from fedcircuit.circuits.sites import capture, evaluating, gate, gated, transformed
 
@@ -137,6 +138,10 @@ class MaskedModel:
         if self.own is not None:
             return self.own
         return self.logits(torch.ones(1, sum(s.n_units for s in self.sites), dtype=torch.bool))[0]
+
+    def has_path(self, masks: Tensor, owners: Tensor) -> Tensor:
+        """Whether a path leads through each mask, ``[rows]`` bool; the model owns them all."""
+        return has_path(self.model, self.sites, masks, self.inputs[:1])
 
     def _forward(self, gates: Tensor, samples: Tensor) -> Tensor:
         by_site = split_by_site(gates, self.sites)

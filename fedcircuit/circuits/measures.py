@@ -5,7 +5,6 @@ A quantity without samples to measure it on is NaN.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,11 +49,9 @@ class OneVsRest:
         return OneVsRest(*(mine.index_copy(0, rows, theirs) for mine, theirs in values))
 
     @classmethod
-    def stacked(cls, parts: Sequence[OneVsRest]) -> OneVsRest:
-        """The rows of several, one after the other."""
-        return cls(
-            *(torch.cat(column) for column in zip(*(p._columns for p in parts), strict=True))
-        )
+    def undefined(cls, n_rows: int) -> OneVsRest:
+        """Rows of which nothing is known."""
+        return cls(*(torch.full((n_rows,), torch.nan, dtype=torch.float64) for _ in range(5)))
 
     @property
     def _columns(self) -> tuple[Tensor, ...]:
@@ -71,11 +68,12 @@ def one_vs_rest(
     logits
         ``[rows, n, n_classes]``.
     labels
-        ``[n]`` int64.
+        ``[n]`` int64, or ``[rows, n]`` where rows have samples of their own.
     classes
         ``[rows]`` int64.
     rest
-        ``[n]`` bool, samples that count as the rest where they are of another class; None is all.
+        Like the labels, bool: samples that count as the rest where they are of another class; None
+        is all.
     """
     labels, classes = labels.cpu(), classes.cpu()
     centred = (logits - logits.mean(-1, keepdim=True)).double()

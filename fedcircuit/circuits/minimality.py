@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fedcircuit.circuits.checks import CheckedModel, contrast
+from fedcircuit.circuits.checks import CheckedModel
 from fedcircuit.circuits.discovery.contrast import separations
 
 _ROWS = 256  # circuits in one pass: bounds the memory
@@ -14,7 +14,7 @@ _ROWS = 256  # circuits in one pass: bounds the memory
 def minimality(
     subject: CheckedModel,
     masks: Tensor,
-    classes: Tensor,
+    tasks: Tensor,
     *,
     negatives: int,
     threshold: float = 0.01,
@@ -32,8 +32,8 @@ def minimality(
     ----------
     subject
         The model on the checking samples.
-    masks, classes
-        ``[rows, units]`` bool, and the class of each row.
+    masks, tasks
+        ``[rows, units]`` bool, and the class of each row (`CheckedModel`).
     negatives
         Most samples of other classes.
     threshold
@@ -47,10 +47,12 @@ def minimality(
     if threshold < 0:
         raise ValueError(f"threshold must be >= 0, got {threshold} (minimality)")
     result = torch.full((len(masks),), torch.nan, dtype=torch.float64)
-    for row, (mask, c) in enumerate(zip(masks, classes.tolist(), strict=True)):
-        samples = contrast(subject.labels, c, negatives, subject.rest)
+    recognised = subject.recognised.reshape(subject.n_models, -1)
+    owners, classes = (part.tolist() for part in subject.split(tasks))
+    every = subject.contrasts(tasks, negatives)
+    for row, (mask, c, samples) in enumerate(zip(masks, classes, every, strict=True)):
         full = _separations(subject, torch.ones_like(mask)[None], samples, c)[0]
-        counted = subject.recognised & (full > 0)  # NaN of the class itself is not
+        counted = recognised[owners[row]] & (full > 0)  # NaN of the class itself is not
         members = mask.nonzero().flatten()
         if not len(members) or not bool(counted.any()):
             continue

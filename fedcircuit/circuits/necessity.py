@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedcircuit.circuits.checks import CheckedModel, contrast, recall_drops
-from fedcircuit.circuits.controls import Controls, dealt, random_like
+from fedcircuit.circuits.checks import CheckedModel
+from fedcircuit.circuits.controls import Controls, Generators, dealt, random_rivals
+from fedcircuit.circuits.removal import recall_drops
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,9 @@ def best_units(masks: Tensor, scores: Tensor, share: float) -> Tensor:
 def selective_necessity(
     subject: CheckedModel,
     removed: Tensor,
-    classes: Tensor,
+    tasks: Tensor,
     controls: Controls,
-    generator: torch.Generator,
+    generators: Generators,
 ) -> SelectiveNecessity:
     """Ablate a few units of each circuit, then random ones, and see which classes suffer.
 
@@ -107,13 +108,13 @@ def selective_necessity(
     ----------
     subject
         The model on the checking samples.
-    removed, classes
-        ``[rows, units]`` bool, the units to ablate (`best_units`), and the class of each row. A
-        row without units is undefined.
+    removed, tasks
+        ``[rows, units]`` bool, the units to ablate (`best_units`), and the class of each row
+        (`CheckedModel`). A row without units is undefined.
     controls
         How many random draws; samples of other classes, of which the draws take half.
-    generator
-        Source of the random draws.
+    generators
+        Source of the random draws, or one for each of several models.
     """
     n_classes, n_rows = len(subject.counts), len(removed)
     draws = controls.removals if controls.count else 0
@@ -122,35 +123,23 @@ def selective_necessity(
         torch.full((n_rows, n_classes), torch.nan, dtype=torch.float64),
         torch.full((draws, n_rows), torch.nan, dtype=torch.float64),
     )
-    defined = [
-        row
-        for row, c in enumerate(classes.tolist())
-        if bool(removed[row].any()) and bool(_other_classes(subject, c).any())
-    ]
-    if not defined:
+    owners, classes = subject.split(tasks)
+    others = subject.recognised.reshape(-1, n_classes)[owners]
+    others[torch.arange(n_rows), classes] = False
+    defined = (removed.any(1) & others.any(1)).nonzero().flatten()
+    if not len(defined):
         return result
-    randoms = random_like(removed[defined], subject.live, subject.sites, draws, generator)
+    wanted, own, others = tasks[defined], classes[defined], others[defined]
+    randoms = random_rivals(subject, removed[defined], wanted, draws, generators)
     masks = torch.cat([removed[defined][None], randoms]).flatten(0, 1)
-    wanted = classes[defined].tolist()
-    samples = [contrast(subject.labels, c, controls.negatives, subject.rest) for c in wanted]
-    few = (controls.negatives + 1) // 2
-    parts = [
-        dealt(contrast(subject.labels, c, few, subject.rest), int(subject.counts[c]), draws)
-        for c in wanted
-    ]
-    each = samples + [part[draw] for draw in range(draws) for part in parts]
-    drops = recall_drops(subject, ~masks, each)
-    drops = drops.reshape(1 + draws, len(defined), n_classes)
-    for place, row in enumerate(defined):
-        c = int(classes[row])
-        others = torch.where(_other_classes(subject, c), drops[:, place], torch.nan)
-        result.own[row], result.others[row] = drops[0, place, c], others[0]
-        result.null[:, row] = drops[1:, place, c] - others[1:].nanmean(-1)
+    few = subject.contrasts(wanted, (controls.negatives + 1) // 2)
+    n_own = subject.counts[own].tolist()
+    parts = [dealt(part, n, draws) for part, n in zip(few, n_own, strict=True)]
+    each = subject.contrasts(wanted, controls.negatives)
+    each += [part[draw] for draw in range(draws) for part in parts]
+    drops = recall_drops(subject, ~masks, each).reshape(1 + draws, len(defined), n_classes)
+    mine = drops.gather(-1, own.expand(1 + draws, -1)[..., None])[..., 0]
+    theirs = torch.where(others, drops, torch.nan)
+    result.own[defined], result.others[defined] = mine[0], theirs[0]
+    result.null[:, defined] = mine[1:] - theirs[1:].nanmean(-1)
     return result
-
-
-def _other_classes(subject: CheckedModel, class_index: int) -> Tensor:
-    """Classes but this one that the model recognises, ``[classes]`` bool."""
-    others = subject.recognised.clone()
-    others[class_index] = False
-    return others

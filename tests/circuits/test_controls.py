@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from toy_network import N_UNITS, toy_model, toy_subject, units
 
 from fedcircuit.circuits.checking import CheckSettings, check_circuits
-from fedcircuit.circuits.checks import Candidates, contrast
+from fedcircuit.circuits.checks import Candidates
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.controls import Controls, Rivals, random_like, run_controls
+from fedcircuit.circuits.sampling import contrast
 from fedcircuit.circuits.validity import Status
 
 PAIRS = torch.stack([units(0, 3), units(1, 4), units(2, 5)])

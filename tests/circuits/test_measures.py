@@ -62,16 +62,28 @@ def test_without_samples_of_a_kind_a_rate_is_undefined(label, undefined) -> None
         assert math.isnan(getattr(result, name))
 
 
-def test_rows_are_stacked_and_replaced_one_by_one() -> None:
+def test_rows_are_replaced_one_by_one() -> None:
     random = torch.Generator().manual_seed(0)
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
     logits, classes = torch.randn(3, 6, 3, generator=random), torch.tensor([2, 0, 1])
     whole = one_vs_rest(logits, labels, classes)
-    parts = [one_vs_rest(logits[i : i + 1], labels, classes[i : i + 1]) for i in range(3)]
+    found = OneVsRest.undefined(3)
+    for row in (1, 0):
+        part = one_vs_rest(logits[row : row + 1], labels, classes[row : row + 1])
+        found = found.replaced(torch.tensor([row]), part)
     for name in ("recall", "fpr", "auroc", "separation", "variance"):
-        assert torch.equal(getattr(OneVsRest.stacked(parts), name), getattr(whole, name))
-    others = OneVsRest.stacked([parts[2], parts[0]])
-    changed = whole.replaced(torch.tensor([0, 2]), others)
-    assert torch.equal(changed.separation, whole.separation[[2, 1, 0]])
-    assert torch.equal(changed.variance, whole.variance[[2, 1, 0]])
-    assert torch.equal(whole.auroc, OneVsRest.stacked(parts).auroc)  # left as it was
+        assert torch.equal(getattr(found, name)[:2], getattr(whole, name)[:2])
+        assert getattr(found, name)[2].isnan()
+
+
+def test_rows_may_have_samples_of_their_own() -> None:
+    random = torch.Generator().manual_seed(1)
+    logits, classes = torch.randn(2, 4, 3, generator=random), torch.tensor([2, 0])
+    labels = torch.tensor([[2, 0, 1, 2], [0, 1, 2, 0]])
+    rest = torch.tensor([[True, True, False, True], [True, True, True, True]])
+    both = one_vs_rest(logits, labels, classes, rest)
+    for row in range(2):
+        part = slice(row, row + 1)
+        alone = one_vs_rest(logits[part], labels[row], classes[part], rest[row])
+        for name in ("recall", "fpr", "auroc", "separation", "variance"):
+            assert torch.equal(getattr(both, name)[part], getattr(alone, name))

@@ -10,9 +10,10 @@ from torch import nn
 from toy_network import N_UNITS, toy_model, toy_subject, units
 
 from fedcircuit.circuits.checking import CheckSettings, check_circuits
-from fedcircuit.circuits.checks import Candidates, checked_model, recall_drops
+from fedcircuit.circuits.checks import Candidates, checked_model
 from fedcircuit.circuits.controls import Controls, random_like
 from fedcircuit.circuits.necessity import best_units, selective_necessity
+from fedcircuit.circuits.removal import recall_drops
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.circuits.validity import Validity
 from fedcircuit.samples import Samples

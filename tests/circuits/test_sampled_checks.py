@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from toy_network import N_UNITS, toy_model, toy_samples, toy_subject, units
 
 from fedcircuit.circuits.checking import CheckSettings, check_circuits
-from fedcircuit.circuits.checks import Candidates, contrast, recall_drops
+from fedcircuit.circuits.checks import Candidates
 from fedcircuit.circuits.controls import Controls, Rivals, dealt, random_like, run_controls
 from fedcircuit.circuits.measures import one_vs_rest
 from fedcircuit.circuits.model_circuits import circuit_functions
 from fedcircuit.circuits.necessity import selective_necessity
+from fedcircuit.circuits.removal import recall_drops
+from fedcircuit.circuits.sampling import contrast
 from fedcircuit.samples import Samples
 
 PAIRS = torch.stack([units(0, 3), units(1, 4), units(2, 5)])

@@ -10,8 +10,9 @@ from toy_network import N_UNITS, toy_model, toy_samples, toy_subject, units
 
 from fedcircuit.circuits.ablation import reference_activations
 from fedcircuit.circuits.checking import CheckSettings, check_circuits
-from fedcircuit.circuits.checks import Candidates, checked_model, knock_out
+from fedcircuit.circuits.checks import Candidates, checked_model
 from fedcircuit.circuits.controls import Controls
+from fedcircuit.circuits.removal import knock_out
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.circuits.validity import (
     Status,
@@ -145,7 +146,7 @@ def test_a_circuit_that_no_sample_moves_is_constant_although_it_has_a_path() -> 
     subject = toy_subject(model)
     masks = PAIRS.clone()
     masks[0] = units(0)
-    assert subject.has_path(masks).all()
+    assert subject.has_path(masks, torch.arange(3)).all()
     everything = ValidityThresholds(full_recall=0, full_balanced_accuracy=0)
     assert checked(subject, masks, thresholds=everything)[0].constant is True
 

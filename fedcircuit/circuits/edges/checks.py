@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits.checks import contrast
 from fedcircuit.circuits.controls import Controls, random_like
 from fedcircuit.circuits.edges.circuit import EdgeLayer, as_sites
 from fedcircuit.circuits.edges.reduced import edge_logits
 from fedcircuit.circuits.measures import OneVsRest, one_vs_rest
+from fedcircuit.circuits.sampling import contrast
 from fedcircuit.samples import Samples
 
 _CONSTANT = 1e-6  # largest variance of a centred logit that counts as constant

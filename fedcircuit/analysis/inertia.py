@@ -55,6 +55,8 @@ __all__ = [
 ]
 
 SNAPSHOT_ROUND = 3  # drift and cosine are those from the global weights after this round
+LAYER_COLUMNS = ("layer", "u", "r", "drift", "cosine", "m", "kappa")  # of a table of layers
+INDEX_COLUMNS = ("index", "start")  # of a table of rounds
 INERT = 0.5  # an index below it: the middle layers move less than half as much as the ends
 EPS = 1e-12
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")  # of batch norm, by last name
@@ -127,6 +129,16 @@ class RoundInertia:
     layers: tuple[LayerInertia, ...]
     index: float
     start: Start | None
+
+    @property
+    def layer_cells(self) -> tuple[tuple[str | float, ...], ...]:
+        """A row a layer, columns as ``LAYER_COLUMNS``."""
+        return tuple((x.layer, x.u, x.r, x.drift, x.cosine, x.m, x.kappa) for x in self.layers)
+
+    @property
+    def index_cells(self) -> tuple[float, str | None]:
+        """The round's row, columns as ``INDEX_COLUMNS``."""
+        return self.index, self.start
 
 
 def layer_names(weights: Weights) -> tuple[str, ...]:

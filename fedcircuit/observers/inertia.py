@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fedcircuit.analysis.inertia import (
+    INDEX_COLUMNS,
+    LAYER_COLUMNS,
     SNAPSHOT_ROUND,
     ClientUpdate,
-    RoundInertia,
     RoundWeights,
     round_inertia,
 )
 from fedcircuit.learning.weights import Weights
 from fedcircuit.records.round_record import Observation, RoundView, Table
-
-LAYER_COLUMNS = ("layer", "u", "r", "drift", "cosine", "m", "kappa")
-INDEX_COLUMNS = ("index", "start")
 
 
 class InertiaObserver:
@@ -63,22 +61,16 @@ class InertiaObserver:
             self._snapshot = view.after
         known = self._snapshot if view.round >= self._snapshot_round else None
         weights = RoundWeights(view.round, view.before, view.after, _updates(view))
-        return _observation(round_inertia(weights, known, layers=self._layers))
+        result = round_inertia(weights, known, layers=self._layers)
+        return Observation(
+            {
+                "inertia": Table(LAYER_COLUMNS, result.layer_cells),
+                "inertia_index": Table(INDEX_COLUMNS, (result.index_cells,)),
+            }
+        )
 
 
 def _updates(view: RoundView) -> Iterator[ClientUpdate]:
     for client in view.clients:
         start = client.start(view.before) if client.received else None
         yield ClientUpdate(client.num_examples, client.weights, start)
-
-
-def _observation(result: RoundInertia) -> Observation:
-    rows = tuple(
-        (row.layer, row.u, row.r, row.drift, row.cosine, row.m, row.kappa) for row in result.layers
-    )
-    return Observation(
-        {
-            "inertia": Table(LAYER_COLUMNS, rows),
-            "inertia_index": Table(INDEX_COLUMNS, ((result.index, result.start),)),
-        }
-    )

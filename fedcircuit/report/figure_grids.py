@@ -26,7 +26,7 @@ def class_recall(run: Run) -> Drawn | None:
     data = data.assign(class_name=[run.class_names[int(i)] for i in data["class"]])
     grid = data.pivot(index="class", columns="round", values="recall")
     figure, axes = new_figure(1.9 + 0.36 * max(grid.shape[1], 4), 1.3 + 0.24 * grid.shape[0])
-    _hatched(axes)
+    hatched(axes)
     sns.heatmap(
         grid,
         vmin=0,
@@ -82,7 +82,7 @@ def verdicts(run: Run) -> Drawn | None:
 
 
 def _draw_verdicts(axes: Axes, grid: pd.DataFrame, words: list[Word]) -> None:
-    _hatched(axes)
+    hatched(axes)
     symbols = grid.map(lambda code: "" if pd.isna(code) else words[int(code)].symbol)
     sns.heatmap(
         grid,
@@ -103,7 +103,7 @@ def _draw_verdicts(axes: Axes, grid: pd.DataFrame, words: list[Word]) -> None:
             label.set(ha="right", rotation_mode="anchor")
 
 
-def _hatched(axes: Axes) -> None:
+def hatched(axes: Axes) -> None:
     """What no cell covers is undefined, and must not look like a number."""
     axes.set_facecolor("#f6f2ea")
     axes.patch.set(hatch="////", edgecolor="0.75")

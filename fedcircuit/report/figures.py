@@ -11,7 +11,7 @@ import matplotlib as mpl
 import seaborn as sns
 
 from fedcircuit.records.run import Run
-from fedcircuit.report import figure_grids, figure_overlaps, figure_plots
+from fedcircuit.report import figure_grids, figure_inertia, figure_overlaps, figure_plots
 from fedcircuit.report.figure_plots import Drawn
 
 FORMATS = ("svg", "pdf", "png")
@@ -23,6 +23,7 @@ FIGURES: Mapping[str, Callable[[Run], Drawn | None]] = {
     "verdicts": figure_grids.verdicts,
     "function": figure_plots.function,
     "sizes": figure_plots.sizes,
+    "inertia": figure_inertia.inertia,
 }
 _METADATA: Mapping[str, dict[str, Any]] = {
     "svg": {"Date": None},  # the same run gives the same file

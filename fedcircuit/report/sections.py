@@ -13,6 +13,7 @@ from typing import Any
 from fedcircuit.records.run import Run
 from fedcircuit.report import overlaps, tables
 from fedcircuit.report.circuit_bits import circuit_bits
+from fedcircuit.report.inertia_section import inertia
 from fedcircuit.report.plain import grid, records
 from fedcircuit.report.questions import question_rows
 
@@ -153,6 +154,7 @@ SECTIONS = (
     Section("overlap", "Is the overlap more than chance?", overlap),
     Section("function", "Do the clients' circuits still work in the average?", function),
     Section("circuits", "The circuits themselves", circuit_bits),
+    Section("inertia", "Which layers still move?", inertia),
     Section("questions", "Four questions about the circuits", question_rows),
     Section("trouble", "What was set aside or left out", trouble),
     Section("setting", "Setting", setting),

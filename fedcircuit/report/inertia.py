@@ -1,0 +1,138 @@
+"""Layer inertia of a run: as its observer recorded it, or computed from the weights on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import pandas as pd
+
+from fedcircuit.analysis.inertia import (
+    INDEX_COLUMNS,
+    LAYER_COLUMNS,
+    SNAPSHOT_ROUND,
+    ClientUpdate,
+    RoundWeights,
+    inertia_over_rounds,
+)
+from fedcircuit.records.codec import Array
+from fedcircuit.records.frames import Frames
+from fedcircuit.records.round_record import RoundRecord, Table
+from fedcircuit.records.run import Run
+from fedcircuit.records.values import table_to_json
+from fedcircuit.report import tables
+
+LAYERS, INDEX = "inertia", "inertia_index"  # names of the tables
+MOST_NUMBERS = 100_000_000  # weights that a report reads to compute what was not recorded
+
+
+@dataclass(frozen=True)
+class InertiaTables:
+    """The measures of :mod:`fedcircuit.analysis.inertia` over all rounds.
+
+    Parameters
+    ----------
+    layers
+        ``round, layer, u, r, drift, cosine, m, kappa``: one row a round and layer.
+    index
+        ``round, index, start``: one row a round.
+    """
+
+    layers: pd.DataFrame
+    index: pd.DataFrame
+
+
+def inertia_of_run(
+    run: Run,
+    *,
+    snapshot_round: int = SNAPSHOT_ROUND,
+    layers: Sequence[str] | None = None,
+    clients: bool = True,
+) -> InertiaTables:
+    """Layer inertia from the weights of a run folder, whatever its strategy.
+
+    The tables are exactly those that the observer records, to nine significant digits. Rounds
+    are read one after the other, each with the weights of all its clients.
+
+    Parameters
+    ----------
+    run
+        With at least one round.
+    snapshot_round
+        Drift and cosine refer to the global weights after this round.
+    layers
+        Names of tensors; None is all of floating point that are no running statistics.
+    clients
+        Read the clients' weights too; without them, as in a run that keeps none, ``m`` and
+        ``kappa`` are NaN. From half-precision differences (``storage.updates: delta-fp16``) they
+        come out with about three digits.
+
+    Raises
+    ------
+    ValueError
+        If the run has no round yet.
+    RunError
+        If a round cannot be read.
+    """
+    if not run.rounds:
+        raise ValueError(f"{run.path} has no round yet: inertia is the movement in a round")
+    frames = Frames()
+    for found in inertia_over_rounds(
+        _rounds(run, clients=clients), snapshot_round=snapshot_round, layers=layers
+    ):
+        seen = {
+            LAYERS: Table(LAYER_COLUMNS, found.layer_cells),
+            INDEX: Table(INDEX_COLUMNS, (found.index_cells,)),
+        }
+        written = {name: table_to_json(table) for name, table in seen.items()}
+        frames.add(found.round, {LAYERS: written})
+    return InertiaTables(frames.frame(LAYERS), frames.frame(INDEX))
+
+
+def _rounds(run: Run, *, clients: bool) -> Iterator[RoundWeights]:
+    before = run.weights(0)
+    for number in run.rounds:
+        if clients:
+            record = run.record(number)
+            after = dict(record.weights)
+            yield RoundWeights(number, before, after, _updates(record, before))
+        else:
+            after = run.weights(number)
+            yield RoundWeights(number, before, after)
+        before = after
+
+
+def _updates(record: RoundRecord, before: Mapping[str, Array]) -> Iterator[ClientUpdate]:
+    for client in record.clients:
+        if client.weights:
+            start = client.start(before) if client.received else None
+            yield ClientUpdate(client.num_examples, client.weights, start)
+
+
+# computing them takes seconds, and the page and the figures ask for the same
+_KNOWN: WeakKeyDictionary[Run, InertiaTables | None] = WeakKeyDictionary()
+
+
+def inertia_tables(run: Run) -> InertiaTables | None:
+    """What a report says of layer inertia; None where that is nothing.
+
+    What the observer recorded comes first. Else the tables are computed from the weights on disk
+    if that takes reading at most ``MOST_NUMBERS`` numbers; without the clients' weights where
+    only these are too many.
+    """
+    if run not in _KNOWN:
+        _KNOWN[run] = _found(run)
+    return _KNOWN[run]
+
+
+def _found(run: Run) -> InertiaTables | None:
+    if tables.has(run, LAYERS, INDEX):
+        return InertiaTables(tables.frame(run, LAYERS), tables.frame(run, INDEX))
+    if not run.rounds:
+        return None
+    size = sum(values.size for values in run.weights(0).values())
+    whole, n_clients = size * (len(run.rounds) + 1), len(run.clients)
+    if whole > MOST_NUMBERS:
+        return None
+    return inertia_of_run(run, clients=whole + size * n_clients <= MOST_NUMBERS)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site, site_slices
-from fedcircuit.circuits.discovery.attribution import _run, _scores
+from fedcircuit.circuits.discovery.effects import site_graph, summed_effects
 from fedcircuit.circuits.discovery.protocol import frozen
 from fedcircuit.circuits.sites import evaluating, find_sites
 from fedcircuit.learning.data import Dataset, DataSource, load_dataset
@@ -45,13 +45,13 @@ Route = Callable[[nn.Module, Sequence[Site], Tensor, int], Tensor]
 def ours(model: nn.Module, sites: Sequence[Site], inputs: Tensor, n_classes: int) -> Tensor:
     """Attributions ``[classes, n, units]``: one forward pass, one backward pass a class."""
     with evaluating(model), frozen(model):
-        logits, seen = _run(model, sites, inputs)
+        logits, seen = site_graph(model, sites, inputs)
         activations = [seen[site.name] for site in sites]
         rows = []
         for c in range(n_classes):
             last = c + 1 == n_classes
             gradients = torch.autograd.grad(logits[:, c].sum(), activations, retain_graph=not last)
-            rows.append(_scores(gradients, seen, sites, None))
+            rows.append(summed_effects(gradients, seen, sites, None))
     return torch.stack(rows)
 
 

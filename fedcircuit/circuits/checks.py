@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.connectivity import live_units
-from fedcircuit.circuits.masking import masked_model
+from fedcircuit.circuits.masking import Masked, masked_model
 from fedcircuit.circuits.measures import OneVsRest, one_vs_rest
 from fedcircuit.circuits.sampling import by_length, contrast, paired
 from fedcircuit.samples import Samples
@@ -59,27 +58,6 @@ class Candidates:
                 f"scores must be {shape} like the masks, got {tuple(self.scores.shape)}; "
                 "give None where there are none"
             )
-
-
-class Masked(Protocol):
-    """What the checks need of models under many masks."""
-
-    @property
-    def sites(self) -> tuple[Site, ...]:
-        """Sites of the models."""
-        ...
-
-    def full_logits(self) -> Tensor:
-        """Logits of the models themselves, ``[models * n, classes]``."""
-        ...
-
-    def pair_logits(self, masks: Tensor, mask_index: Tensor, sample_index: Tensor) -> Tensor:
-        """Logits of chosen masks on chosen samples, ``[rows, classes]``."""
-        ...
-
-    def has_path(self, masks: Tensor, owners: Tensor) -> Tensor:
-        """Whether a path leads through mask i in the model ``owners[i]``, ``[rows]`` bool."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,27 @@ def _agree(trial: Callable[[], Tensor], known: Callable[[], Tensor]) -> bool:
         # e.g. a .view() that the layout forbids, or a batch size read from the input
         return False
     return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+class Masked(Protocol):
+    """Models, nearly always one, that run under many masks on samples known beforehand."""
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Sites of the models."""
+        ...
+
+    def full_logits(self) -> Tensor:
+        """Logits of the models themselves, ``[models * n, classes]``."""
+        ...
+
+    def pair_logits(self, masks: Tensor, mask_index: Tensor, sample_index: Tensor) -> Tensor:
+        """Logits of chosen masks on chosen samples, ``[rows, classes]``."""
+        ...
+
+    def has_path(self, masks: Tensor, owners: Tensor) -> Tensor:
+        """Whether a path leads through mask i in the model ``owners[i]``, ``[rows]`` bool."""
+        ...
 
 
 @dataclass(frozen=True)

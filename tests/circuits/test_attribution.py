@@ -9,7 +9,7 @@ from torch import nn
 from fedcircuit.circuits.ablation import reference_activations
 from fedcircuit.circuits.circuit import Site, split_by_site
 from fedcircuit.circuits.discovery import Attribution, Task
-from fedcircuit.circuits.discovery.attribution import mean_effects
+from fedcircuit.circuits.discovery.effects import mean_effects
 from fedcircuit.circuits.discovery.protocol import Meter
 from fedcircuit.circuits.discovery.ranks import mass_rule
 from fedcircuit.circuits.sites import find_sites, gated
@@ -103,7 +103,7 @@ def test_more_samples_than_fit_in_a_pass_score_the_same(
                 for i, s in enumerate(sites)}  # fmt: skip
         problem = Task(samples, 4, each)
     whole = Attribution()(model, sites, problem, torch.Generator())
-    monkeypatch.setattr("fedcircuit.circuits.discovery.attribution._ROWS", 7)
+    monkeypatch.setattr("fedcircuit.circuits.discovery.effects.ROWS", 7)
 
     parts = Attribution()(model, sites, problem, torch.Generator())
 

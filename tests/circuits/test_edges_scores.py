@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from fedcircuit.circuits.ablation import reference_activations
 from fedcircuit.circuits.discovery import Task
-from fedcircuit.circuits.discovery.attribution import mean_effects
+from fedcircuit.circuits.discovery.effects import mean_effects
 from fedcircuit.circuits.discovery.gradients import separation_weights, shared_gradients
 from fedcircuit.circuits.discovery.protocol import Meter, frozen
 from fedcircuit.circuits.edges import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -12,13 +12,17 @@ from torch import Tensor, nn
 from fedcircuit.circuits.ablation import reference_rows
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.discovery.contrast import against_others, contrast_of_logits
+from fedcircuit.circuits.discovery.effects import (
+    ROWS,
+    Effects,
+    mean_effects,
+    site_graph,
+    summed_effects,
+)
 from fedcircuit.circuits.discovery.protocol import Meter, Task
 from fedcircuit.circuits.discovery.scored import Scored, SizeRule
 from fedcircuit.circuits.discovery.sizes import Faithful, first_of_each_class
-from fedcircuit.circuits.sites import transformed
 from fedcircuit.samples import Samples
-
-_ROWS = 500  # rows of one pass: bounds the memory
 
 
 @dataclass(frozen=True)
@@ -101,23 +105,38 @@ class Attribution(Scored):
             (own,) = mean_effects(model, sites, many, [many.samples.labels], meter)
         present = few.samples.counts(n_classes) > 0
         passes = mean_effects(model, sites, few, targets, meter)
-        return torch.stack(
-            [self._score(own or found, found, c, present) for c, found in enumerate(passes)]
-        )
+        return self.scores_of(own, passes, present)
+
+    def scores_of(self, own: Effects | None, passes: Iterable[Effects], present: Tensor) -> Tensor:
+        """Scores ``[..., classes, units]`` of mean effects.
+
+        Parameters
+        ----------
+        own
+            Effects on the contrast of each sample's own class; None takes them from the passes.
+        passes
+            For each class the effects on its contrast.
+        present
+            ``[classes]`` bool, classes that have samples.
+        """
+        scores = [self._score(own or found, found, c, present) for c, found in enumerate(passes)]
+        return torch.stack(scores, dim=-2)
 
     def _score(self, own: Effects, other: Effects, c: int, present: Tensor) -> Tensor:
-        """Scores of one class ``[units]``; not positive where the effect may be an accident."""
+        """Scores of one class ``[..., units]``; not positive where it may be an accident."""
         rest = present.clone()
         rest[c] = False
+        mine, noise = own.mean[..., c, :], own.variance[..., c, :]
         if not bool(rest.any()):
-            return torch.full_like(own.mean[c], torch.nan)
-        effect = own.mean[c] - other.mean[rest]  # [others, units]
-        error = own.variance[c] + other.variance[rest]
-        mean_error = own.variance[c] + other.variance[rest].sum(0) / int(rest.sum()) ** 2
-        together = effect.mean(0) - self.confidence * mean_error.sqrt()
+            return torch.full_like(mine, torch.nan)
+        theirs, noises = other.mean[..., rest, :], other.variance[..., rest, :]
+        effect = mine.unsqueeze(-2) - theirs  # [..., others, units]
+        error = noise.unsqueeze(-2) + noises
+        mean_error = noise + noises.sum(-2) / int(rest.sum()) ** 2
+        together = effect.mean(-2) - self.confidence * mean_error.sqrt()
         alone = effect - 1.5 * self.confidence * error.sqrt()  # stricter: one of many comparisons
-        score = against_others(own.mean[c], other.mean[rest])
-        sure = (together > 0) | (alone > 0).any(0)
+        score = against_others(mine, theirs)
+        sure = (together > 0) | (alone > 0).any(-2)
         return torch.where(sure, score, score.clamp(max=0))
 
 
@@ -128,115 +147,6 @@ def contrast_weights(labels: Tensor, n_classes: int) -> Tensor:
     each = 1.0 / counts[labels]  # [n]
     own = torch.nn.functional.one_hot(labels, n_classes).T.bool()
     return torch.where(own, each, -each / max(1, present - 1))
-
-
-def _run(
-    model: nn.Module, sites: Sequence[Site], inputs: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Logits and site activations in a graph that starts at the first site, not before."""
-    seen: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Callable[[Tensor], Tensor]:
-        def transform(output: Tensor) -> Tensor:
-            seen[name] = output if output.requires_grad else output.detach().requires_grad_()
-            return seen[name]
-
-        return transform
-
-    with torch.enable_grad(), transformed(model, {s.output: keep(s.name) for s in sites}):
-        logits = model(inputs)
-    return logits, seen
-
-
-def _per_sample(
-    gradient: Tensor, activation: Tensor, reference: Tensor | None, axis: int
-) -> Tensor:
-    """Gradient times (activation - reference), summed over positions: ``[n, units]``."""
-    change = activation.detach() if reference is None else activation.detach() - reference
-    product = (gradient * change).movedim(axis, 1)
-    return product.flatten(2).sum(2) if product.ndim > 2 else product
-
-
-def _scores(
-    gradients: Sequence[Tensor],
-    seen: Mapping[str, Tensor],
-    sites: Sequence[Site],
-    reference: Mapping[str, Tensor] | None,
-) -> Tensor:
-    parts = [
-        _per_sample(
-            gradient,
-            seen[site.name],
-            None if reference is None else reference[site.name],
-            site.axis,
-        )
-        for gradient, site in zip(gradients, sites, strict=True)
-    ]
-    return torch.cat(parts, dim=1)
-
-
-@dataclass(frozen=True)
-class Effects:
-    """Mean effects by the sample's true class, and the squared standard error of these means.
-
-    Both ``[classes, units]``; NaN where a class has no sample; the error of a single one is 0.
-    """
-
-    mean: Tensor
-    variance: Tensor
-
-
-def mean_effects(
-    model: nn.Module,
-    sites: Sequence[Site],
-    task: Task,
-    targets: Sequence[Tensor],
-    meter: Meter,
-) -> Iterator[Effects]:
-    """Mean first-order effect of every unit on the contrast, by the sample's true class.
-
-    One forward pass, and one backward pass for each choice of target classes; the memory is
-    bounded by 500 samples at a time.
-
-    Parameters
-    ----------
-    model, sites
-        The model in eval mode with frozen parameters, and its sites.
-    task
-        Samples, number of classes and reference.
-    targets
-        Each ``[n]`` int64: the class whose contrast is differentiated, for every sample.
-    meter
-        Counts the images.
-
-    Yields
-    ------
-    Effects
-        One for each entry of ``targets``.
-    """
-    samples = task.samples
-    members = torch.nn.functional.one_hot(samples.labels, task.n_classes).float()
-    n_units = sum(site.n_units for site in sites)
-    total = torch.zeros(len(targets), task.n_classes, n_units)
-    squares = torch.zeros_like(total)
-    for part in torch.split(torch.arange(len(samples)), _ROWS):
-        reference = reference_rows(task.reference, part)
-        logits, seen = _run(model, sites, samples.inputs[part])
-        meter.forward += len(part)
-        activations = [seen[site.name] for site in sites]
-        for index, target in enumerate(targets):
-            weights = contrast_of_logits(samples.labels[part], target[part], task.n_classes)
-            contrast = (logits * weights.to(logits.dtype)).sum()
-            more = index + 1 < len(targets)
-            gradients = torch.autograd.grad(contrast, activations, retain_graph=more)
-            meter.backward += len(part)
-            effects = _scores(gradients, seen, sites, reference).float()
-            total[index] += members[part].T @ effects
-            squares[index] += members[part].T @ effects.square()
-    counts = members.sum(0)[:, None]
-    for mean, square in zip(total / counts, squares / counts, strict=True):
-        spread = (square - mean.square()).clamp(min=0) / (counts - 1).clamp(min=1)
-        yield Effects(mean, spread)
 
 
 def _row_scores(
@@ -250,8 +160,8 @@ def _row_scores(
     samples = task.samples
     rows, targets, weights = _rows(samples, task.n_classes, negatives, generator)
     total = torch.zeros(task.n_classes, sum(site.n_units for site in sites))
-    for part in torch.split(torch.arange(len(rows)), _ROWS):
-        logits, seen = _run(model, sites, samples.inputs[rows[part]])
+    for part in torch.split(torch.arange(len(rows)), ROWS):
+        logits, seen = site_graph(model, sites, samples.inputs[rows[part]])
         contrast = contrast_of_logits(
             samples.labels[rows[part]], targets[part], task.n_classes
         ) * weights[part].unsqueeze(1)
@@ -260,7 +170,7 @@ def _row_scores(
         meter.forward += len(part)
         meter.backward += len(part)
         reference = reference_rows(task.reference, rows[part])
-        total.index_add_(0, targets[part], _scores(gradients, seen, sites, reference))
+        total.index_add_(0, targets[part], summed_effects(gradients, seen, sites, reference))
     return total
 
 

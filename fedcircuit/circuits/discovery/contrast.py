@@ -81,7 +81,7 @@ def _median_contrast(logits: Tensor, labels: Tensor, target: Tensor) -> Tensor:
 
 
 def against_others(own: Tensor, others: Tensor) -> Tensor:
-    """Score ``[units]`` of what adds ``own`` to t_c on samples of c: it counts by halves.
+    """Score ``[..., units]`` of what adds ``own`` to t_c on samples of c: it counts by halves.
 
     Half is what it adds to the separation of c from the class it separates c from most, so that a
     unit that matters against one class alone (a veto) is not averaged away; half is what it adds
@@ -90,9 +90,9 @@ def against_others(own: Tensor, others: Tensor) -> Tensor:
     Parameters
     ----------
     own
-        Mean effects on the contrast of c on samples of c, ``[units]``.
+        Mean effects on the contrast of c on samples of c, ``[..., units]``.
     others
-        The same on samples of each other class, ``[others, units]``; at least one.
+        The same on samples of each other class, ``[..., others, units]``; at least one.
     """
-    effect = own - others
-    return (effect.amax(0) + effect.mean(0)) / 2
+    effect = own.unsqueeze(-2) - others
+    return (effect.amax(-2) + effect.mean(-2)) / 2

@@ -13,7 +13,8 @@ from fedcircuit.circuits.circuit import site_slices
 from fedcircuit.circuits.discovery.contrast import separations
 from fedcircuit.circuits.discovery.protocol import Curve
 from fedcircuit.circuits.discovery.ranks import top_units
-from fedcircuit.circuits.masking import MaskedModel
+from fedcircuit.circuits.masking import Masked
+from fedcircuit.circuits.sampling import by_length, paired
 
 _MAX_STEPS = 24
 _OTHERS = 2  # samples of other classes, as multiples of those of the class itself
@@ -48,84 +49,89 @@ class Point:
 class Trials:
     """Runs the best units of each class on samples of the class and of others.
 
+    Of several models on the same samples each class of each is searched for by itself: class c of
+    model m is task ``m * classes + c``.
+
     Parameters
     ----------
     masked
-        The model on the samples of the search.
+        The model, or the models, on the samples of the search.
     labels
         ``[n]`` int64, of these samples.
     scores
-        ``[classes, units]``, without NaN.
+        ``[tasks, units]``, without NaN.
     samples_per_class
         See `fedcircuit.circuits.discovery.sizes.Faithful`.
     """
 
     def __init__(
-        self, masked: MaskedModel, labels: Tensor, scores: Tensor, samples_per_class: int
+        self, masked: Masked, labels: Tensor, scores: Tensor, samples_per_class: int
     ) -> None:
         self.masked, self.scores = masked, scores
-        self.n_rows = len(labels)  # images sent forward
-        self._labels = labels
-        self._full = masked.full_logits()
-        right = (self._full.argmax(-1) == labels).double()
-        members = functional.one_hot(labels, len(scores)).double()
-        known = (right @ members) / members.sum(0) >= 0.5
+        full = masked.full_logits()
+        n_models = len(full) // len(labels)
+        self.n_rows = len(full)  # images sent forward
+        self._n_classes = len(scores) // n_models
+        self._labels = labels.repeat(n_models)
+        right = (full.argmax(-1) == self._labels).double().reshape(n_models, -1)
+        members = functional.one_hot(labels, self._n_classes).double()
+        known = (right @ members) / members.sum(0) >= 0.5  # [models, classes]
         places = (members.cumsum(0) - 1)[torch.arange(len(labels)), labels]  # in its class
         few = -(-samples_per_class // 4)
+        self._rows = self._samples(known, places, samples_per_class)
+        self._few = self._samples(known, places, few)
         every = range(len(scores))
-        self._rows = [self._samples(c, known, places, samples_per_class) for c in every]
-        self._few = [self._samples(c, known, places, few) for c in every]
-        full = [
-            [self._points([c], self._full[rows][None], [rows])[0] for c, rows in enumerate(some)]
-            for some in (self._rows, self._few)
+        self._separations = [  # of the models themselves
+            self._points(every, rows, full[torch.cat(rows)])[0] for rows in (self._rows, self._few)
         ]
-        self._separations = torch.cat(full[0]), torch.cat(full[1])  # of the model itself
         self.usable = (self._separations[0] > 0).tolist()  # NaN is not
 
-    def _samples(self, c: int, known: Tensor, places: Tensor, limit: int) -> Tensor:
-        """The first samples of the class, and of the other classes that the model recognises."""
-        others = known.clone()
-        others[c] = False
-        n_others = int(others.sum())
-        each = min(limit, -(-_OTHERS * limit // max(n_others, 1)))
-        own = self._labels == c
-        return torch.where(own, places < limit, others[self._labels] & (places < each)).nonzero()[
-            :, 0
-        ]
+    def _samples(self, known: Tensor, places: Tensor, limit: int) -> list[Tensor]:
+        """For each task the first samples of its class, and of the others that its model knows."""
+        n, labels = len(places), self._labels[: len(places)]
+        chosen: dict[tuple[int, tuple[bool, ...]], Tensor] = {}  # the same for most models
+        result = []
+        for model, others in enumerate(known.tolist()):
+            for c in range(self._n_classes):
+                key = c, (*others[:c], False, *others[c + 1 :])
+                if key not in chosen:
+                    each = min(limit, -(-_OTHERS * limit // max(sum(key[1]), 1)))
+                    taken = torch.tensor(key[1])[labels] & (places < each)
+                    chosen[key] = torch.where(labels == c, places < limit, taken).nonzero()[:, 0]
+                result.append(chosen[key] + model * n)
+        return result
 
-    def run(self, classes: Sequence[int], sizes: Sequence[int], *, thin: bool) -> list[Point]:
-        """One circuit for each class; ``thin`` takes a quarter of the samples."""
-        rows = [(self._few if thin else self._rows)[c] for c in classes]
-        masks = top_units(self.scores[list(classes)], torch.tensor(sizes), self.masked.sites)
-        lengths = torch.tensor([len(part) for part in rows])
-        which = torch.arange(len(rows)).repeat_interleave(lengths)
-        logits = self.masked.pair_logits(masks, which, torch.cat(rows))
+    def run(self, tasks: Sequence[int], sizes: Sequence[int], *, thin: bool) -> list[Point]:
+        """One circuit for each task; ``thin`` takes a quarter of the samples."""
+        rows = [(self._few if thin else self._rows)[task] for task in tasks]
+        masks = top_units(self.scores[list(tasks)], torch.tensor(sizes), self.masked.sites)
+        logits = self.masked.pair_logits(masks, *paired(rows))
         self.n_rows += len(logits)
-        found: list[Point] = [Point(torch.nan, torch.nan)] * len(rows)
-        for length in sorted(set(lengths.tolist())):  # nearly always the same for all
-            members = (lengths == length).nonzero().flatten().tolist()
-            part = logits[torch.isin(which, torch.tensor(members))].reshape(
-                len(members), length, -1
-            )
-            chosen, some = [classes[i] for i in members], [rows[i] for i in members]
-            separation, fpr = self._points(chosen, part, some)
-            full = self._separations[thin][chosen]
-            for i, share, rate in zip(
-                members, (separation / full).tolist(), fpr.tolist(), strict=True
-            ):
-                found[i] = Point(share, rate)
-        return found
+        separation, fpr = self._points(tasks, rows, logits)
+        share = separation / self._separations[thin][list(tasks)]
+        return [Point(*pair) for pair in zip(share.tolist(), fpr.tolist(), strict=True)]
 
     def _points(
-        self, classes: Sequence[int], logits: Tensor, rows: Sequence[Tensor]
+        self, tasks: Sequence[int], rows: Sequence[Tensor], logits: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Mean separation from the others, and FPR, of logits ``[classes, rows, n_classes]``."""
-        index = torch.tensor(classes)
-        labels = self._labels[torch.stack(list(rows))]
-        separation = separations(logits, labels, index).nanmean(1)  # NaN where there is no other
-        others = labels != index[:, None]
-        taken = (logits.argmax(-1) == index[:, None]) & others
-        return separation, taken.sum(1) / others.sum(1)
+        """Mean separation from the others, and FPR, of the rows' logits one after the other."""
+        lengths = torch.tensor([len(part) for part in rows])
+        ends = lengths.cumsum(0)
+        separation = torch.full((len(rows),), torch.nan, dtype=torch.float64)
+        fpr = torch.full((len(rows),), torch.nan)
+        for members in by_length(rows):  # nearly always the same for all
+            length = int(lengths[members[0]])
+            places = (ends[members] - length)[:, None] + torch.arange(length)
+            chosen = members.tolist()
+            index = torch.tensor([tasks[i] % self._n_classes for i in chosen])
+            labels = self._labels[torch.stack([rows[i] for i in chosen])]
+            part = logits[places]
+            others = labels != index[:, None]
+            taken = (part.argmax(-1) == index[:, None]) & others
+            fpr[members] = taken.sum(1) / others.sum(1)
+            # NaN where there is no other
+            separation[members] = separations(part, labels, index).nanmean(1)
+        return separation, fpr
 
 
 @dataclass

@@ -12,7 +12,7 @@ from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.discovery.protocol import Curve, Meter, Sizing, Task
 from fedcircuit.circuits.discovery.ranks import top_units
 from fedcircuit.circuits.discovery.size_search import Limits, Trials, smallest
-from fedcircuit.circuits.masking import masked_model
+from fedcircuit.circuits.masking import Masked, masked_model
 
 
 @dataclass(frozen=True)
@@ -86,18 +86,40 @@ class Faithful:
         masked = masked_model(
             model, sites, few.samples.inputs, few.reference, batch=512, seen=few.seen
         )
+        sizing, n_rows = self.search(masked, few.samples.labels, scores)
+        meter.forward += n_rows - (len(few.samples) if few.seen else 0)
+        return sizing
+
+    def search(self, masked: Masked, labels: Tensor, scores: Tensor) -> tuple[Sizing, int]:
+        """Masks and curves, and the number of images sent forward.
+
+        Parameters
+        ----------
+        masked
+            The model on samples that are to be searched on; or several.
+        labels
+            ``[n]`` int64, of these samples.
+        scores
+            ``[classes, units]``; of several models ``[models * classes, units]``.
+        """
         known = scores.nan_to_num(0.0)
-        trials = Trials(masked, few.samples.labels, known, self.samples_per_class)
-        positive = (known > 0).any(1)
-        usable = [c for c, yes in enumerate(trials.usable) if yes and bool(positive[c])]
+        trials = Trials(masked, labels, known, self.samples_per_class)
+        positive = (known > 0).any(1).tolist()
+        usable = [task for task, yes in enumerate(trials.usable) if yes and positive[task]]
         found = smallest(trials, usable, Limits(1 - self.loss, self.fpr, self.tolerance))
-        meter.forward += trials.n_rows - (len(few.samples) if few.seen else 0)
         sizes = (known > 0).sum(1)
         curves: list[Curve | None] = [None] * len(known)
         for one in found:
             sizes[one.c], curves[one.c] = one.high, one.curve()
-        masks = top_units(known, sizes, masked.sites) & positive.unsqueeze(1)
-        return Sizing(masks, tuple(curves))
+        masks = top_units(known, sizes, masked.sites) & torch.tensor(positive).unsqueeze(1)
+        return Sizing(masks, tuple(curves)), trials.n_rows
+
+
+def first_places(labels: Tensor, per_class: int, n_classes: int) -> Tensor:
+    """Positions of the first samples of every class, class by class; all in order if so few."""
+    if per_class >= int(torch.bincount(labels, minlength=n_classes).max()):
+        return torch.arange(len(labels))
+    return torch.cat([(labels == c).nonzero().flatten()[:per_class] for c in range(n_classes)])
 
 
 def first_of_each_class(task: Task, per_class: int) -> Task:
@@ -105,9 +127,7 @@ def first_of_each_class(task: Task, per_class: int) -> Task:
     labels = task.samples.labels
     if per_class >= int(task.samples.counts(task.n_classes).max()):
         return task
-    places = torch.cat(
-        [(labels == c).nonzero().flatten()[:per_class] for c in range(task.n_classes)]
-    )
+    places = first_places(labels, per_class, task.n_classes)
     reference = task.reference
     if reference is not None:
         reference = {k: v if len(v) == 1 else v[places] for k, v in reference.items()}

@@ -19,7 +19,7 @@ from fedcircuit.circuits.discovery.scored import size_options
 PAGE = Path(__file__).with_name("configuration.md")
 
 INTRODUCTION = """\
-<!-- Written by docs/generate_configuration.py from fedcircuit/app/config.py; do not edit. -->
+<!-- Written by docs/generate_configuration.py from the schema in fedcircuit/app; do not edit. -->
 
 # Configuration
 

@@ -2,141 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+from fedcircuit.aggregation.lips import LipsSettings
+from fedcircuit.app.config_training import (
+    DataConfig,
+    ModelConfig,
+    PartitionConfig,
+    Section,
+    TrainingConfig,
+)
 
 
-class Section(BaseModel):
-    """A part of a configuration: unknown keys are refused, values never change."""
+class LipsConfig(Section):
+    """Masked downloads around the strategy (LIPS, arXiv 2506.00932)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataConfig(Section):
-    """Which data set, and how much of it."""
-
-    name: Literal[
-        "digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "parquet", "image-folder"
-    ] = Field("digits", description="Data set; digits needs no files and no network.")
-    root: str | None = Field(
-        None,
-        description="Folder of the data; else the environment variable FEDCIRCUIT_DATA, "
-        "else the default cache folder.",
+    period: int = Field(5, ge=1, description="Mask the download every so many rounds.")
+    d0: float = Field(0.5, gt=0, le=1, description="Share kept in the first masked round; 1: off.")
+    schedule: Literal["linear", "cosine", "const"] = Field(
+        "linear", description="How the share grows to 1 over the run; const: not at all."
     )
-    train_limit: int | None = Field(
-        None, gt=0, description="Use a seeded, class-stratified subset of this many images."
+    score: Literal["magnitude", "sensitivity", "random", "low"] = Field(
+        "magnitude",
+        description="What is kept: the largest weights, the largest products of weight and the "
+        "client's own last gradient, any, or the smallest weights; the last two are controls.",
     )
-    test_limit: int | None = Field(None, gt=0, description="The same for the test images.")
-    download: bool = Field(False, description="Allow torchvision to download what is missing.")
-
-
-class PartitionConfig(Section):
-    """Who holds what."""
-
-    kind: Literal["iid", "classes", "dirichlet", "quantity", "flwr-datasets"] = Field(
-        "iid",
-        description="iid: equal random parts; classes: by class map; dirichlet: label skew; "
-        "quantity: size skew; flwr-datasets: any partitioner of that package "
-        "(`pip install 'fedcircuit[data]'`).",
+    scope: Literal["per_layer", "global"] = Field(
+        "per_layer", description="Whether each layer keeps the share, or all of them together."
     )
-    clients: int | None = Field(
-        None, gt=0, description="Number of clients; not with classes, where the map says it."
+    side: Literal["server", "client"] | None = Field(
+        None, description="Who masks; left out: the server, and the clients for sensitivity."
     )
-    classes: tuple[tuple[int, ...], ...] | None = Field(
-        None,
-        description="For kind classes: the classes of each client; a shared class is "
-        "given in full to each of its owners.",
+    reset: Literal["zero", "init"] = Field(
+        "zero", description="What other entries become: zero, or their initial values."
     )
-    alpha: float | None = Field(
-        None, gt=0, description="For dirichlet and quantity: concentration; smaller is more skew."
+    sync_bn: bool = Field(
+        True, description="False: every client keeps its own batch norm and biases."
     )
-    min_samples: int = Field(10, ge=1, description="Redraw until every client has this many.")
-    partitioner: str | None = Field(
-        None, description="For flwr-datasets: the class, such as PathologicalPartitioner."
+    personalised_eval: bool = Field(
+        False, description="Clients measure the model they trained on their personal test images."
     )
-    options: dict[str, Any] = Field(
-        default_factory=dict,
-        description="For flwr-datasets: the class's arguments besides the number of clients, "
-        "the label column and the seed, such as num_classes_per_partition.",
+    layers: tuple[str, ...] | None = Field(
+        None, description="Weights that may be masked; left out: all but the first and the last."
     )
-
-    def __hash__(self) -> int:
-        return hash(self.model_dump_json())
-
-    @model_validator(mode="after")
-    def _fits_kind(self) -> PartitionConfig:
-        if self.kind == "classes":
-            if not self.classes:
-                raise ValueError("kind 'classes' needs classes, such as [[0, 1, 2], [3, 4, 5]]")
-            if self.clients not in (None, len(self.classes)):
-                raise ValueError(
-                    f"clients is {self.clients}, but classes lists {len(self.classes)} clients; "
-                    "leave clients out"
-                )
-        elif self.classes is not None:
-            raise ValueError(f"classes belongs to kind 'classes', the kind is {self.kind!r}")
-        if self.kind != "classes" and self.clients is None:
-            raise ValueError(f"kind {self.kind!r} needs clients, the number of clients")
-        if self.kind in ("dirichlet", "quantity") and self.alpha is None:
-            raise ValueError(f"kind {self.kind!r} needs alpha > 0, such as 0.3")
-        if self.kind == "flwr-datasets" and self.partitioner is None:
-            raise ValueError(
-                "kind 'flwr-datasets' needs partitioner, such as PathologicalPartitioner"
-            )
-        if self.kind != "flwr-datasets" and (self.partitioner is not None or self.options):
-            raise ValueError(
-                f"partitioner and options belong to kind 'flwr-datasets', the kind is {self.kind!r}"
-            )
-        return self
-
-
-class ModelConfig(Section):
-    """Which network."""
-
-    name: Literal["simple-cnn", "mlp", "resnet"] = Field("simple-cnn", description="Architecture.")
-    widths: tuple[int, ...] | None = Field(
-        None, description="Units of each hidden layer; left out: the architecture's own."
-    )
-
-
-class SparsityConfig(Section):
-    """Weight sparsity of local training: magnitude top-k per tensor."""
-
-    target: Share = Field(0.99, description="Share of zero weights at the end of every round.")
-    anneal: Share = Field(
-        0.5, description="Share of a round's steps over which sparsity grows from 0 to target."
-    )
-    min_alive: int = Field(4, ge=0, description="Weights that every conv filter keeps.")
-    mask: Literal["magnitude", "persistent"] = Field(
-        "magnitude", description="persistent: one mask for the whole federation, never regrown."
-    )
-
-
-class FedRSConfig(Section):
-    """Scaling of the logits of classes that a client does not hold (Li and Zhan, KDD 2021)."""
-
-    kind: Literal["binary", "soft"] = Field("binary", description="How the scale is made.")
-    alpha: Share = Field(0.5, description="Scale of a missing class.")
-
-
-class TrainingConfig(Section):
-    """How long and how every client trains."""
-
-    rounds: int = Field(10, ge=1, description="Rounds of the federation.")
-    epochs: int = Field(1, ge=1, description="Local epochs in a round.")
-    batch_size: int = Field(64, ge=1, description="Samples of a step.")
-    optimizer: Literal["sgd", "adam"] = Field("sgd", description="Fresh in every round.")
-    lr: float = Field(0.1, gt=0, description="Learning rate.")
-    momentum: float = Field(0.0, ge=0, lt=1, description="Momentum of sgd.")
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty of the optimiser.")
-    sparsity: SparsityConfig | None = Field(None, description="Left out: dense training.")
-    proximal_mu: float = Field(
-        0.0, ge=0, description="FedProx: mu/2 times the squared distance to the global weights."
-    )
-    fedrs: FedRSConfig | None = Field(None, description="FedRS; left out: plain logits.")
 
 
 class StrategyConfig(Section):
@@ -162,6 +72,7 @@ class StrategyConfig(Section):
     options: dict[str, Any] = Field(
         default_factory=dict, description="Further arguments of Flower's class."
     )
+    lips: LipsConfig | None = Field(None, description="Left out: plain downloads.")
 
 
 class CircuitsConfig(Section):
@@ -221,6 +132,15 @@ class CircuitsConfig(Section):
     )
 
 
+class InertiaConfig(Section):
+    """Which layers still move, measured after every aggregation (arXiv 2506.00932)."""
+
+    enabled: bool = Field(True, description="False leaves it out; it can be had later from disk.")
+    snapshot: int = Field(
+        3, ge=1, description="Round after which drift and cosine take their reference."
+    )
+
+
 class StorageConfig(Section):
     """What a run keeps on disk."""
 
@@ -252,6 +172,7 @@ class StudyConfig(Section):
     training: TrainingConfig = TrainingConfig()
     strategy: StrategyConfig = StrategyConfig()
     circuits: CircuitsConfig = CircuitsConfig()
+    inertia: InertiaConfig = InertiaConfig()
     storage: StorageConfig = StorageConfig()
     engine: EngineConfig = EngineConfig()
 
@@ -262,3 +183,15 @@ class StudyConfig(Section):
             return len(self.partition.classes)
         assert self.partition.clients is not None  # the partition's validator saw to it
         return self.partition.clients
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> StudyConfig:
+        lips = self.strategy.lips
+        if lips is not None:
+            if lips.personalised_eval and self.partition.personal_test is None:
+                raise ValueError(
+                    "strategy.lips.personalised_eval needs partition.personal_test, the number of "
+                    "test images of each client, such as 400"
+                )
+            LipsSettings(**lips.model_dump(exclude={"layers"}))  # what contradicts itself
+        return self

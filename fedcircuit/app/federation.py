@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -13,6 +14,7 @@ import torch
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 
+from fedcircuit.aggregation.lips import LipsSettings
 from fedcircuit.app.config import StudyConfig
 from fedcircuit.app.config_files import ConfigError, parse_study
 from fedcircuit.app.engines import Engine, Federation, quiet_flower, run_federation
@@ -21,11 +23,14 @@ from fedcircuit.circuits.sites import find_sites
 from fedcircuit.learning.partitions import summary
 from fedcircuit.observers.circuits import CircuitObserver
 from fedcircuit.observers.evaluation import EvaluationObserver
+from fedcircuit.observers.inertia import InertiaObserver
 from fedcircuit.records.manifest import build_manifest
 from fedcircuit.records.round_record import Observer, RoundRecord
 from fedcircuit.records.rounds import Storage
 from fedcircuit.records.store import RunError, RunStore
-from fedcircuit.strategies import CircuitFedAvg, RecorderOptions, observe
+from fedcircuit.strategies import LIPS, CircuitFedAvg, RecorderOptions, observe
+
+logger = logging.getLogger(__name__)
 
 OnRound = Callable[[RoundRecord], None]
 
@@ -126,7 +131,9 @@ def _run(study: Study, store: RunStore, rounds: int, done: int, on_round: OnRoun
         on_round=on_round,
     )
     with quiet_flower():  # it warns of every round without federated evaluation
-        strategy = _strategy(config, store, _observers(study), options)
+        strategy = _with_lips(
+            study, _strategy(config, store, _observers(study, store, done), options), done
+        )
     initial = store.read(done).weights if done else study.initial_weights()
     engine = Engine(
         config.engine.name, config.engine.cpus_per_client, config.engine.gpus_per_client
@@ -134,9 +141,34 @@ def _run(study: Study, store: RunStore, rounds: int, done: int, on_round: OnRoun
     run_federation(engine, strategy, Federation(study.app, config.n_clients, initial, rounds))
 
 
-def _observers(study: Study) -> list[Observer]:
+def _with_lips(study: Study, strategy: Strategy, done: int) -> Strategy:
+    """The strategy with masked downloads around it, where the study asks for them."""
+    config = study.config.strategy.lips
+    if config is None:
+        return strategy
+    settings = LipsSettings(**config.model_dump(exclude={"layers"}))
+    if done and (settings.score == "sensitivity" or not settings.sync_bn):
+        logger.warning(
+            "clients forget their last gradients and their own batch norm when a run stops: the "
+            "rounds from here on differ from those of an uninterrupted run"
+        )
+    return LIPS(
+        strategy,
+        settings,
+        layers=config.layers,
+        n_rounds=study.config.training.rounds,
+        seed=study.config.seed,
+        initial=study.initial_weights(),
+    )
+
+
+def _observers(study: Study, store: RunStore, done: int) -> list[Observer]:
     config, model = study.config, study.model()
     observers: list[Observer] = [EvaluationObserver(model, study.test, study.class_names)]
+    if config.inertia.enabled:
+        after = config.inertia.snapshot
+        snapshot = store.read(after).weights if done >= after else None
+        observers.append(InertiaObserver(snapshot, snapshot_round=after))
     if config.circuits.enabled:
         observers.append(
             CircuitObserver(
@@ -163,7 +195,7 @@ def _strategy(
 ) -> Strategy:
     arguments: dict[str, Any] = {
         "fraction_train": config.strategy.fraction_train,
-        "fraction_evaluate": 0.0,
+        "fraction_evaluate": 0.0 if config.partition.personal_test is None else 1.0,
         "min_train_nodes": 1,
         "min_evaluate_nodes": 0,
         "min_available_nodes": config.n_clients,

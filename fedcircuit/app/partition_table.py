@@ -6,7 +6,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from fedcircuit.app.config import StudyConfig
-from fedcircuit.app.study import dataset_of, partition_of, source_of
+from fedcircuit.app.study_data import dataset_of, partition_of, source_of
 from fedcircuit.learning.partitions import summary
 
 _MOST_CLASSES = 20

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+Initialisation = Literal["torch", "he"]
 MODEL_NAMES = ("simple-cnn", "mlp", "resnet", "vgg11")
 DEFAULT_WIDTHS = {
     "simple-cnn": (32, 64, 128),
@@ -157,13 +159,26 @@ def build_model(
     *,
     seed: int,
     widths: tuple[int, ...] | None = None,
+    init: Initialisation = "torch",
 ) -> nn.Module:
-    """A network with torch's default initialisation, drawn from ``seed`` alone.
+    """A network with its initial weights drawn from ``seed`` alone.
+
+    Parameters
+    ----------
+    name, widths
+        One of ``MODEL_NAMES``, and the units of its layers; None takes ``DEFAULT_WIDTHS``.
+    input_shape, n_classes
+        Shape of one input, and the number of logits.
+    seed
+        Of the weights.
+    init
+        ``torch``: torch's defaults. ``he``: weights of conv and linear layers normal with variance
+        2 / fan-in (He et al. 2015, arXiv 1502.01852), their biases zero.
 
     Raises
     ------
     ValueError
-        If the name is unknown, a width is not positive, or widths or images do not fit the network.
+        If a name is unknown, a width is not positive, or widths or images do not fit the network.
     """
     builders: dict[str, type[SimpleCNN] | type[MLP] | type[ResNet] | type[VGG11]] = {
         "simple-cnn": SimpleCNN,
@@ -176,6 +191,19 @@ def build_model(
     sizes = DEFAULT_WIDTHS[name] if widths is None else widths
     if not sizes or min(sizes) < 1:
         raise ValueError(f"widths of {name} must be one or more positive numbers, got {sizes}")
+    if init not in get_args(Initialisation):
+        raise ValueError(f"init must be one of {get_args(Initialisation)}, got {init!r}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return builders[name](input_shape, n_classes, sizes)
+        model = builders[name](input_shape, n_classes, sizes)
+        if init == "he":
+            _he_init(model)
+        return model
+
+
+def _he_init(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

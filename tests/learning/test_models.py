@@ -130,6 +130,21 @@ def test_weights_depend_on_the_seed_alone() -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
+def test_he_initialisation_has_variance_two_over_fan_in_and_no_bias() -> None:
+    model = build_model("mlp", (1, 20, 20), 10, seed=3, widths=(500,), init="he")
+    first, last = model.get_submodule("1"), model.get_submodule("3")
+    for layer, fan_in in ((first, 400), (last, 500)):
+        values = layer.weight.detach()
+        spread = float(values.var()) * fan_in / 2
+        # the variance of n normal draws has a relative error of sqrt(2 / n)
+        assert abs(spread - 1) < 5 * (2 / values.numel()) ** 0.5
+        assert not layer.bias.any()
+    norms = build_model("resnet", (3, 8, 8), 3, seed=0, init="he").state_dict()
+    assert norms["1.weight"].eq(1).all()
+    with pytest.raises(ValueError, match=r"init must be one of \('torch', 'he'\), got 'xavier'"):
+        build_model("mlp", (4,), 2, seed=0, init="xavier")  # type: ignore[arg-type]
+
+
 def test_unknown_names_and_unfitting_images_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown model 'resnet50'; known: simple-cnn, mlp"):
         build_model("resnet50", (3, 32, 32), 10, seed=0)

@@ -15,7 +15,7 @@ from fedcircuit.report.words import STATUSES, VERDICTS, Word
 
 _MOST_MARKED = 400  # cells; beyond it marks would be smaller than can be read
 _MOST_TALL = 25  # rows; a taller grid with fewer columns is turned
-_UNDEFINED = Patch(facecolor="#f6f2ea", edgecolor="0.6", hatch="////", label="not defined")
+UNDEFINED = Patch(facecolor="#f6f2ea", edgecolor="0.6", hatch="////", label="not defined")
 
 
 def class_recall(run: Run) -> Drawn | None:
@@ -43,7 +43,7 @@ def class_recall(run: Run) -> Drawn | None:
     axes.tick_params(axis="y", rotation=0)
     axes.tick_params(axis="x", rotation=0)
     if grid.isna().to_numpy().any():
-        figure.legend(handles=[_UNDEFINED], loc="outside lower left", frameon=False)
+        figure.legend(handles=[UNDEFINED], loc="outside lower left", frameon=False)
     return figure, data
 
 
@@ -76,7 +76,7 @@ def verdicts(run: Run) -> Drawn | None:
         for word in shown
     ]
     if grid.isna().to_numpy().any():
-        marks.append(_UNDEFINED)
+        marks.append(UNDEFINED)
     axes.legend(handles=marks, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     return figure, data
 

@@ -9,18 +9,19 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from fedcircuit.analysis.inertia import INERT, share_inert
 from fedcircuit.records.run import Run
 from fedcircuit.report import tables
-from fedcircuit.report.figure_grids import hatched
+from fedcircuit.report.figure_grids import UNDEFINED, hatched
 from fedcircuit.report.figure_plots import BLUE, GREY, ORANGE, Drawn
 from fedcircuit.report.inertia import inertia_tables
 from fedcircuit.report.inertia_section import TOP_MOVEMENT, weight_layers
 
 _MOST_TICKS = 15
-_STILL = "#ffffff"  # a layer that did not move has no logarithm
+STILL = Patch(facecolor="#ffffff", edgecolor="0.6", label="did not move")  # no logarithm
 
 
 def inertia(run: Run) -> Drawn | None:
@@ -53,6 +54,9 @@ def inertia(run: Run) -> Drawn | None:
     _map(panels[1, 0], panels[1, 1], grid)
     _line(panels[2, 0], by_round["index"])
     _index_marks(panels[2, 0], found.index["index"])
+    if marks := [mark for mark, is_there in ((STILL, grid.eq(0)), (UNDEFINED, grid.isna()))
+                 if is_there.to_numpy().any()]:  # fmt: skip
+        figure.legend(handles=marks, loc="outside lower left", ncols=2, frameon=False)
     return figure, data
 
 
@@ -66,7 +70,7 @@ def _map(axes: Axes, bar: Axes, grid: pd.DataFrame) -> None:
     sns.heatmap(
         grid.clip(lower=low / 10),  # only so that the logarithm knows a zero as "below"
         norm=LogNorm(low, high),
-        cmap=colours.with_extremes(under=_STILL),
+        cmap=colours.with_extremes(under=STILL.get_facecolor()),
         cbar_ax=bar,
         cbar_kws={"label": "relative movement"},
         ax=axes,
@@ -104,7 +108,7 @@ def _line(axes: Axes, values: pd.Series[float]) -> None:
 
 def _index_marks(axes: Axes, values: pd.Series[float]) -> None:
     known = values[values > 0]
-    low, high = min(0.25, *(known * 0.9)), max(2.0, *(known * 1.1))
+    low, high = min([0.25, *(known * 0.9)]), max([2.0, *(known * 1.1)])
     axes.set_yscale("log", base=2)
     axes.set_ylim(low, high)
     powers = [2.0**power for power in range(-20, 21) if low <= 2.0**power <= high]

@@ -41,6 +41,7 @@ class Course:
     masked: tuple[int, ...] = ()  # rounds in which client 0 received another middle
     updates: str = "full"
     weights: bool = True  # False: nothing but a bias
+    frozen: bool = False  # nothing moves but the bias, so that there is no index
 
 
 def global_weights(course: Course, number: int) -> Weights:
@@ -53,7 +54,8 @@ def global_weights(course: Course, number: int) -> Weights:
     if course.weights:
         shapes = [*WEIGHTS[:2], *(f"mid{i}.weight" for i in range(course.extra_layers))]
         for name in (*shapes, *WEIGHTS[2:]):
-            step = STEPS.get(name, 0.0 if name.startswith("still") else 0.1)
+            still = course.frozen or name.startswith("still")
+            step = 0.0 if still else STEPS.get(name, 0.1)
             result[name] = np.full((2, 2), 1 + step * number, dtype=np.float32)
     return result
 
@@ -72,7 +74,7 @@ def make_inertia_run(path: Path, course: Course | None = None) -> Run:
 def _record(course: Course, number: int) -> RoundRecord:
     observations = {}
     if course.accuracy:
-        rows = ((GLOBAL, -1, number / 10, nan, 9, 1.0),)
+        rows = ((GLOBAL, -1, min(1.0, number / 10), nan, 9, 1.0),)
         table = Table(("model", "class", "recall", "fpr", "n", "loss"), rows)
         observations["evaluation"] = Observation({"accuracy": table})
     after = global_weights(course, number)

@@ -41,9 +41,7 @@ def test_the_csv_has_all_measures_with_accuracy_and_index(run: Run) -> None:
 
 def test_the_map_shows_the_relative_movement_of_the_weights(run: Run) -> None:
     figure, data = draw(run)
-    line, heat, index, bar = figure.axes[0], figure.axes[1], figure.axes[3], figure.axes[2]
-    if not heat.collections:
-        heat, bar = bar, heat
+    line, heat, _, index = figure.axes
     assert [label.get_text() for label in heat.get_yticklabels()] == list(WEIGHTS)
     drawn = np.ma.filled(heat.collections[0].get_array(), np.nan).reshape(4, 5)
     expected = data.pivot(index="layer", columns="round", values="r").loc[list(WEIGHTS)].to_numpy()
@@ -58,6 +56,8 @@ def test_the_map_shows_the_relative_movement_of_the_weights(run: Run) -> None:
     )
     assert line.get_xlim() == heat.get_xlim() == index.get_xlim() == (0, 5)
     assert line.get_lines()[0].get_xdata().tolist() == [0.5, 1.5, 2.5, 3.5, 4.5]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["did not move"]
     assert line.get_title("left") == (
         "Movement of each weight tensor: inertia index below 0.5 in 100% of rounds"
     )
@@ -66,6 +66,7 @@ def test_the_map_shows_the_relative_movement_of_the_weights(run: Run) -> None:
 @pytest.mark.parametrize(
     "course",
     [
+        Course(frozen=True),
         Course(rounds=1, accuracy=False, clients=0),
         Course(rounds=70, extra_layers=40, clients=1),
         Course(rounds=3, updates="none"),
@@ -77,6 +78,7 @@ def test_every_run_with_weights_can_be_drawn(course: Course, tmp_path: Path) -> 
     assert "inertia.svg" in {path.name for path in paths}
     texts = {text.get_text() for axes in draw(run)[0].axes for text in axes.texts}
     assert ("not measured" in texts) == (not course.accuracy)
+    assert ("not defined" in texts) == course.frozen
 
 
 def test_a_run_without_weights_has_no_such_figure(tmp_path: Path) -> None:

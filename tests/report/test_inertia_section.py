@@ -171,6 +171,7 @@ def test_a_tensor_that_began_at_zero_leaves_shades_for_the_others(run: Run, tmp_
 @pytest.mark.parametrize(
     "course",
     [
+        Course(frozen=True),
         Course(rounds=1, accuracy=False),
         Course(rounds=80, extra_layers=145, clients=1),
         Course(rounds=2, updates="none"),
@@ -184,6 +185,7 @@ def test_every_run_is_drawn_without_a_complaint(course: Course, tmp_path: Path) 
     data = page_data(run)["inertia"]
     weights = [name for name, is_weight in data["layers"] if is_weight]
     assert len(cells_of(section)) == len(weights) * len(data["rounds"])
+    assert ("The inertia index is not defined" in section) == course.frozen
     assert ("not measured" in section) == (not course.accuracy)
     assert ("clients' weights are not known" in section) == (course.updates == "none")
     assert ("the run folder has all" in section) == (course.rounds == 80)

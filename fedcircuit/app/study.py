@@ -66,6 +66,7 @@ class Study:
     test: Samples
     model: ModelFactory
     app: ClientApp
+    personal: PersonalTests | None
 
     def initial_weights(self) -> Weights:
         """Weights of round 0; cut to the persistent mask where the study asks for one."""
@@ -122,6 +123,7 @@ def build_study(config: StudyConfig) -> Study:
             test=tests,
             personal_eval=tests is not None,
         ),
+        personal=tests,
     )
 
 

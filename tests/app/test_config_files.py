@@ -7,7 +7,7 @@ from fedcircuit.app.config_files import ConfigError, load_study, parse_study
 from fedcircuit.app.study import circuit_settings
 from fedcircuit.circuits.discovery import METHOD_NAMES
 
-STUDIES = sorted(Path(__file__).parents[2].glob("experiments/circuit_preservation/*.yaml"))
+STUDIES = sorted(Path(__file__).parents[2].glob("experiments/*/*.yaml"))
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
@@ -16,7 +16,9 @@ def test_every_study_of_the_repository_is_valid_and_named_after_its_file(path: P
 
 
 def test_there_are_studies_to_check() -> None:
-    assert {"mnist-iid", "mnist-3-classes", "mnist-dirichlet"} <= {p.stem for p in STUDIES}
+    assert {"mnist-iid", "mnist-3-classes", "mnist-dirichlet", "cifar10-resnet8"} <= {
+        p.stem for p in STUDIES
+    }
 
 
 def test_overrides_replace_single_keys_and_may_make_sections() -> None:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.connectivity import live_units
-from fedcircuit.circuits.masking import Masked, masked_model
+from fedcircuit.circuits.masking import masked_model
 from fedcircuit.circuits.measures import OneVsRest, one_vs_rest
-from fedcircuit.circuits.sampling import by_length, contrast, paired
+from fedcircuit.circuits.sampling import Masked, by_length, contrast, paired
 from fedcircuit.samples import Samples
 
 

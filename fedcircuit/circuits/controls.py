@@ -146,12 +146,16 @@ def _ranked(masks: Tensor, order: Tensor, sites: Sequence[Site]) -> Tensor:
     """In every site as many units as the masks have, those first in order (largest)."""
     sizes = {name: part.sum(-1) for name, part in split_by_site(masks, sites).items()}
     return torch.cat(
-        [
-            part.argsort(-1, descending=True).argsort(-1) < sizes[name][:, None]
-            for name, part in split_by_site(order, sites).items()
-        ],
+        [_ranks(part) < sizes[name][:, None] for name, part in split_by_site(order, sites).items()],
         dim=-1,
     )
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """Place of each value along the last axis, the largest first; int64."""
+    order = values.argsort(-1, descending=True)
+    places = torch.arange(values.shape[-1]).expand_as(order)
+    return torch.empty_like(order).scatter_(-1, order, places)
 
 
 def run_controls(

@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from fedcircuit.circuits.circuit import Site, split_by_site
 from fedcircuit.circuits.compact import chain_of, references
 from fedcircuit.circuits.connectivity import has_path
 from fedcircuit.circuits.cutting import CutOut, cut_out
+from fedcircuit.circuits.sampling import Masked
 from fedcircuit.circuits.sites import capture, evaluating, gate, gated, transformed
 
 _PREFIX_BYTES = 2**28  # activations of the first site are kept up to this size
@@ -58,27 +58,6 @@ def _agree(trial: Callable[[], Tensor], known: Callable[[], Tensor]) -> bool:
         # e.g. a .view() that the layout forbids, or a batch size read from the input
         return False
     return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
-
-
-class Masked(Protocol):
-    """Models, nearly always one, that run under many masks on samples known beforehand."""
-
-    @property
-    def sites(self) -> tuple[Site, ...]:
-        """Sites of the models."""
-        ...
-
-    def full_logits(self) -> Tensor:
-        """Logits of the models themselves, ``[models * n, classes]``."""
-        ...
-
-    def pair_logits(self, masks: Tensor, mask_index: Tensor, sample_index: Tensor) -> Tensor:
-        """Logits of chosen masks on chosen samples, ``[rows, classes]``."""
-        ...
-
-    def has_path(self, masks: Tensor, owners: Tensor) -> Tensor:
-        """Whether a path leads through mask i in the model ``owners[i]``, ``[rows]`` bool."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -209,7 +188,7 @@ def masked_model(
     seen
         What the model showed of these inputs already.
     """
-    device = next((p.device for p in model.parameters()), inputs.device)
+    device = _device(model, inputs)
     if reference is not None:
         reference = {name: value.to(device) for name, value in reference.items()}
     plain = MaskedModel(model, tuple(sites), inputs.to(device), reference, None, batch)
@@ -270,20 +249,44 @@ def _prefix(plain: MaskedModel, known: Seen | None) -> tuple[MaskedModel, Tensor
     return prepared, shown.first if len(inputs) > 1 else None
 
 
-def _trial(masked: MaskedModel) -> Tensor:
-    """Logits under open, mixed and closed masks, by which a faster way is compared.
+def trial_agrees(masked: Masked, model: nn.Module, inputs: Tensor) -> bool:
+    """Whether a faster form of a model gives what the model does under some masks.
 
-    With a closed first site a branch around it would show, with a mixed mask a branch elsewhere.
+    Parameters
+    ----------
+    masked
+        The fast form on these inputs, zero ablation.
+    model, inputs
+        The model, and at least two inputs ``[n, ...]``.
     """
-    few = torch.arange(min(2, len(masked.inputs)))
-    masks = torch.ones(4, sum(site.n_units for site in masked.sites), dtype=torch.bool)
-    masks[1, : masked.sites[0].n_units] = False
-    masks[2, ::2] = False
-    masks[3, 0] = False
-    which, samples = torch.arange(4).repeat_interleave(len(few)), few.repeat(4)
+    plain = MaskedModel(model, masked.sites, inputs.to(_device(model, inputs)), None, None, 8)
+    rows = _trial_rows(masked.sites, len(inputs))
+    return _agree(lambda: masked.pair_logits(*rows), lambda: plain.pair_logits(*rows))
+
+
+def _device(model: nn.Module, inputs: Tensor) -> torch.device:
+    return next((p.device for p in model.parameters()), inputs.device)
+
+
+def _trial(masked: MaskedModel) -> Tensor:
+    """Logits under some masks, by which a faster way is compared."""
+    masks, which, samples = _trial_rows(masked.sites, len(masked.inputs))
     if masked.cut is None:
         return masked.pair_logits(masks, which, samples)
     with evaluating(masked.model), torch.no_grad():
         device = masked.inputs.device
         rows = masks.to(device), which.to(device), samples.to(device)
         return masked.cut.logits(*rows, masked.batch).cpu()
+
+
+def _trial_rows(sites: Sequence[Site], n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Open, mixed and closed masks on one or two samples.
+
+    With a closed first site a branch around it would show, with a mixed mask a branch elsewhere.
+    """
+    few = torch.arange(min(2, n))
+    masks = torch.ones(4, sum(site.n_units for site in sites), dtype=torch.bool)
+    masks[1, : sites[0].n_units] = False
+    masks[2, ::2] = False
+    masks[3, 0] = False
+    return masks, torch.arange(4).repeat_interleave(len(few)), few.repeat(4)

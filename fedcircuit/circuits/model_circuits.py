@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -175,12 +175,9 @@ class Search:
                 self.settings.checks(),
                 stream(self.seed, self.round, name, "controls"),
             )
-        validity = tuple(
-            replace(one, reason=f"{one.reason}: {why}") if one.reason == NOT_FOUND and why else one
-            for one, why in zip(validity, reasons, strict=True)
-        )
+        explained = with_reasons(validity, reasons)
         circuits = ModelCircuits(
-            name, self.sites, sent.masks, sent.found, reasons, scores, subject.live, validity
+            name, self.sites, sent.masks, sent.found, reasons, scores, subject.live, explained
         )
         return circuits, subject
 
@@ -207,33 +204,48 @@ class Search:
         return Task(samples, self.probe.n_classes, reference, seen)
 
 
+def with_reasons(validity: Sequence[Validity], reasons: Sequence[str]) -> tuple[Validity, ...]:
+    """The checks of every class; where no circuit was found also why."""
+    return tuple(
+        replace(one, reason=f"{one.reason}: {why}") if one.reason == NOT_FOUND and why else one
+        for one, why in zip(validity, reasons, strict=True)
+    )
+
+
 def circuit_functions(
-    subject: CheckedModel, masks: Tensor, chosen: Tensor, *, negatives: int = 90
+    subject: CheckedModel,
+    masks: Tensor,
+    chosen: Tensor,
+    *,
+    tasks: Tensor | None = None,
+    negatives: int = 90,
 ) -> tuple[CircuitFunction, ...]:
-    """Another model's circuits inside this model's weights, one result for each class.
+    """Another model's circuits inside this model's weights, one result for each row.
 
     Parameters
     ----------
     subject
         The receiving model on the checking samples.
     masks, chosen
-        ``[classes, units]`` bool, and ``[classes]`` bool: the circuits to run; the others are NaN.
+        ``[rows, units]`` bool, and ``[rows]`` bool: the circuits to run; the others are NaN.
+    tasks
+        ``[rows]`` int64, the class of each row, and of several models which (`CheckedModel`); None
+        is one row for each class.
     negatives
         Most samples of other classes that a circuit runs on. With 25 samples of the class the
         error of the balanced accuracy is that of the recall: all 225 others in place of 90 would
         lower it by less than a tenth.
     """
     result = [CircuitFunction()] * len(masks)
-    classes = chosen.nonzero().flatten()
-    if len(classes):
-        measured = subject.measured(masks[classes], classes, negatives=negatives)
-        room = subject.known.balanced_accuracy[classes] - 0.5
-        normalised = torch.where(room > 0, (measured.balanced_accuracy - 0.5) / room, math.nan)
-        for row, index in enumerate(classes.tolist()):
-            result[index] = CircuitFunction(
-                recall=float(measured.recall[row]),
-                fpr=float(measured.fpr[row]),
-                balanced_accuracy=float(measured.balanced_accuracy[row]),
-                normalised=float(normalised[row]),
-            )
+    rows = chosen.nonzero().flatten()
+    if len(rows):
+        wanted = rows if tasks is None else tasks[rows]
+        measured = subject.measured(masks[rows], wanted, negatives=negatives)
+        accuracy = measured.balanced_accuracy
+        room = subject.known.balanced_accuracy[wanted] - 0.5
+        normalised = torch.where(room > 0, (accuracy - 0.5) / room, math.nan)
+        columns = measured.recall, measured.fpr, accuracy, normalised
+        values = torch.stack(columns, dim=1).tolist()
+        for row, value in zip(rows.tolist(), values, strict=True):
+            result[row] = CircuitFunction(*value)
     return tuple(result)

@@ -11,23 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedcircuit.circuits.checks import CheckedModel
 from fedcircuit.circuits.circuit import CircuitStack, Site
+from fedcircuit.circuits.comparison import ClientComparison, compared
 from fedcircuit.circuits.exchange import SentCircuits
 from fedcircuit.circuits.masking import fast_copy
 from fedcircuit.circuits.model_circuits import (
     Clock,
     ModelCircuits,
     Search,
-    circuit_functions,
     circuits_of_model,
 )
-from fedcircuit.circuits.overlap import ALL_LAYERS, Overlap, Side, paired_overlaps
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.circuits.sites import find_sites
-from fedcircuit.circuits.validity import Status
-from fedcircuit.circuits.verdict import CircuitFunction, Judgement, verdict
+from fedcircuit.circuits.stacked import Layers
+from fedcircuit.circuits.together import common_layers, examined_together, most_together
 
 __all__ = [
     "GLOBAL",
@@ -43,28 +41,6 @@ __all__ = [
 
 GLOBAL = "global"  # identity of the averaged model beside the clients'
 Weights = Mapping[str, NDArray[np.generic]]  # as in fedcircuit.learning, which is not needed here
-
-
-@dataclass(frozen=True)
-class ClientComparison:
-    """A client's circuits against the global model's, one entry for each class.
-
-    Parameters
-    ----------
-    local_in_global
-        The client's valid circuits inside the global weights; NaN for the others.
-    global_in_local
-        The global model's valid circuits inside the client's weights; NaN for the others.
-    overlaps
-        By layer and ``"all"``; None where one of the two circuits was not found.
-    verdicts
-        What averaging did, with the reason in words.
-    """
-
-    local_in_global: tuple[CircuitFunction, ...]
-    global_in_local: tuple[CircuitFunction, ...]
-    overlaps: tuple[dict[str, Overlap] | None, ...]
-    verdicts: tuple[Judgement, ...]
 
 
 @dataclass(frozen=True)
@@ -165,27 +141,72 @@ def analyse_round(
     search = Search(find_sites(model, example), probe, task.settings, task.seed, task.round, clock)
     averaged = fast_copy(model, example)
     load_weights(averaged, global_weights)
-    own, receiver = search.examine(averaged, GLOBAL)
-    local_model = copy.deepcopy(averaged)
-    models: dict[str, ModelCircuits] = {}
-    comparisons: dict[str, ClientComparison] = {}
-    skipped: dict[str, str] = {}
-    for client in client_weights if task.order is None else task.order:
-        if task.time_budget is not None and clock.elapsed() > task.time_budget:
-            skipped[client] = f"the time budget of {task.time_budget:g} s was used up"
-            continue
-        load_weights(local_model, client_weights[client])
-        sent = None if task.sent is None else task.sent.get(client, _nothing(own))
-        models[client], donor = search.examine(local_model, client, sent=sent)
-        comparisons[client] = _compared(models[client], donor, own, receiver, search)
-    kept = [client for client in client_weights if client in models]
+    order = list(client_weights if task.order is None else task.order)
+    layers = None
+    if task.sent is None and task.time_budget is None:
+        layers = common_layers(search, averaged, global_weights)
+    if layers is None:
+        found = _one_by_one(search, averaged, [(c, client_weights[c]) for c in order], task)
+    else:
+        for client in order:
+            _require_fit(averaged, client_weights[client])
+        every = [(GLOBAL, global_weights), *((c, client_weights[c]) for c in order)]
+        found = _together(search, layers, every, next(averaged.parameters()).detach())
+    kept = [client for client in client_weights if client in found.clients]
     return RoundCircuits(
         search.sites,
-        (own, *(models[client] for client in kept)),
-        {client: comparisons[client] for client in kept},
-        tuple((client, skipped[client]) for client in client_weights if client in skipped),
+        (found.own, *(found.clients[client][0] for client in kept)),
+        {client: found.clients[client][1] for client in kept},
+        tuple(
+            (client, found.skipped[client]) for client in client_weights if client in found.skipped
+        ),
         clock.seconds,
     )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The global model's circuits, those of the clients, and who was left out and why."""
+
+    own: ModelCircuits
+    clients: dict[str, tuple[ModelCircuits, ClientComparison]]
+    skipped: dict[str, str]
+
+
+def _one_by_one(
+    search: Search, averaged: nn.Module, clients: Sequence[tuple[str, Weights]], task: RoundTask
+) -> _Found:
+    own, receiver = search.examine(averaged, GLOBAL)
+    local_model = copy.deepcopy(averaged)
+    found = _Found(own, {}, {})
+    for client, weights in clients:
+        if task.time_budget is not None and search.clock.elapsed() > task.time_budget:
+            found.skipped[client] = f"the time budget of {task.time_budget:g} s was used up"
+            continue
+        load_weights(local_model, weights)
+        sent = None if task.sent is None else task.sent.get(client, _nothing(own))
+        circuits, donor = search.examine(local_model, client, sent=sent)
+        (comparison,) = compared([circuits], donor, [0], (own, receiver), search)
+        found.clients[client] = circuits, comparison
+    return found
+
+
+def _together(
+    search: Search, layers: Layers, models: Sequence[tuple[str, Weights]], like: Tensor
+) -> _Found:
+    """All models in as few groups as memory allows; the first one is the global model."""
+    size = most_together(search)
+    head, receiver = examined_together(search, layers, models[:size], like)
+    found = _Found(head[0], {}, {})
+    group, subject, owners = head[1:], receiver, list(range(1, len(head)))
+    for start in range(0, len(models), size):
+        if start:
+            group, subject = examined_together(search, layers, models[start : start + size], like)
+            owners = list(range(len(group)))
+        comparisons = compared(group, subject, owners, (found.own, receiver), search)
+        for circuits, comparison in zip(group, comparisons, strict=True):
+            found.clients[circuits.model] = circuits, comparison
+    return found
 
 
 def load_weights(model: nn.Module, weights: Weights) -> None:
@@ -204,36 +225,8 @@ def _nothing(like: ModelCircuits) -> SentCircuits:
     return SentCircuits(torch.zeros_like(like.masks), torch.zeros_like(like.found), None)
 
 
-def _compared(
-    local: ModelCircuits,
-    local_model: CheckedModel,
-    own: ModelCircuits,
-    global_model: CheckedModel,
-    search: Search,
-) -> ClientComparison:
-    with search.clock.part("function"):
-        forward = circuit_functions(global_model, local.masks, _valid(local))
-        backward = circuit_functions(local_model, own.masks, _valid(own))
-    with search.clock.part("overlap"):
-        table = paired_overlaps(
-            Side(local.masks, local.found, local.live),
-            Side(own.masks, own.found, own.live),
-            search.sites,
-        )
-        overlaps = tuple(table.at(index) for index in range(len(local.validity)))
-    over_all = [None if layers is None else layers[ALL_LAYERS] for layers in overlaps]
-    verdicts = tuple(
-        verdict(
-            local.validity[index],
-            own.validity[index],
-            forward[index],
-            over_all[index],
-            search.settings.verdict,
-        )
-        for index in range(len(local.validity))
-    )
-    return ClientComparison(forward, backward, overlaps, verdicts)
-
-
-def _valid(circuits: ModelCircuits) -> Tensor:
-    return torch.tensor([one.status is Status.VALID for one in circuits.validity])
+def _require_fit(model: nn.Module, weights: Weights) -> None:
+    """Raise what `load_weights` raises."""
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    if {name: tuple(np.shape(value)) for name, value in weights.items()} != wanted:
+        load_weights(copy.deepcopy(model), weights)

@@ -1,11 +1,35 @@
-"""Which samples a circuit is run on: those of its class, and some of the others."""
+"""What circuits are run in, and on which samples: those of a class, and some of the others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from fedcircuit.circuits.circuit import Site
+
+
+class Masked(Protocol):
+    """Models, nearly always one, that run under many masks on samples known beforehand."""
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Sites of the models."""
+        ...
+
+    def full_logits(self) -> Tensor:
+        """Logits of the models themselves, ``[models * n, classes]``."""
+        ...
+
+    def pair_logits(self, masks: Tensor, mask_index: Tensor, sample_index: Tensor) -> Tensor:
+        """Logits of chosen masks on chosen samples, ``[rows, classes]``."""
+        ...
+
+    def has_path(self, masks: Tensor, owners: Tensor) -> Tensor:
+        """Whether a path leads through mask i in the model ``owners[i]``, ``[rows]`` bool."""
+        ...
 
 
 def contrast(

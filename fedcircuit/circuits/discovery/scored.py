@@ -143,6 +143,20 @@ def size_options(rule: SizeRule) -> dict[str, object]:
     raise ValueError(f"{type(rule).__name__} is none of the named size rules {tuple(SIZE_RULES)}")
 
 
+def reasons_for(found: Tensor, absent: Sequence[str]) -> tuple[str, ...]:
+    """For every class why no circuit was found, empty where one was.
+
+    Parameters
+    ----------
+    found
+        ``[classes]`` bool.
+    absent
+        Why a class cannot be contrasted, empty where it can.
+    """
+    pairs = zip(absent, found.tolist(), strict=True)
+    return tuple(reason or ("" if has else NO_UNIT) for reason, has in pairs)
+
+
 @dataclass(frozen=True)
 class ScoredMethod:
     """A discovery method: units scored by one part, circuits cut by another.
@@ -182,10 +196,7 @@ class ScoredMethod:
                 scores[known] = given.to(scores)[known]
                 sizing = self.size(scores, model, sites, task, generator, meter)
         found = sizing.masks.any(1) & known
-        reasons = tuple(
-            reason or ("" if has else NO_UNIT)
-            for reason, has in zip(absent, found.tolist(), strict=True)
-        )
+        reasons = reasons_for(found, absent)
         return Discovery(
             tuple(sites),
             sizing.masks & found.unsqueeze(1),

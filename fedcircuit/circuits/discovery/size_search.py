@@ -13,8 +13,7 @@ from fedcircuit.circuits.circuit import site_slices
 from fedcircuit.circuits.discovery.contrast import separations
 from fedcircuit.circuits.discovery.protocol import Curve
 from fedcircuit.circuits.discovery.ranks import top_units
-from fedcircuit.circuits.masking import Masked
-from fedcircuit.circuits.sampling import by_length, paired
+from fedcircuit.circuits.sampling import Masked, by_length, paired
 
 _MAX_STEPS = 24
 _OTHERS = 2  # samples of other classes, as multiples of those of the class itself

@@ -12,7 +12,8 @@ from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.discovery.protocol import Curve, Meter, Sizing, Task
 from fedcircuit.circuits.discovery.ranks import top_units
 from fedcircuit.circuits.discovery.size_search import Limits, Trials, smallest
-from fedcircuit.circuits.masking import Masked, masked_model
+from fedcircuit.circuits.masking import masked_model
+from fedcircuit.circuits.sampling import Masked
 
 
 @dataclass(frozen=True)

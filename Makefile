@@ -50,6 +50,7 @@ bench-made-up: $(VENV)/.installed-bench
 	-$(BENCH)/planted_federation.py --seeds 1 --kinds mlp
 	-$(BENCH)/engine_overhead.py --clients 10 --rounds 2 --repeats 3
 	-$(BENCH)/record_size.py --clients 20
+	-$(BENCH)/lips_overhead.py --repeats 3
 	-$(BENCH)/kill_test.py --kills 10
 
 bench-mnist: $(VENV)/.installed-bench

@@ -25,8 +25,9 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from fedcircuit.circuits.ablation import site_graph
 from fedcircuit.circuits.circuit import Site, site_slices
-from fedcircuit.circuits.discovery.effects import site_graph, summed_effects
+from fedcircuit.circuits.discovery.effects import summed_effects
 from fedcircuit.circuits.discovery.protocol import frozen
 from fedcircuit.circuits.sites import evaluating, find_sites
 from fedcircuit.learning.data import Dataset, DataSource, load_dataset

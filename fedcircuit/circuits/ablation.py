@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site
-from fedcircuit.circuits.sites import capture, evaluating
+from fedcircuit.circuits.sites import capture, evaluating, transformed
 from fedcircuit.samples import Samples
 
 Ablation = Literal["zero", "mean", "resample"]
@@ -26,14 +26,35 @@ class Seen:
         ``[n, classes]``.
     first
         Activations of the first site, ``[n, ...]``.
+    graph
+        What `site_graph` gave for these samples; None where it was not kept.
     """
 
     logits: Tensor
     first: Tensor
+    graph: tuple[Tensor, Mapping[str, Tensor]] | None = None
 
     def rows(self, places: Tensor) -> Seen:
-        """Of chosen samples, ``[rows]`` int64."""
+        """Of chosen samples, ``[rows]`` int64, without the graph."""
         return Seen(self.logits[places], self.first[places])
+
+
+def site_graph(
+    model: nn.Module, sites: Sequence[Site], inputs: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits and site activations in a graph that starts at the first site, not before."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[[Tensor], Tensor]:
+        def transform(output: Tensor) -> Tensor:
+            seen[name] = output if output.requires_grad else output.detach().requires_grad_()
+            return seen[name]
+
+        return transform
+
+    with torch.enable_grad(), transformed(model, {s.output: keep(s.name) for s in sites}):
+        logits = model(inputs)
+    return logits, seen
 
 
 def reference_activations(
@@ -60,6 +81,7 @@ def observed_reference(
     n_classes: int,
     ablation: Ablation,
     generator: torch.Generator | None = None,
+    graph: bool = False,
 ) -> tuple[dict[str, Tensor] | None, Seen | None]:
     """Activation of ablated units by site name, and what was seen; None for zero ablation.
 
@@ -81,6 +103,9 @@ def observed_reference(
         What an ablated unit becomes.
     generator
         Draws the partners of resample ablation; not used by the others.
+    graph
+        With mean ablation, keep the graph of the pass (`site_graph`); the caller has frozen the
+        parameters.
 
     Raises
     ------
@@ -102,15 +127,27 @@ def observed_reference(
             return partner, Seen(logits, seen[sites[0].name])
     if len(samples) == 0:
         raise ValueError("mean ablation needs samples to take the mean of, got none")
+    return _mean_reference(model, sites, samples, n_classes, graph=graph)
+
+
+def _mean_reference(
+    model: nn.Module, sites: Sequence[Site], samples: Samples, n_classes: int, *, graph: bool
+) -> tuple[dict[str, Tensor], Seen]:
+    """Mean within and then over the classes, and what was seen; without gradients."""
     counts = samples.counts(n_classes)
     weights = 1.0 / (counts[samples.labels] * (counts > 0).sum())  # [n], sums to 1
-    with evaluating(model), capture(model, sites) as seen:
-        logits = model(samples.inputs)
-        mean = {
-            name: torch.tensordot(weights.to(activation.dtype), activation, dims=1).unsqueeze(0)
-            for name, activation in seen.items()
-        }
-        return mean, Seen(logits, seen[sites[0].name])
+    with evaluating(model):
+        if graph:
+            pass_ = site_graph(model, sites, samples.inputs)
+        else:
+            with capture(model, sites) as captured:
+                pass_ = model(samples.inputs), captured
+    logits, seen = pass_[0].detach(), {name: part.detach() for name, part in pass_[1].items()}
+    mean = {
+        name: torch.tensordot(weights.to(activation.dtype), activation, dims=1).unsqueeze(0)
+        for name, activation in seen.items()
+    }
+    return mean, Seen(logits, seen[sites[0].name], pass_ if graph else None)
 
 
 def resample_partners(labels: Tensor, n_classes: int, generator: torch.Generator) -> Tensor:

@@ -17,6 +17,8 @@ from fedcircuit.circuits.checking import check_circuits
 from fedcircuit.circuits.checks import Candidates, CheckedModel, checked_model
 from fedcircuit.circuits.circuit import Circuit, Site, split_by_site
 from fedcircuit.circuits.discovery import Discovery, Task
+from fedcircuit.circuits.discovery.attribution import Attribution
+from fedcircuit.circuits.discovery.protocol import frozen
 from fedcircuit.circuits.exchange import SentCircuits
 from fedcircuit.circuits.masking import fast_copy
 from fedcircuit.circuits.probe import Probe
@@ -25,6 +27,8 @@ from fedcircuit.circuits.sites import find_sites
 from fedcircuit.circuits.validity import NOT_FOUND, Validity
 from fedcircuit.circuits.verdict import CircuitFunction
 from fedcircuit.samples import Samples
+
+_GRAPH_ROWS = 500  # samples of which the graph of the reference pass is kept
 
 
 @dataclass(frozen=True)
@@ -193,14 +197,18 @@ class Search:
 
     def _task(self, model: nn.Module, samples: Samples, *name: str) -> Task:
         """The samples, with the activations of ablated units on, or for, them."""
-        reference, seen = observed_reference(
-            model,
-            self.sites,
-            samples,
-            n_classes=self.probe.n_classes,
-            ablation=self.settings.ablation,
-            generator=stream(self.seed, self.round, *name, "partners"),
-        )
+        # attribution differentiates this very pass; a graph of many samples takes much memory
+        graph = type(self.settings.discovery()) is Attribution and len(samples) <= _GRAPH_ROWS
+        with frozen(model):
+            reference, seen = observed_reference(
+                model,
+                self.sites,
+                samples,
+                n_classes=self.probe.n_classes,
+                ablation=self.settings.ablation,
+                generator=stream(self.seed, self.round, *name, "partners"),
+                graph=graph,
+            )
         return Task(samples, self.probe.n_classes, reference, seen)
 
 

@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 from planted_helpers import N_CLASSES, planted_mlp, planted_samples
 from torch import nn
 
-from fedcircuit.circuits.ablation import reference_activations
+from fedcircuit.circuits.ablation import observed_reference, reference_activations
 from fedcircuit.circuits.circuit import Site, split_by_site
 from fedcircuit.circuits.discovery import Attribution, Task
 from fedcircuit.circuits.discovery.effects import mean_effects
-from fedcircuit.circuits.discovery.protocol import Meter
+from fedcircuit.circuits.discovery.protocol import Meter, frozen
 from fedcircuit.circuits.discovery.ranks import mass_rule
-from fedcircuit.circuits.sites import find_sites, gated
+from fedcircuit.circuits.sites import evaluating, find_sites, gated
 from fedcircuit.learning.models import build_model
 from fedcircuit.samples import Samples
 
@@ -211,3 +211,24 @@ def test_parameters_out_of_range_are_refused() -> None:
         Attribution(positives=0)
     with pytest.raises(ValueError, match="negatives must be >= 1"):
         Attribution(negatives=0)
+
+
+@pytest.mark.parametrize("options", [{}, {"negatives": 8}, {"positives": 5}])
+def test_a_graph_that_was_kept_saves_a_pass_and_changes_nothing(options: dict) -> None:
+    samples = noise()
+    model = build_model("simple-cnn", (1, 8, 8), 4, seed=1, widths=(3, 5))
+    sites = find_sites(model, samples.inputs)
+    with evaluating(model), frozen(model):
+        reference, seen = observed_reference(
+            model, sites, samples, n_classes=4, ablation="mean", graph=True
+        )
+    plain, known = Task(samples, 4, reference), Task(samples, 4, reference, seen)
+    method = Attribution(**options)
+    expected = method(model, sites, plain, torch.Generator())
+    for _ in range(2):  # a graph serves more than once
+        found = method(model, sites, known, torch.Generator())
+        assert torch.equal(found.scores, expected.scores)
+        assert torch.equal(found.masks, expected.masks)
+    saved = expected.cost.forward_images - found.cost.forward_images
+    assert saved >= (0 if "positives" in options else len(samples))
+    assert found.cost.backward_images == expected.cost.backward_images

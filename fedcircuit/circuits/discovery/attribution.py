@@ -9,14 +9,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits.ablation import reference_rows
+from fedcircuit.circuits.ablation import reference_rows, site_graph
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.discovery.contrast import against_others, contrast_of_logits
 from fedcircuit.circuits.discovery.effects import (
     ROWS,
     Effects,
     mean_effects,
-    site_graph,
     summed_effects,
 )
 from fedcircuit.circuits.discovery.protocol import Meter, Task

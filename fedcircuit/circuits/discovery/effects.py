@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits.ablation import reference_rows
+from fedcircuit.circuits.ablation import reference_rows, site_graph
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.discovery.contrast import contrast_of_logits
 from fedcircuit.circuits.discovery.protocol import Meter, Task
-from fedcircuit.circuits.sites import transformed
 
 ROWS = 500  # rows of one pass: bounds the memory
-
-
-def site_graph(
-    model: nn.Module, sites: Sequence[Site], inputs: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Logits and site activations in a graph that starts at the first site, not before."""
-    seen: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Callable[[Tensor], Tensor]:
-        def transform(output: Tensor) -> Tensor:
-            seen[name] = output if output.requires_grad else output.detach().requires_grad_()
-            return seen[name]
-
-        return transform
-
-    with torch.enable_grad(), transformed(model, {s.output: keep(s.name) for s in sites}):
-        logits = model(inputs)
-    return logits, seen
 
 
 def _per_sample(
@@ -98,7 +79,7 @@ def mean_effects(
     model, sites
         The model in eval mode with frozen parameters, and its sites.
     task
-        Samples, number of classes and reference.
+        Samples, number of classes and reference; a graph that was kept saves the forward pass.
     targets
         Each ``[n]`` int64: the class whose contrast is differentiated, for every sample.
     meter
@@ -114,15 +95,16 @@ def mean_effects(
     n_units = sum(site.n_units for site in sites)
     total = torch.zeros(len(targets), task.n_classes, n_units)
     squares = torch.zeros_like(total)
-    for part in torch.split(torch.arange(len(samples)), ROWS):
+    known = None if task.seen is None else task.seen.graph
+    for part in torch.split(torch.arange(len(samples)), ROWS if known is None else len(samples)):
         reference = reference_rows(task.reference, part)
-        logits, seen = site_graph(model, sites, samples.inputs[part])
-        meter.forward += len(part)
+        logits, seen = known or site_graph(model, sites, samples.inputs[part])
+        meter.forward += len(part) if known is None else 0
         activations = [seen[site.name] for site in sites]
         for index, target in enumerate(targets):
             weights = contrast_of_logits(samples.labels[part], target[part], task.n_classes)
             contrast = (logits * weights.to(logits.dtype)).sum()
-            more = index + 1 < len(targets)
+            more = known is not None or index + 1 < len(targets)  # a known graph may serve again
             gradients = torch.autograd.grad(contrast, activations, retain_graph=more)
             meter.backward += len(part)
             effects = summed_effects(gradients, seen, sites, reference).float()

@@ -15,11 +15,16 @@ if TYPE_CHECKING:
     from fedcircuit.circuits.probe import Probe
     from fedcircuit.circuits.settings import CircuitSettings
     from fedcircuit.clients import SparseClient, client_app, numpyclient_mod
+    from fedcircuit.observers.inertia import InertiaObserver
     from fedcircuit.records.run import Run
+    from fedcircuit.report.inertia import inertia_of_run
     from fedcircuit.samples import Samples
-    from fedcircuit.strategies import CircuitFedAvg, RecorderOptions, observe
+    from fedcircuit.strategies import LIPS, CircuitFedAvg, RecorderOptions, observe
 
 _HOMES = {
+    "InertiaObserver": "fedcircuit.observers.inertia",
+    "LIPS": "fedcircuit.strategies",
+    "inertia_of_run": "fedcircuit.report.inertia",
     "Circuit": "fedcircuit.circuits.circuit",
     "CircuitStack": "fedcircuit.circuits.circuit",
     "Site": "fedcircuit.circuits.circuit",
@@ -38,10 +43,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "LIPS",
     "Circuit",
     "CircuitFedAvg",
     "CircuitSettings",
     "CircuitStack",
+    "InertiaObserver",
     "Probe",
     "RecorderOptions",
     "Run",
@@ -50,6 +57,7 @@ __all__ = [
     "SparseClient",
     "client_app",
     "discover",
+    "inertia_of_run",
     "iou",
     "numpyclient_mod",
     "observe",

@@ -19,11 +19,12 @@ from fedcircuit.circuits.exchange import to_message
 from fedcircuit.circuits.model_circuits import circuits_of_model
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.settings import CircuitSettings
-from fedcircuit.clients import lips
+from fedcircuit.clients import lips, memory
 from fedcircuit.clients.identity import identity, partition_of
 from fedcircuit.clients.sparse_client import SparseClient, round_of, training_metrics
+from fedcircuit.learning.optimizers import last_gradient
 from fedcircuit.learning.seeds import derived_seed
-from fedcircuit.learning.training import LocalTraining, last_gradient
+from fedcircuit.learning.training import LocalTraining
 from fedcircuit.learning.weights import Weights, get_weights
 from fedcircuit.samples import Samples
 from fedcircuit.wire import decoded, serialised
@@ -80,7 +81,8 @@ def client_app(
     n_classes
         Number of logits.
     seed
-        Training of client k in round t is seeded by (seed, t, k).
+        Training of client k in round t is seeded by (seed, t, k); with ``training.steps`` its
+        mini-batches are numbers (t - 1) * steps and on of a sequence seeded by (seed, k).
     circuits
         Look for circuits on the clients' own data as well.
     test
@@ -117,13 +119,17 @@ class _Clients:
         """Train, and say who did."""
         client = self._client(context)
         sent = _incoming(message, client.model)
-        start, kept = lips.local_start(sent.weights, sent.config, context, sent.names)
-        result = client.train(start, sent.config)
+        start, masked = lips.local_start(sent.weights, sent.config, context, sent.names)
+        kept = self.training.optimizer_state == "kept"
+        before = memory.recalled(context, memory.OPTIMIZER) if kept else {}
+        result = client.train(start, sent.config, before)
+        if kept:
+            memory.keep(context, memory.OPTIMIZER, result.optimizer)
         lips.remember(client.model, sent.config, context, sent.names, last_gradient)
         trained = get_weights(client.model)
         said = identity(context)
-        if kept is not None:
-            said[messages.LIPS_KEPT] = kept
+        if masked is not None:
+            said[messages.LIPS_KEPT] = masked
         said[messages.CLASS_COUNTS] = client.samples.counts(self.n_classes).tolist()
         number = round_of(sent.config)
         if self.circuits is not None and number % self.circuits.every == 0:

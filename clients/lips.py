@@ -11,15 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Context
-from numpy.typing import NDArray
+from flwr.app import Context
 from torch import nn
 
 from fedcircuit import messages
 from fedcircuit.aggregation import lips
+from fedcircuit.clients.memory import keep, recalled
 from fedcircuit.learning.seeds import derived_seed
 from fedcircuit.learning.weights import Weights
-from fedcircuit.wire import decoded, serialised
 
 GRADIENT = "lips/grad"
 OWN = "lips/own"
@@ -100,29 +99,11 @@ def remember(
     if config.get(messages.LIPS_SCORE) == "sensitivity":
         layers = _own_names(config, messages.LIPS_LAYERS, names)
         last = gradient(model)
-        _keep(context, GRADIENT, {name: last[name] for name in layers if name in last})
+        keep(context, GRADIENT, {name: last[name] for name in layers if name in last})
     if messages.LIPS_LOCAL in config:
         state = model.state_dict()
         kept = _own_names(config, messages.LIPS_LOCAL, names)
-        _keep(context, OWN, {name: state[name].detach().cpu().numpy() for name in kept})
-
-
-def recalled(context: Context, key: str) -> dict[str, NDArray[np.generic]]:
-    """Arrays that the node remembers under a key; empty where it remembers none."""
-    record = context.state.array_records.get(key)
-    return {} if record is None else {name: decoded(array) for name, array in record.items()}
-
-
-def _keep(context: Context, key: str, arrays: Weights) -> None:
-    record = ArrayRecord()
-    for name, values in arrays.items():
-        record[name] = Array(
-            dtype=str(values.dtype),
-            shape=values.shape,
-            stype="numpy.ndarray",
-            data=serialised(np.asarray(values, order="C")),
-        )
-    context.state[key] = record
+        keep(context, OWN, {name: state[name].detach().cpu().numpy() for name in kept})
 
 
 def _own_names(config: Mapping[str, Any], key: str, names: Mapping[str, str]) -> list[str]:

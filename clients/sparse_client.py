@@ -11,8 +11,10 @@ from flwr.client import NumPyClient
 from numpy.typing import NDArray
 from torch import nn
 
+from fedcircuit.learning.optimizers import State
 from fedcircuit.learning.seeds import derived_seed
 from fedcircuit.learning.training import (
+    Continuation,
     Evaluation,
     LocalTraining,
     TrainingResult,
@@ -40,7 +42,9 @@ class SparseClient(NumPyClient):
     n_classes
         Number of logits.
     seed, client
-        Together with the round they make the seed of a round's training.
+        Together with the round they make the seed of a round's training. With ``training.steps``
+        they seed the client's sequence of mini-batches, of which round t takes numbers
+        (t - 1) * steps and on.
     test
         Samples to evaluate on; left out: the training samples.
     """
@@ -76,8 +80,14 @@ class SparseClient(NumPyClient):
         Raises
         ------
         ValueError
-            As for :meth:`train`.
+            As for :meth:`train`, or if the optimiser's state is to be kept: a NumPyClient is not
+            given the memory of its node.
         """
+        if self.training.optimizer_state == "kept":
+            raise ValueError(
+                "optimizer_state 'kept' needs the node's memory, which a NumPyClient is not given; "
+                "use fedcircuit.clients.client_app, or optimizer_state 'fresh'"
+            )
         result = self.train(self._named(parameters), config)
         return self.get_parameters(config), result.num_examples, training_metrics(result)
 
@@ -88,7 +98,9 @@ class SparseClient(NumPyClient):
         result = self.assess(self._named(parameters))
         return result.loss, len(self.test), {"accuracy": result.accuracy}
 
-    def train(self, weights: Weights, config: Mapping[str, Any]) -> TrainingResult:
+    def train(
+        self, weights: Weights, config: Mapping[str, Any], optimizer: State | None = None
+    ) -> TrainingResult:
         """Train the model from named weights.
 
         Parameters
@@ -97,21 +109,36 @@ class SparseClient(NumPyClient):
             Where training starts.
         config
             ``server-round`` is needed for the seed; FedProx's ``proximal-mu`` is obeyed.
+        optimizer
+            State in which the client's last round left its optimiser; None or empty: fresh.
 
         Raises
         ------
         ValueError
-            If the weights do not fit, the round is missing, there are no samples, or the loss is
-            not finite.
+            If the weights or the state do not fit, the round is missing or below 1, there are no
+            samples, or the loss is not finite.
         """
         set_weights(self.model, weights)
+        number = round_of(config)
         return train_local(
             self.model,
             self.samples,
             _with_proximal_term(self.training, config),
             n_classes=self.n_classes,
-            seed=derived_seed(self.seed, round_of(config), self.client),
+            seed=derived_seed(self.seed, number, self.client),
+            start=Continuation(
+                first=self._first_step(number),
+                batch_seed=derived_seed(self.seed, "batches", self.client),
+                optimizer={} if optimizer is None else optimizer,
+            ),
         )
+
+    def _first_step(self, number: int) -> int:
+        if self.training.steps is None:
+            return 0
+        if number < 1:
+            raise ValueError(f"rounds with training.steps count from 1, got round {number}")
+        return (number - 1) * self.training.steps
 
     def assess(self, weights: Weights) -> Evaluation:
         """Evaluate named weights on the test samples."""

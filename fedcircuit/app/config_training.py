@@ -152,9 +152,25 @@ class TrainingConfig(Section):
     """How long and how every client trains."""
 
     rounds: int = Field(10, ge=1, description="Rounds of the federation.")
-    epochs: int = Field(1, ge=1, description="Local epochs in a round.")
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        description="Local epochs in a round; left out: 1, unless steps is given.",
+    )
+    steps: int | None = Field(
+        None,
+        ge=1,
+        description="Mini-batches of a round instead of epochs, so fewer than an epoch or many; "
+        "every client goes on through one sequence of its own, so studies that differ in steps "
+        "and rounds alone train on the same mini-batches. One round of all steps averages once.",
+    )
     batch_size: int = Field(64, ge=1, description="Samples of a step.")
-    optimizer: Literal["sgd", "adam"] = Field("sgd", description="Fresh in every round.")
+    optimizer: Literal["sgd", "adam"] = Field("sgd", description="Optimiser of every client.")
+    optimizer_state: Literal["fresh", "kept"] = Field(
+        "fresh",
+        description="Moments and momentum in a new round: from nothing, or from where the client's "
+        "last round left them; use kept where a round has few steps.",
+    )
     lr: float = Field(0.1, gt=0, description="Learning rate.")
     momentum: float = Field(0.0, ge=0, lt=1, description="Momentum of sgd.")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty of the optimiser.")
@@ -163,3 +179,12 @@ class TrainingConfig(Section):
         0.0, ge=0, description="FedProx: mu/2 times the squared distance to the global weights."
     )
     fedrs: FedRSConfig | None = Field(None, description="FedRS; left out: plain logits.")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainingConfig:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError(
+                f"a round has either epochs or steps, got epochs {self.epochs} and steps "
+                f"{self.steps}; leave one out, or set it to null"
+            )
+        return self

@@ -132,8 +132,10 @@ def _run(study: Study, store: RunStore, rounds: int, done: int, on_round: OnRoun
     )
     with quiet_flower():  # it warns of every round without federated evaluation
         strategy = _with_lips(
-            study, _strategy(config, store, _observers(study, store, done), options), done
+            study, _strategy(config, store, _observers(study, store, done), options)
         )
+    if done:
+        _warn_of_forgetting(config)
     initial = store.read(done).weights if done else study.initial_weights()
     engine = Engine(
         config.engine.name, config.engine.cpus_per_client, config.engine.gpus_per_client
@@ -141,20 +143,37 @@ def _run(study: Study, store: RunStore, rounds: int, done: int, on_round: OnRoun
     run_federation(engine, strategy, Federation(study.app, config.n_clients, initial, rounds))
 
 
-def _with_lips(study: Study, strategy: Strategy, done: int) -> Strategy:
+def forgotten(config: StudyConfig) -> tuple[str, ...]:
+    """What the study's clients remember from round to round, and forget when a run stops."""
+    lips, training, kept = config.strategy.lips, config.training, []
+    if lips is not None and lips.score == "sensitivity":
+        kept.append("their last gradients")
+    if lips is not None and not lips.sync_bn:
+        kept.append("their own batch norm")
+    moments = training.optimizer == "adam" or training.momentum > 0
+    if training.optimizer_state == "kept" and moments:
+        kept.append("the state of their optimisers")
+    return tuple(kept)
+
+
+def _warn_of_forgetting(config: StudyConfig) -> None:
+    lost = forgotten(config)
+    if lost:
+        logger.warning(
+            "clients forget %s when a run stops: the rounds from here on differ from those of an "
+            "uninterrupted run",
+            " and ".join(lost),
+        )
+
+
+def _with_lips(study: Study, strategy: Strategy) -> Strategy:
     """The strategy with masked downloads around it, where the study asks for them."""
     config = study.config.strategy.lips
     if config is None:
         return strategy
-    settings = LipsSettings(**config.model_dump(exclude={"layers"}))
-    if done and (settings.score == "sensitivity" or not settings.sync_bn):
-        logger.warning(
-            "clients forget their last gradients and their own batch norm when a run stops: the "
-            "rounds from here on differ from those of an uninterrupted run"
-        )
     return LIPS(
         strategy,
-        settings,
+        LipsSettings(**config.model_dump(exclude={"layers"})),
         layers=config.layers,
         n_rounds=study.config.training.rounds,
         seed=study.config.seed,

@@ -133,3 +133,38 @@ def density(weights: Weights) -> dict[str, float]:
         for name, values in weights.items()
         if values.ndim > 1 and values.size
     }
+
+
+class Pruning:
+    """Keeps the weights sparse in a round: after every step, and to the full target at the end.
+
+    Parameters
+    ----------
+    model
+        Trained in place.
+    sparsity
+        None keeps nothing sparse.
+    n_steps
+        Of the round.
+    """
+
+    def __init__(self, model: nn.Module, sparsity: WeightSparsity | None, n_steps: int) -> None:
+        self._model, self._sparsity, self._n_steps = model, sparsity, n_steps
+        self._masks: dict[str, Tensor] | None = None
+        if sparsity is not None and sparsity.mask == "persistent":
+            self._masks = support_masks(model, sparsity)
+            apply_masks_(model, self._masks)
+
+    def after_step(self, step: int) -> None:
+        """Prune after step ``step``, from 0."""
+        if self._masks is not None:
+            apply_masks_(self._model, self._masks)
+        elif self._sparsity is not None:
+            share = self._sparsity.at(step, self._n_steps)
+            if share > 0:
+                sparsify_(self._model, share, min_alive=self._sparsity.min_alive)
+
+    def at_end(self) -> None:
+        """Prune to the target after the last step."""
+        if self._sparsity is not None and self._masks is None:
+            sparsify_(self._model, self._sparsity.target, min_alive=self._sparsity.min_alive)

@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fedcircuit.learning.batches import batches_from, batches_of_epochs
 from fedcircuit.learning.objectives import FedRS, proximal_term
-from fedcircuit.learning.sparsity import (
-    WeightSparsity,
-    apply_masks_,
-    density,
-    sparsify_,
-    support_masks,
-)
+from fedcircuit.learning.optimizers import State, optimizer_arrays, restore_optimizer_
+from fedcircuit.learning.progress import Progress
+from fedcircuit.learning.sparsity import Pruning, WeightSparsity, density
 from fedcircuit.learning.weights import get_weights
 from fedcircuit.samples import Samples
 
 
 @dataclass(frozen=True)
 class LocalTraining:
-    """A client's training in one round; the optimiser is fresh in every round.
+    """A client's training in one round.
+
+    Parameters
+    ----------
+    epochs
+        Passes over the client's samples; left out: 1, or none where ``steps`` is given.
+    steps
+        Mini-batches of a round instead of whole epochs: fewer than an epoch has, or more. Rounds
+        take them from one sequence of mini-batches, see :class:`Continuation`.
+    optimizer_state
+        ``fresh``: moments and momentum start from nothing in every round. ``kept``: they go on
+        from the client's last round. With one step a round a fresh Adam moves every weight by the
+        learning rate, whatever the size of its gradient.
 
     Raises
     ------
     ValueError
-        If a number is out of its range.
+        If a number is out of its range, or both epochs and steps are given.
     """
 
-    epochs: int = 1
+    epochs: int | None = None
     batch_size: int = 64
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float = 0.1
@@ -44,33 +51,95 @@ class LocalTraining:
     sparsity: WeightSparsity | None = None
     proximal_mu: float = 0.0
     fedrs: FedRS | None = None
+    steps: int | None = None
+    optimizer_state: Literal["fresh", "kept"] = "fresh"
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError(
+                "a round has either epochs or steps, got "
+                f"epochs {self.epochs} and steps {self.steps}; leave one of them out"
+            )
+        for name in ("epochs", "steps", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be >= 1, got {value}")
         if self.lr <= 0:
             raise ValueError(f"lr must be > 0, got {self.lr}")
         for name in ("momentum", "weight_decay", "proximal_mu"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
-        if self.optimizer not in ("sgd", "adam"):
-            raise ValueError(f"optimizer must be 'sgd' or 'adam', got {self.optimizer!r}")
+        for name, choices in (("optimizer", ("sgd", "adam")), ("optimizer_state", _STATES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+
+    def n_steps(self, n_samples: int) -> int:
+        """Mini-batches of a round of a client with so many samples."""
+        if self.steps is not None:
+            return self.steps
+        return (self.epochs or 1) * ceil(n_samples / self.batch_size)
+
+
+_STATES = ("fresh", "kept")
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What a round of a client goes on from.
+
+    Parameters
+    ----------
+    first
+        With ``LocalTraining.steps``: number of the round's first mini-batch in the client's
+        sequence, from 0.
+    batch_seed
+        With ``LocalTraining.steps``: seed of that sequence, the same in all rounds of a client;
+        None is the round's own seed. However many steps a round has, the client then trains on
+        the same mini-batches in the same order: see :func:`~.batches.batches_from`.
+    optimizer
+        State that the last round ended with; empty: the optimiser starts fresh.
+    """
+
+    first: int = 0
+    batch_seed: int | None = None
+    optimizer: State = field(default_factory=dict)
+
+
+START = Continuation()
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Mean loss and accuracy over the last epoch, steps done, samples, density by layer."""
+    """What a round of local training gave beside the weights.
+
+    Parameters
+    ----------
+    loss, accuracy
+        Means over the samples of the last epoch, or of the round where it has fewer steps.
+    steps, num_examples
+        Mini-batches done, and samples that the client holds.
+    density
+        Share of non-zero weights by layer.
+    optimizer
+        The optimiser's state at the end; empty unless it is kept.
+    """
 
     loss: float
     accuracy: float
     steps: int
     num_examples: int
     density: dict[str, float]
+    optimizer: State = field(default_factory=dict)
 
 
 def train_local(
-    model: nn.Module, samples: Samples, training: LocalTraining, *, n_classes: int, seed: int
+    model: nn.Module,
+    samples: Samples,
+    training: LocalTraining,
+    *,
+    n_classes: int,
+    seed: int,
+    start: Continuation = START,
 ) -> TrainingResult:
     """Train the model in place on one client's samples.
 
@@ -86,11 +155,14 @@ def train_local(
         Number of logits.
     seed
         Order of the samples and every random layer; derive it from (seed, round, client).
+    start
+        What the client's earlier rounds left; its optimiser's state is used only if it is kept.
 
     Raises
     ------
     ValueError
-        If there is no sample, or the loss stops being finite.
+        If there is no sample, the loss stops being finite, or the optimiser's state is another
+        model's.
     """
     if len(samples) == 0:
         raise ValueError("a client has no training samples; give it some, or leave it out")
@@ -99,80 +171,68 @@ def train_local(
         torch.default_generator.manual_seed(seed)
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.manual_seed_all(seed)
-        return _train(model, samples, training, n_classes, seed)
+        batches = _batches(samples, training, seed, start)
+        optimizer = _optimizer(model, training)
+        if training.optimizer_state == "kept":
+            restore_optimizer_(model, optimizer, start.optimizer)
+        scale = None if training.fedrs is None else training.fedrs.scale(samples.counts(n_classes))
+        return _train(model, _Task(training, len(samples), scale), batches, optimizer)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """How a round is trained: ``n`` samples, and FedRS's factors of the logits."""
+
+    training: LocalTraining
+    n: int
+    scale: Tensor | None
 
 
 def _train(
-    model: nn.Module, samples: Samples, training: LocalTraining, n_classes: int, seed: int
+    model: nn.Module, task: _Task, batches: Iterator[Samples], optimizer: torch.optim.Optimizer
 ) -> TrainingResult:
+    training, scale = task.training, task.scale
     start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    scale = None if training.fedrs is None else training.fedrs.scale(samples.counts(n_classes))
-    prune = _Pruning(model, training, _n_steps(training, len(samples)))
-    optimizer = _optimizer(model, training)
+    n_steps, epoch = training.n_steps(task.n), ceil(task.n / training.batch_size)
+    prune = Pruning(model, training.sparsity, n_steps)
     model.train()
-    loss_sum, correct, step = torch.zeros(()), torch.zeros(()), 0
-    for epoch in range(training.epochs):
-        loss_sum.zero_()
-        correct.zero_()
-        for batch in _batches(samples, training.batch_size, seed, epoch):
-            logits = model(batch.inputs)
-            scaled = logits if scale is None else logits * scale
-            loss = functional.cross_entropy(scaled, batch.labels)
-            total = loss
-            if training.proximal_mu > 0:
-                total = loss + training.proximal_mu * proximal_term(model, start)
-            optimizer.zero_grad(set_to_none=True)
-            total.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            prune.after_step(step)
-            loss_sum += loss.detach() * len(batch)
-            correct += (logits.detach().argmax(1) == batch.labels).sum()
-            step += 1
-        if not bool(torch.isfinite(loss_sum)):
-            raise ValueError(
-                f"the training loss is not finite in epoch {epoch + 1} (step {step}); "
-                f"lower the learning rate (now {training.lr})"
-            )
+    progress = Progress(epoch)
+    for step, batch in enumerate(batches, start=1):
+        logits = model(batch.inputs)
+        scaled = logits if scale is None else logits * scale
+        loss = functional.cross_entropy(scaled, batch.labels)
+        total = loss
+        if training.proximal_mu > 0:
+            total = loss + training.proximal_mu * proximal_term(model, start)
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        prune.after_step(step - 1)
+        progress.add(loss, logits, batch.labels)
+        if step % epoch == 0 or step == n_steps:
+            progress.require_finite(step, training.lr)
     prune.at_end()
+    mean_loss, accuracy = progress.means()
     return TrainingResult(
-        loss=float(loss_sum) / len(samples),
-        accuracy=float(correct) / len(samples),
-        steps=step,
-        num_examples=len(samples),
+        loss=mean_loss,
+        accuracy=accuracy,
+        steps=n_steps,
+        num_examples=task.n,
         density=density(get_weights(model)),
+        optimizer=optimizer_arrays(model, optimizer) if training.optimizer_state == "kept" else {},
     )
 
 
-def last_gradient(model: nn.Module) -> dict[str, NDArray[np.float32]]:
-    """The gradient that the last step of training used, by name of the parameter; copies.
-
-    After :func:`train_local` it is that of the local objective (with FedProx's term and FedRS's
-    scales, where the training has them) on the last mini-batch, at the weights before that step;
-    without weight decay, momentum and clipping. It is read from ``parameter.grad``, so it holds
-    until the next backward pass through the model: read it before circuits are looked for.
-
-    Returns
-    -------
-    dict
-        float32 arrays of the parameters' shapes; a parameter without a gradient (frozen, or a
-        model that was not trained) is left out.
-    """
-    return {
-        name: np.array(parameter.grad.detach().float().cpu().numpy())
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None
-    }
-
-
-def _n_steps(training: LocalTraining, n_samples: int) -> int:
-    return training.epochs * ceil(n_samples / training.batch_size)
-
-
-def _batches(samples: Samples, size: int, seed: int, epoch: int) -> Iterator[Samples]:
-    generator = torch.Generator().manual_seed((seed + epoch) % 2**63)
-    order = torch.randperm(len(samples), generator=generator)
-    for index in torch.split(order, size):
-        yield samples.take(index)
+def _batches(
+    samples: Samples, training: LocalTraining, seed: int, start: Continuation
+) -> Iterator[Samples]:
+    n, size = len(samples), training.batch_size
+    if training.steps is None:
+        places = batches_of_epochs(n, size, training.epochs or 1, seed=seed)
+    else:
+        sequence = seed if start.batch_seed is None else start.batch_seed
+        places = batches_from(n, size, training.steps, seed=sequence, first=start.first)
+    return (samples.take(index) for index in places)
 
 
 def _optimizer(model: nn.Module, training: LocalTraining) -> torch.optim.Optimizer:
@@ -185,29 +245,6 @@ def _optimizer(model: nn.Module, training: LocalTraining) -> torch.optim.Optimiz
         momentum=training.momentum,
         weight_decay=training.weight_decay,
     )
-
-
-class _Pruning:
-    """Keeps the weights sparse: after every step, and to the full target at the end."""
-
-    def __init__(self, model: nn.Module, training: LocalTraining, n_steps: int) -> None:
-        self._model, self._sparsity, self._n_steps = model, training.sparsity, n_steps
-        self._masks: dict[str, Tensor] | None = None
-        if training.sparsity is not None and training.sparsity.mask == "persistent":
-            self._masks = support_masks(model, training.sparsity)
-            apply_masks_(model, self._masks)
-
-    def after_step(self, step: int) -> None:
-        if self._masks is not None:
-            apply_masks_(self._model, self._masks)
-        elif self._sparsity is not None:
-            share = self._sparsity.at(step, self._n_steps)
-            if share > 0:
-                sparsify_(self._model, share, min_alive=self._sparsity.min_alive)
-
-    def at_end(self) -> None:
-        if self._sparsity is not None and self._masks is None:
-            sparsify_(self._model, self._sparsity.target, min_alive=self._sparsity.min_alive)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,35 @@
+"""What a client remembers from round to round: arrays in Flower's ``context.state``.
+
+A node keeps them for one run; nothing is pickled. What is remembered is lost when a run stops, and
+a client that remembers nothing does as in its first round.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Context
+from numpy.typing import NDArray
+
+from fedcircuit.learning.weights import Weights
+from fedcircuit.wire import decoded, serialised
+
+OPTIMIZER = "training/optimizer"
+
+
+def recalled(context: Context, key: str) -> dict[str, NDArray[np.generic]]:
+    """Arrays that the node remembers under a key; empty where it remembers none."""
+    record = context.state.array_records.get(key)
+    return {} if record is None else {name: decoded(array) for name, array in record.items()}
+
+
+def keep(context: Context, key: str, arrays: Weights) -> None:
+    """Keep arrays under a key, in place of what was there."""
+    record = ArrayRecord()
+    for name, values in arrays.items():
+        record[name] = Array(
+            dtype=str(values.dtype),
+            shape=values.shape,
+            stype="numpy.ndarray",
+            data=serialised(np.asarray(values, order="C")),
+        )
+    context.state[key] = record

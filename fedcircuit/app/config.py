@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from fedcircuit.aggregation.lips import LipsSettings
+from fedcircuit.analysis.information import InformationSettings
 from fedcircuit.app.config_training import (
     DataConfig,
     ModelConfig,
@@ -141,6 +143,81 @@ class InertiaConfig(Section):
     )
 
 
+class InformationConfig(Section):
+    """What each layer keeps of input and label: the information plane (arXiv 1911.07652)."""
+
+    enabled: bool = Field(
+        False, description="Measure it after averaging; it can be had later from disk."
+    )
+    every: int = Field(1, ge=1, description="Look at every n-th round.")
+    rounds: Literal["logarithmic"] | tuple[int, ...] | None = Field(
+        None,
+        description="Look at these rounds instead of every n-th one; logarithmic: ten for each "
+        "power of ten, and the last. For averaging after every step.",
+    )
+    pool: int = Field(
+        2000,
+        ge=2,
+        description="Test images that all models are measured on, none of them in the probe; all "
+        "that are left where there are fewer.",
+    )
+    max_clients: int | None = Field(
+        None, gt=0, description="Look at a reproducible sample of this many clients."
+    )
+    inputs: Literal["kolchinsky-tracey", "binned-width", "binned-count", "binned-range"] = Field(
+        "kolchinsky-tracey", description="Estimator of I(X;T)."
+    )
+    labels: Literal[
+        "probe",
+        "kolchinsky-tracey",
+        "binned-width",
+        "binned-count",
+        "binned-range",
+        "ksg",
+        "infonce",
+        "mine",
+        "smile",
+    ] = Field("probe", description="Estimator of I(T;Y).")
+    unit: Literal["bits", "nats"] = Field("bits", description="Unit of the estimates.")
+    bins: int = Field(30, ge=2, description="Bins of binned-count and binned-range.")
+    bin_width: float = Field(0.07, gt=0, description="Width of a bin of binned-width.")
+    bin_range: tuple[float, float] = Field(
+        (-1.0, 1.0), description="Lowest and highest edge of binned-range."
+    )
+    beta: float = Field(
+        0.1, gt=0, description="Kolchinsky-Tracey: noise as a share of the layer's own scale."
+    )
+    noise_variance: float | None = Field(
+        None,
+        gt=0,
+        description="Kolchinsky-Tracey: the same noise for all layers, in place of beta.",
+    )
+    permutations: int | None = Field(
+        None,
+        ge=0,
+        description="Permutations of the labels, to see what an estimator of I(T;Y) gives without "
+        "information. Left out: 10 for binned and Kolchinsky-Tracey, none for others.",
+    )
+    spatial: Literal["mean", "flat"] = Field(
+        "mean", description="Convolutions: each channel's mean over positions, or all positions."
+    )
+    output: bool = Field(False, description="Look at the logits as well.")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> InformationConfig:
+        if self.rounds is not None and self.every != 1:
+            raise ValueError("rounds and every exclude each other: give one of them")
+        if isinstance(self.rounds, tuple) and min(self.rounds, default=0) < 1:
+            raise ValueError(f"rounds must be one or more numbers >= 1, got {list(self.rounds)}")
+        self.settings()  # what contradicts itself
+        return self
+
+    def settings(self) -> InformationSettings:
+        """Estimators and their settings."""
+        names = {field.name for field in fields(InformationSettings)}
+        return InformationSettings(**self.model_dump(include=names))
+
+
 class StorageConfig(Section):
     """What a run keeps on disk."""
 
@@ -173,6 +250,7 @@ class StudyConfig(Section):
     strategy: StrategyConfig = StrategyConfig()
     circuits: CircuitsConfig = CircuitsConfig()
     inertia: InertiaConfig = InertiaConfig()
+    information: InformationConfig = InformationConfig()
     storage: StorageConfig = StorageConfig()
     engine: EngineConfig = EngineConfig()
 

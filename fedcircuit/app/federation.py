@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
+from torch import nn
 
 from fedcircuit.aggregation.lips import LipsSettings
+from fedcircuit.analysis.information_pool import logarithmic_rounds, stratified_pool
 from fedcircuit.app.config import StudyConfig
 from fedcircuit.app.config_files import ConfigError, parse_study
 from fedcircuit.app.engines import Engine, Federation, quiet_flower, run_federation
@@ -24,6 +26,7 @@ from fedcircuit.learning.partitions import summary
 from fedcircuit.observers.circuits import CircuitObserver
 from fedcircuit.observers.evaluation import EvaluationObserver
 from fedcircuit.observers.inertia import InertiaObserver
+from fedcircuit.observers.information import InformationObserver
 from fedcircuit.records.manifest import build_manifest
 from fedcircuit.records.round_record import Observer, RoundRecord
 from fedcircuit.records.rounds import Storage
@@ -188,6 +191,8 @@ def _observers(study: Study, store: RunStore, done: int) -> list[Observer]:
         after = config.inertia.snapshot
         snapshot = store.read(after).weights if done >= after else None
         observers.append(InertiaObserver(snapshot, snapshot_round=after))
+    if config.information.enabled:
+        observers.append(_information_observer(study, model))
     if config.circuits.enabled:
         observers.append(
             CircuitObserver(
@@ -204,6 +209,24 @@ def _observers(study: Study, store: RunStore, done: int) -> list[Observer]:
             )
         )
     return observers
+
+
+def _information_observer(study: Study, model: nn.Module) -> InformationObserver:
+    config = study.config.information
+    rounds = config.rounds
+    if rounds == "logarithmic":  # without an end, as a run may be resumed for more rounds
+        rounds = (*logarithmic_rounds(10**9), study.config.training.rounds)
+    return InformationObserver(
+        model,
+        stratified_pool(study.test, config.pool, seed=study.config.seed),
+        config.settings(),
+        every=config.every,
+        rounds=rounds,
+        max_clients=config.max_clients,
+        seed=study.config.seed,
+        spatial=config.spatial,
+        output=config.output,
+    )
 
 
 def _strategy(

@@ -19,8 +19,13 @@ class DataConfig(Section):
     """Which data set, and how much of it."""
 
     name: Literal[
-        "digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "parquet", "image-folder"
-    ] = Field("digits", description="Data set; digits needs no files and no network.")
+        "digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "parquet", "image-folder", "szt"
+    ] = Field(
+        "digits",
+        description="Data set; digits needs no files and no network. szt does not either: all "
+        "4,096 patterns of 12 bits, as -1 and 1, in two classes by a rule of the kind of arXiv "
+        "1703.00810.",
+    )
     root: str | None = Field(
         None,
         description="Folder of the data; else the environment variable FEDCIRCUIT_DATA, "
@@ -34,16 +39,32 @@ class DataConfig(Section):
     pool: int | None = Field(
         None, ge=1, description="Average-pool every image by this factor: 2 makes 28x28 to 14x14."
     )
+    test_share: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="For szt: share of the patterns held out for tests. 0: all patterns are both "
+        "training and test samples, as the whole of a known distribution.",
+    )
+
+    @model_validator(mode="after")
+    def _fits_name(self) -> DataConfig:
+        if self.name != "szt" and self.test_share != type(self).model_fields["test_share"].default:
+            raise ValueError(f"test_share belongs to szt, the data set is {self.name!r}")
+        return self
 
 
 class PartitionConfig(Section):
     """Who holds what."""
 
-    kind: Literal["iid", "classes", "dirichlet", "quantity", "low-data", "flwr-datasets"] = Field(
+    kind: Literal[
+        "iid", "sorted", "classes", "dirichlet", "quantity", "low-data", "flwr-datasets"
+    ] = Field(
         "iid",
-        description="iid: equal random parts; classes: by class map; dirichlet: label skew; "
-        "quantity: size skew; low-data: few images a client, each with a label mix of its own; "
-        "flwr-datasets: any partitioner of that package (`pip install 'fedcircuit[data]'`).",
+        description="iid: equal random parts; sorted: equal parts of the samples sorted by label; "
+        "classes: by class map; dirichlet: label skew; quantity: size skew; low-data: few images a "
+        "client, each with a label mix of its own; flwr-datasets: any partitioner of that package "
+        "(`pip install 'fedcircuit[data]'`).",
     )
     clients: int | None = Field(
         None, gt=0, description="Number of clients; not with classes, where the map says it."
@@ -123,9 +144,20 @@ class ModelConfig(Section):
     widths: tuple[int, ...] | None = Field(
         None, description="Units of each hidden layer; left out: the architecture's own."
     )
+    activation: Literal["relu", "tanh"] = Field(
+        "relu", description="Nonlinearity of an mlp; other architectures have relu."
+    )
     init: Literal["torch", "he"] = Field(
         "torch", description="Initial weights: torch's defaults, or He's with zero biases."
     )
+
+    @model_validator(mode="after")
+    def _fits_name(self) -> ModelConfig:
+        if self.activation != "relu" and self.name != "mlp":
+            raise ValueError(
+                f"activation {self.activation!r} belongs to mlp, the model is {self.name!r}"
+            )
+        return self
 
 
 class SparsityConfig(Section):

@@ -21,7 +21,7 @@ from fedcircuit.app.study_data import (
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.clients.app import ClientCircuits, client_app
-from fedcircuit.learning.models import Initialisation, build_model
+from fedcircuit.learning.models import Activation, Initialisation, build_model
 from fedcircuit.learning.objectives import FedRS
 from fedcircuit.learning.partitions import Partition
 from fedcircuit.learning.seeds import derived_seed
@@ -41,6 +41,7 @@ class ModelFactory:
     widths: tuple[int, ...] | None
     init: Initialisation
     seed: int
+    activation: Activation = "relu"
 
     def __call__(self) -> nn.Module:
         """A fresh network with the initial weights."""
@@ -51,6 +52,7 @@ class ModelFactory:
             seed=self.seed,
             widths=self.widths,
             init=self.init,
+            activation=self.activation,
         )
 
 
@@ -96,6 +98,7 @@ def build_study(config: StudyConfig) -> Study:
         config.model.widths,
         config.model.init,
         derived_seed(config.seed, "model"),
+        config.model.activation,
     )
     circuits = None
     if config.circuits.enabled and config.circuits.discover_on == "clients":

@@ -42,6 +42,8 @@ def make_partition(config: PartitionConfig, dataset: Dataset, seed: int) -> Part
     assert config.clients is not None
     if config.kind == "iid":
         return partitions.iid(labels, config.clients, seed=seed)
+    if config.kind == "sorted":
+        return partitions.label_sorted(labels, config.clients, seed=seed)
     if config.kind == "flwr-datasets":
         assert config.partitioner is not None
         drawn = partitioner(config.partitioner, config.options, config.clients, seed=seed)

@@ -25,6 +25,7 @@ DATASET_NAMES = (
     "cifar100",
     "parquet",
     "image-folder",
+    "szt",
 )
 ROOT_VARIABLE = "FEDCIRCUIT_DATA"
 DEFAULT_ROOT = Path("~/.cache/fedcircuit/data")
@@ -49,6 +50,9 @@ class DataSource:
         Side in pixels of the squares that every image is averaged over: 2 makes 14x14 of 28x28.
         Images are normalised with the mean and sd of the full pixels, whose order with averaging
         does not matter; averages vary less, so the sd of pooled inputs is below 1.
+    test_share
+        For ``szt``: share of the patterns held out for tests; 0 makes all of them both training
+        and test samples.
     """
 
     name: str = "digits"
@@ -57,6 +61,7 @@ class DataSource:
     test_limit: int | None = None
     download: bool = False
     pool: int | None = None
+    test_share: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,10 @@ def load_dataset(source: DataSource, *, seed: int) -> Dataset:
 def _read(source: DataSource, seed: int) -> RawData:
     if source.name == "digits":
         return _digits(seed)
+    if source.name == "szt":
+        from fedcircuit.learning.binary_sphere import binary_sphere
+
+        return binary_sphere(source.test_share, seed=seed)
     root = data_root(source)
     if source.name == "parquet":
         from fedcircuit.learning.parquet import read_parquet

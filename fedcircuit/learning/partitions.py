@@ -42,6 +42,18 @@ def iid(labels: Labels, n_clients: int, *, seed: int) -> Partition:
     return _partition("iid", np.array_split(order, n_clients))
 
 
+def label_sorted(labels: Labels, n_clients: int, *, seed: int) -> Partition:
+    """Samples sorted by label and dealt in contiguous parts whose sizes differ by at most one.
+
+    Client 0 gets the lowest labels. Which of a label's samples go to which of the clients that
+    share it is drawn by the seed.
+    """
+    _enough(labels, n_clients)
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    order = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    return _partition("sorted", np.array_split(order, n_clients))
+
+
 def by_classes(
     labels: Labels, classes_of_clients: Sequence[Sequence[int]], *, n_classes: int
 ) -> Partition:

@@ -117,6 +117,37 @@ def test_what_clients_forget_is_what_they_keep(
     assert forgotten(parse_study(study(2, 2), overrides)) == lost
 
 
+def test_a_study_of_the_twelve_bits_with_sorted_labels_runs(tmp_path: Path) -> None:
+    raw = study(2, 3, 4)
+    raw["data"] = {"name": "szt", "test_share": 0}
+    raw["partition"]["kind"] = "sorted"
+    raw["model"] = {"name": "mlp", "widths": [10, 7, 5, 4, 3], "activation": "tanh"}
+    run = run_of(tmp_path / "run", raw)
+    assert run.partition is not None
+    # 2,090 patterns of class 0 and 2,006 of class 1, in four parts of 1,024
+    assert run.partition["counts"] == [[1024, 0], [1024, 0], [42, 982], [0, 1024]]
+    assert run.partition["kind"] == "sorted"
+    parts = build_study(parse_study(raw))
+    assert "Tanh" in str(parts.model())
+    assert len(parts.train_labels) == 4096
+    assert len(parts.test) == 4096 - 8
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["data.test_share=0.5"], "test_share belongs to szt, the data set is 'digits'"),
+        (["data.name=szt", "data.test_share=1"], "data.test_share: .*less than 1"),
+        (["model.activation=tanh"], "activation 'tanh' belongs to mlp, the model is 'simple-cnn'"),
+        (["partition.kind=sorted"], "kind 'sorted' needs clients"),
+    ],
+)
+def test_settings_that_belong_elsewhere_are_refused(overrides: list[str], words: str) -> None:
+    raw: dict[str, Any] = {"partition": {}} if "partition" in overrides[0] else {}
+    with pytest.raises(ConfigError, match=words):
+        parse_study(raw, overrides)
+
+
 def test_a_study_has_epochs_or_steps_and_one_epoch_without_either() -> None:
     with pytest.raises(ConfigError, match="training: a round has either epochs or steps, got"):
         parse_study({"training": {"epochs": 2, "steps": 3}})

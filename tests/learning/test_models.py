@@ -118,6 +118,24 @@ def test_vgg11_trains_on_one_sample_and_with_all_of_every_kernel(
             assert bool((layer.weight.grad.abs().amax((0, 1)) > 0).all())
 
 
+def test_tanh_takes_the_place_of_relu_and_changes_no_weight() -> None:
+    plain, tanh = (build_model("mlp", (1, 4, 4), 3, seed=5, widths=(6, 5), activation=kind)
+                   for kind in ("relu", "tanh"))  # fmt: skip
+    assert str(tanh) == str(plain).replace("ReLU", "Tanh")
+    assert all(
+        torch.equal(a, b) for a, b in zip(plain.parameters(), tanh.parameters(), strict=True)
+    )
+    x = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        first, second, last = (layer for layer in tanh if isinstance(layer, nn.Linear))
+        expected = last(torch.tanh(second(torch.tanh(first(x)))))
+        assert torch.equal(tanh(x.reshape(3, 1, 4, 4)), expected)
+    with pytest.raises(ValueError, match="of other models 'relu'; got 'tanh' for 'resnet'"):
+        build_model("resnet", (1, 8, 8), 3, seed=0, activation="tanh")
+    with pytest.raises(ValueError, match="must be one of .*got 'gelu'"):
+        build_model("mlp", (4,), 3, seed=0, activation="gelu")  # type: ignore[arg-type]
+
+
 def test_weights_depend_on_the_seed_alone() -> None:
     torch.manual_seed(1)
     first = build_model("mlp", (1, 8, 8), 3, seed=5)

@@ -50,6 +50,37 @@ def test_iid_sizes_differ_by_at_most_one() -> None:
     assert max(sizes) - min(sizes) == 1
 
 
+def test_sorted_samples_are_dealt_in_contiguous_parts() -> None:
+    labels = np.array([2, 0, 1, 0, 2, 0, 1, 1])
+
+    partition = partitions.label_sorted(labels, 3, seed=0)
+
+    held = [sorted(labels[index].tolist()) for index in partition.indices]
+    assert held == [[0, 0, 0], [1, 1, 1], [2, 2]]
+    assert partition.indices[0].tolist() == [1, 3, 5]
+    assert partition.kind == "sorted"
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(0, 3), min_size=6, max_size=40), st.integers(1, 6), st.integers(0, 99))
+def test_no_client_of_a_sorted_partition_holds_a_lower_label_than_one_before_it(
+    values: list[int], n_clients: int, seed: int
+) -> None:
+    labels = np.array(values)
+    parts = partitions.label_sorted(labels, n_clients, seed=seed).indices
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+    assert np.concatenate([np.sort(labels[part]) for part in parts]).tolist() == sorted(values)
+
+
+def test_who_shares_a_label_of_a_sorted_partition_is_drawn_by_the_seed() -> None:
+    first, again, other = (partitions.label_sorted(LABELS, 7, seed=seed) for seed in (0, 0, 1))
+    assert all(np.array_equal(a, b) for a, b in zip(first.indices, again.indices, strict=True))
+    assert first.indices[0].tolist() != other.indices[0].tolist()
+    assert not np.array_equal(first.indices[0], np.arange(26))  # not the first of the file
+
+
 def test_smaller_alpha_means_more_skew() -> None:
     def distance(alpha: float) -> float:
         partition = partitions.dirichlet(LABELS, 4, n_classes=4, alpha=alpha, min_samples=1, seed=3)
@@ -151,6 +182,7 @@ def test_the_summary_of_a_worked_example() -> None:
          "client 0 .* has class 4, the data have classes 0..3"),
         (lambda: partitions.by_classes(LABELS, [[0, 4]], n_classes=5), "class 4, of which the"),
         (lambda: partitions.iid(LABELS, 0, seed=0), "at least one client"),
+        (lambda: partitions.label_sorted(LABELS, 181, seed=0), "needs at least 181 samples"),
         (lambda: partitions.low_data(LABELS, 0, n_classes=4, alpha=1, samples=5, seed=0),
          "at least one client .* got 0 clients of 5 samples"),
         (lambda: partitions.low_data(LABELS, 2, n_classes=4, alpha=1, samples=0, seed=0),

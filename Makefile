@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 BENCH := $(BIN)/python experiments/benchmarks
 DATA ?= $(FEDCIRCUIT_DATA)
 
-.PHONY: help demo test check lint docs bench bench-made-up bench-mnist
+.PHONY: help demo test check lint docs bench bench-made-up bench-mnist validate-information
 .NOTPARALLEL:
 
 help:
@@ -19,8 +19,9 @@ help:
 	@echo "make check  lint, formatting, types and the tests: what CI runs"
 	@echo "make docs   build the documentation into docs/_build/html"
 	@echo "make bench DATA=FOLDER  run every benchmark with small settings; FOLDER holds MNIST/raw"
+	@echo "make validate-information  compare the estimators of mutual information with known Gaussians"
 	@echo "PYTHON=python3.12 picks the interpreter, WORKERS=1 tests in one process;"
-	@echo "ARGS='...' is passed on to demo and test"
+	@echo "ARGS='...' is passed on to demo, test and validate-information"
 
 demo: $(VENV)/.installed
 	$(BIN)/fedcircuit demo $(ARGS)
@@ -65,6 +66,12 @@ else
 	-$(BENCH)/analysis_cost.py --data "$(DATA)"
 	-$(BENCH)/round_cost.py --data "$(DATA)" --clients 3
 endif
+
+# A few minutes; ARGS=--quick takes seconds. Fails where a reference figure is missed.
+validate-information: export OMP_NUM_THREADS = 1
+
+validate-information: $(VENV)/.installed
+	$(BENCH)/information_gaussians.py $(ARGS)
 
 # A stamp is written only after pip has finished, so an interrupted installation is taken up again.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python

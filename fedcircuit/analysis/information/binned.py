@@ -146,9 +146,9 @@ def _setting(activations: Float64Array, settings: InformationSettings, binning: 
     else:
         low, high = settings.bin_range
         text = f"{settings.bins} bins on [{low:g}, {high:g}]"
-        outside = float(np.mean((activations < low) | (activations > high), dtype=np.float64))
-        if outside > 0:
-            text += f", {outside:.1%} of the values outside"
+        outside = int(np.sum((activations < low) | (activations > high)))
+        if outside:
+            text += f", {outside / activations.size:.1%} of the values outside"
     return text + (", Miller-Madow" if settings.miller_madow else "")
 
 

@@ -116,7 +116,8 @@ def noise_of(activations: Float64Array, settings: InformationSettings) -> tuple[
     """Variance of the noise, and how it was chosen, in words."""
     if settings.noise_variance is not None:
         return settings.noise_variance, f"noise variance {settings.noise_variance:g}"
-    scale = float(np.mean(np.var(activations, axis=0))) if activations.size else math.nan
+    known = activations.size > 0 and np.isfinite(activations).all()
+    scale = float(np.mean(np.var(activations, axis=0))) if known else math.nan
     variance = settings.beta**2 * scale
     return variance, f"noise variance {variance:.3g} = {settings.beta:g}^2 x mean unit variance"
 

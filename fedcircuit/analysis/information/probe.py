@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
+from scipy.special import log_softmax, logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
@@ -113,7 +113,10 @@ def held_out_logits(
         for fitted, held in split.split(inputs, classes):
             probe = LogisticRegression(C=variance, tol=1e-3, max_iter=200)
             probe.fit(inputs[fitted], classes[fitted])
-            logits[held] = probe.predict_log_proba(inputs[held])
+            scores = probe.decision_function(inputs[held])  # of two classes, the second's alone
+            if scores.ndim == 1:
+                scores = np.stack([np.zeros_like(scores), scores], axis=1)
+            logits[held] = log_softmax(scores, axis=1)
     return logits
 
 

@@ -44,8 +44,7 @@ class CriticSettings:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "width", "patience", "score_batch"):
-            if getattr(self, name) < 1 + (name == "batch" or name == "score_batch"):
-                raise ValueError(f"critic.{name} is too small: {getattr(self, name)}")
+            _at_least(f"critic.{name}", getattr(self, name), 2 if "batch" in name else 1)
         for name in ("learning_rate", "tau"):
             _positive(f"critic.{name}", getattr(self, name))
 
@@ -121,12 +120,11 @@ class InformationSettings:
         if self.noise_variance is not None:
             _positive("noise_variance", self.noise_variance)
         for name, least in (("bins", 2), ("block", 1), ("neighbours", 1), ("folds", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+            _at_least(name, getattr(self, name), least)
         if not self.bin_range[0] < self.bin_range[1]:
             raise ValueError(f"bin_range must be (low, high) with low < high, got {self.bin_range}")
-        if self.permutations is not None and self.permutations < 0:
-            raise ValueError(f"permutations must be >= 0, got {self.permutations}")
+        if self.permutations is not None:
+            _at_least("permutations", self.permutations, 0)
 
     def permutations_of(self, estimator: str) -> int:
         """Permutations for the null of an estimator of I(T;Y)."""
@@ -143,3 +141,8 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 def _positive(name: str, value: float) -> None:
     if not value > 0:
         raise ValueError(f"{name} must be > 0, got {value}")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} must be >= {least}, got {value}")

@@ -3,9 +3,9 @@
 Two tables in nats, printed as Markdown: x and y of D dimensions with independent coordinates of
 correlation rho, and Kolchinsky-Tracey's bounds on Z = X + N(0, s2). Every cell is the mean over
 seeds and, in brackets, the reference figure of an earlier run by other code (2,000 samples, one
-seed). Then the largest differences. Estimators without training must reproduce the reference
-within 0.1 or four standard errors, or the script ends with status 1; critics depend on
-network and training, so their differences are only shown.
+seed). Then the largest differences. Estimators without training must reproduce the reference to
+about three standard errors, or the script ends with status 1; critics depend on network and
+training, so their differences are only shown.
 
     make validate-information
     python experiments/benchmarks/information_gaussians.py [--seeds 3] [--quick]
@@ -123,8 +123,8 @@ def pair_row(d: int, rho: float, seeds: int, critic: CriticSettings) -> Row:
     """A line of the first table."""
     found = [estimates(d, rho, seed, critic) for seed in range(seeds)]
     truth = d / 2 * math.log(1 / (1 - rho**2))
-    # a dimension's standard error is at most about 1 / sqrt(n): four of all of them
-    tolerance = max(0.1, 4 * math.sqrt(d / SAMPLES))
+    # a dimension's standard error is about 1.5 / sqrt(n), in the reference's one seed too
+    tolerance = max(0.15, 5 * math.sqrt(d / SAMPLES))
     by_column = tuple(zip(*found, strict=True))
     return Row(f"{d}, {rho:g}", truth, tolerance, by_column, PAIRS[d, rho])
 

@@ -17,6 +17,7 @@ Int64Array = NDArray[np.int64]
 INPUTS = "I(X;T)"
 LABELS = "I(T;Y)"
 PAIR = "I(X;Y)"  # of two variables that are no layer
+CONSTANT = "the activations are constant"  # the reason why a value is exactly 0
 UNITS = {"bits": math.log(2.0), "nats": 1.0}  # nats in one of each
 SATURATED_SHARE = 0.9  # of log n, from where on an estimate says more of n than of the layer
 
@@ -149,7 +150,7 @@ def known_without_estimating(
     if labels is not None and (labels == labels[0]).all():
         return 0.0, "one class only"
     if (activations == activations[0]).all():
-        return 0.0, "the activations are constant"
+        return 0.0, CONSTANT
     return None
 
 

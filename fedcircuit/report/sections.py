@@ -14,6 +14,7 @@ from fedcircuit.records.run import Run
 from fedcircuit.report import overlaps, tables
 from fedcircuit.report.circuit_bits import circuit_bits
 from fedcircuit.report.inertia_section import inertia
+from fedcircuit.report.information_section import information
 from fedcircuit.report.plain import grid, records
 from fedcircuit.report.questions import question_rows
 
@@ -155,6 +156,7 @@ SECTIONS = (
     Section("function", "Do the clients' circuits still work in the average?", function),
     Section("circuits", "The circuits themselves", circuit_bits),
     Section("inertia", "Which layers still move?", inertia),
+    Section("information", "Where does the information go?", information),
     Section("questions", "Four questions about the circuits", question_rows),
     Section("trouble", "What was set aside or left out", trouble),
     Section("setting", "Setting", setting),

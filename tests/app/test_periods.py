@@ -84,6 +84,7 @@ def test_a_resumed_run_warns_of_the_optimisers_and_takes_the_next_batches(
 ) -> None:
     raw = study(4, 2, 2)
     run_study(parse_study(raw, ["training.rounds=2"]), tmp_path / "kept")
+    assert "forget" not in caplog.text
     with caplog.at_level(logging.WARNING, logger="fedcircuit"):
         resume_run(tmp_path / "kept", rounds=4)
     assert "clients forget the state of their optimisers when a run stops" in caplog.text

@@ -13,10 +13,21 @@ import pytest
 import ray
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
-from toy_federation import Witness, bits, build_net, initial_weights, samples_of, toy_app
+from toy_federation import (
+    N_CLASSES,
+    Witness,
+    bits,
+    build_net,
+    data_of,
+    initial_weights,
+    samples_of,
+    toy_app,
+)
 
 from fedcircuit.app.engines import Engine, EngineError, Federation, run_federation
 from fedcircuit.circuits.settings import CircuitSettings
+from fedcircuit.clients import client_app
+from fedcircuit.learning.training import LocalTraining
 from fedcircuit.messages import IDENTITY_QUERY
 from fedcircuit.records.round_record import RoundRecord
 from fedcircuit.strategies import CircuitFedAvg, RecorderOptions
@@ -125,6 +136,24 @@ def test_ray_and_this_process_record_the_same_rounds_and_the_same_circuits() -> 
     assert [len(chosen) for chosen in clients[2:]] == [2, 2]
     assert here[0][1]["failures"] == [("2", "error", "ValueError: my mistake")]
     assert ("circuits", "overlap") in here[0][3]["tables"]  # type: ignore[operator]
+
+
+def test_clients_go_on_with_their_optimisers_in_ray_as_in_this_process() -> None:
+    def weights(engine: Engine, state: str) -> list[object]:
+        training = LocalTraining(
+            steps=2, batch_size=8, optimizer="adam", lr=0.02, optimizer_state=state
+        )
+        app = client_app(build_net, data_of, training, n_classes=N_CLASSES)
+        records: list[RoundRecord] = []
+        options = RecorderOptions(seed=3, strict=True, on_round=records.append)
+        # half of the clients in a round: some come back after a round without them
+        strategy = CircuitFedAvg(fraction_train=0.5, min_train_nodes=1, options=options)
+        run_federation(engine, strategy, Federation(app, N, initial_weights(), 4))
+        return [story(record)["clients"] for record in records]
+
+    here = weights(Engine(), "kept")
+    assert here == weights(Engine("ray", workers=2), "kept")
+    assert here != weights(Engine(), "fresh")
 
 
 def test_a_worker_that_dies_is_an_error() -> None:

@@ -11,7 +11,13 @@ import matplotlib as mpl
 import seaborn as sns
 
 from fedcircuit.records.run import Run
-from fedcircuit.report import figure_grids, figure_inertia, figure_overlaps, figure_plots
+from fedcircuit.report import (
+    figure_grids,
+    figure_inertia,
+    figure_information,
+    figure_overlaps,
+    figure_plots,
+)
 from fedcircuit.report.figure_plots import Drawn
 
 FORMATS = ("svg", "pdf", "png")
@@ -24,6 +30,7 @@ FIGURES: Mapping[str, Callable[[Run], Drawn | None]] = {
     "function": figure_plots.function,
     "sizes": figure_plots.sizes,
     "inertia": figure_inertia.inertia,
+    "information": figure_information.information,
 }
 _METADATA: Mapping[str, dict[str, Any]] = {
     "svg": {"Date": None},  # the same run gives the same file

@@ -8,7 +8,7 @@ from math import log, nan
 import pandas as pd
 
 from fedcircuit.analysis.information.estimate import INPUTS, LABELS
-from fedcircuit.analysis.information_plane import MEAN
+from fedcircuit.analysis.information_plane import MEAN, common_setting
 from fedcircuit.records.round_record import GLOBAL
 from fedcircuit.records.run import Run
 from fedcircuit.report import tables
@@ -76,6 +76,13 @@ def by_layer(
     ]
     wide = chosen.pivot(index="layer", columns="round", values=column)
     return wide.reindex(index=layers, columns=rounds)
+
+
+def settings_of(table: pd.DataFrame, estimate: tuple[str, str]) -> str:
+    """The settings of the average's estimates in words."""
+    quantity, estimator = estimate
+    rows = table[(table["quantity"] == quantity) & (table["estimator"] == estimator)]
+    return common_setting(rows.loc[rows["model"] == GLOBAL, "setting"].astype(str))
 
 
 def gaps(table: pd.DataFrame, estimate: tuple[str, str]) -> pd.DataFrame:

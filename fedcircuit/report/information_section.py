@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from fedcircuit.analysis.information_plane import common_setting
 from fedcircuit.records.round_record import GLOBAL
 from fedcircuit.records.run import Run
 from fedcircuit.report.inertia_section import short, thinned
@@ -23,6 +22,7 @@ from fedcircuit.report.information import (
     evenly,
     gaps,
     is_logarithmic,
+    settings_of,
 )
 
 MOST_LAYERS = 24  # panels; of more layers evenly spaced ones are shown
@@ -84,7 +84,7 @@ def _estimate(table: pd.DataFrame, estimate: tuple[str, str]) -> dict[str, Any]:
         "axis": "x" if quantity == QUANTITIES[0] else "y",
         "quantity": quantity,
         "estimator": estimator_name(estimator),
-        "setting": common_setting(own["setting"].astype(str)),
+        "setting": settings_of(table, estimate),
         "saturated_share": short(float(own["saturated"].astype(float).mean())),
         "gap": _cells(gaps(table, estimate)),
         **{

@@ -28,7 +28,7 @@ def written(run: Run) -> list[Path]:
 
 
 def test_every_figure_comes_in_every_format_with_its_csv(run: Run, written: list[Path]) -> None:
-    names = set(FIGURES) - {"inertia"}  # the made-up run has no weight tensors
+    names = set(FIGURES) - {"inertia", "information"}  # no weight tensors, not measured
     expected = {f"{name}.{kind}" for name in names for kind in ("csv", *FORMATS)}
     assert {path.name for path in written} == expected
     assert {path.parent for path in written} == {run.path / "figures"}
@@ -115,7 +115,7 @@ def test_a_class_without_a_circuit_is_said_to_be_undefined(tmp_path: Path) -> No
 def test_a_run_recorded_without_the_newer_overlaps_is_drawn_without_them(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", Story(measured_from=99))
     names = {path.stem for path in write_figures(run, formats=("svg",))}
-    assert names == set(FIGURES) - {"class-swap", "inertia"}
+    assert names == set(FIGURES) - {"class-swap", "inertia", "information"}
     drawn = figure_overlaps.overlap(run)
     assert drawn is not None
     labels = {str(line.get_label()) for axes in drawn[0].axes for line in axes.get_lines()}

@@ -132,6 +132,10 @@ def test_the_rows_are_those_of_the_estimator_on_the_chosen_units() -> None:
         assert row.random_std == pytest.approx(np.std(random, ddof=1))
         ties = sum(one == row.value for one in random)
         assert row.random_below == (sum(one < row.value for one in random) + ties / 2) / 5
+    one = circuit_information(
+        values, labels, [mask], TWO, BITS, control=RandomUnits(0, seed=4), about=("label",)
+    )
+    assert [(row.about, row.value) for row in one] == [("label", rows[3].value)]
 
 
 def test_ties_count_half() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,8 +19,9 @@ from fedcircuit.circuits.circuit import Site, site_slices
 from fedcircuit.circuits.sites import capture, evaluating
 from fedcircuit.learning.seeds import derived_seed
 
-CLASS = "class"  # whether a sample is of the circuit's class
-LABEL = "label"  # which class a sample is of
+About = Literal["class", "label"]
+CLASS: About = "class"  # whether a sample is of the circuit's class
+LABEL: About = "label"  # which class a sample is of
 
 BoolArray = NDArray[np.bool_]
 
@@ -120,8 +122,9 @@ def circuit_information(
     settings: InformationSettings,
     *,
     control: RandomUnits,
+    about: Sequence[About] = (CLASS, LABEL),
 ) -> tuple[CircuitInformation, ...]:
-    """Two rows for every class: its circuit's information about the class, and about the label.
+    """A row for every class and target: its circuit's information about the class, and the label.
 
     A random set has as many units at every site as the circuit has, so neither size nor depth
     tells them apart. Random sets may overlap the circuit.
@@ -140,6 +143,8 @@ def circuit_information(
         Its ``labels`` estimator is used; with Kolchinsky-Tracey the upper one.
     control
         The random sets.
+    about
+        Which targets.
 
     Raises
     ------
@@ -159,17 +164,18 @@ def circuit_information(
         if mask is None:
             nan = math.nan
             rows += [
-                CircuitInformation(index, about, 0, nan, settings.unit, nan, nan, nan, "no circuit")
-                for about in (CLASS, LABEL)
+                CircuitInformation(index, what, 0, nan, settings.unit, nan, nan, nan, "no circuit")
+                for what in about
             ]
             continue
         random = random_sets(mask, sites, control, stream=index)
-        for about, target in ((CLASS, (labels == index).astype(np.int64)), (LABEL, labels)):
+        for what in about:
+            target = labels if what == LABEL else (labels == index).astype(np.int64)
             found = [
                 label_information(values[:, units], target, settings, seed=control.seed)[-1]
                 for units in (mask, *random)
             ]
-            row = _row(index, about, int(mask.sum()), found)
+            row = _row(index, what, int(mask.sum()), found)
             if not random and control.sets and not row.reason:
                 row = replace(row, reason="no other units of these numbers")
             rows.append(row)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.spatial.distance import cdist
+from torch import Tensor
 
 from fedcircuit.analysis.information.estimate import (
     INPUTS,
@@ -68,26 +70,27 @@ def kolchinsky_tracey(
         Rows of the distance matrix in memory at once.
     """
     n = len(activations)
-    centred = activations - activations.mean(0)
-    norms = np.einsum("ij,ij->i", centred, centred)
+    centred = torch.from_numpy(activations - activations.mean(0))
+    norms = centred.square().sum(1)
     exact = variance < _ROUNDING * float(norms.max())
-    members = [np.eye(int(labels.max()) + 1)[labels] for labels in labellings]  # [n, classes]
+    members = [
+        torch.eye(int(labels.max()) + 1, dtype=torch.float64)[labels] for labels in labellings
+    ]
     logs = np.zeros(2)
     inside = np.zeros((2, len(labellings)))
     for start in range(0, n, block):
-        rows = np.arange(start, min(start + block, n))
+        rows = torch.arange(start, min(start + block, n))
         if exact:
-            distances = cdist(centred[rows], centred, "sqeuclidean")
-        else:
+            distances = torch.from_numpy(cdist(centred[rows], centred, "sqeuclidean"))
+        else:  # torch's products keep to the threads that a study gives it, NumPy's take all cores
             distances = norms[rows, None] + norms - 2.0 * (centred[rows] @ centred.T)
-            np.maximum(distances, 0.0, out=distances)
+            distances.clamp_(min=0.0)
         distances[rows - start, rows] = 0.0
-        kernel = np.exp(distances / (-8.0 * variance))
+        kernel = distances.mul_(-1 / (8.0 * variance)).exp_()
         for which in range(2):  # lower, then upper: exp(-d / 2) = exp(-d / 8) ** 4
             if which:
-                kernel *= kernel
-                kernel *= kernel
-            logs[which] += np.log(kernel.sum(1) / n).sum()  # a row has its own 1: never log 0
+                kernel.square_().square_()
+            logs[which] += float(torch.log(kernel.sum(1) / n).sum())  # a row has its own 1
             inside[which] += _inside(kernel, rows, labellings, members)
     both = -logs / n
     differences = both[:, None] + inside / n
@@ -95,19 +98,17 @@ def kolchinsky_tracey(
 
 
 def _inside(
-    kernel: Float64Array,
-    rows: Int64Array,
-    labellings: Sequence[Int64Array],
-    members: Sequence[Float64Array],
+    kernel: Tensor, rows: Tensor, labellings: Sequence[Int64Array], members: Sequence[Tensor]
 ) -> Float64Array:
     """Sum over rows of the log of the mean kernel within the row's own class, ``[labellings]``."""
-    if not labellings:
-        return np.zeros(0)
-    sums = kernel @ np.concatenate(members, axis=1)  # [rows, classes of all labellings]
     found, start = np.empty(len(labellings)), 0
+    if not labellings:
+        return found
+    sums = kernel @ torch.cat(list(members), dim=1)  # [rows, classes of all labellings]
     for k, (labels, member) in enumerate(zip(labellings, members, strict=True)):
-        own = sums[np.arange(len(rows)), start + labels[rows]]
-        found[k] = np.log(own / member.sum(0)[labels[rows]]).sum()
+        classes = torch.from_numpy(labels)[rows]
+        own = sums[torch.arange(len(rows)), start + classes]
+        found[k] = float(torch.log(own / member.sum(0)[classes]).sum())
         start += member.shape[1]
     return found
 

@@ -65,6 +65,7 @@ else
 	-$(BENCH)/verdict_calibration.py --data "$(DATA)" --seeds 2 --sparsities 0.95 --train 1000
 	-$(BENCH)/analysis_cost.py --data "$(DATA)"
 	-$(BENCH)/round_cost.py --data "$(DATA)" --clients 3
+	-$(BENCH)/information_cost.py --data "$(DATA)" --images 4000 --clients 2 --pool 300
 endif
 
 # A few minutes; ARGS=--quick takes seconds. Fails where a reference figure is missed.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fedcircuit.circuits.settings import CircuitSettings
     from fedcircuit.clients import SparseClient, client_app, numpyclient_mod
     from fedcircuit.observers.inertia import InertiaObserver
+    from fedcircuit.observers.information import InformationObserver, information_of_run
     from fedcircuit.records.run import Run
     from fedcircuit.report.inertia import inertia_of_run
     from fedcircuit.samples import Samples
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "InertiaObserver": "fedcircuit.observers.inertia",
+    "InformationObserver": "fedcircuit.observers.information",
     "LIPS": "fedcircuit.strategies",
     "inertia_of_run": "fedcircuit.report.inertia",
+    "information_of_run": "fedcircuit.observers.information",
     "Circuit": "fedcircuit.circuits.circuit",
     "CircuitStack": "fedcircuit.circuits.circuit",
     "Site": "fedcircuit.circuits.circuit",
@@ -49,6 +52,7 @@ __all__ = [
     "CircuitSettings",
     "CircuitStack",
     "InertiaObserver",
+    "InformationObserver",
     "Probe",
     "RecorderOptions",
     "Run",
@@ -58,6 +62,7 @@ __all__ = [
     "client_app",
     "discover",
     "inertia_of_run",
+    "information_of_run",
     "iou",
     "numpyclient_mod",
     "observe",

@@ -163,7 +163,7 @@ def test_noise_far_below_the_rounding_of_products_is_still_exact() -> None:
 def test_saturated_bounds_find_information_in_permuted_labels_and_the_null_shows_it() -> None:
     rng = np.random.default_rng(0)
     layer, labels = rng.standard_normal((300, 20)), rng.integers(0, 2, 300)
-    for found in kolchinsky_tracey_labels(layer, labels, InformationSettings(), seed=0):
+    for found in kolchinsky_tracey_labels(layer, labels, InformationSettings(beta=0.1), seed=0):
         assert found.saturated
         assert found.value > 0.9
         assert abs(found.above_null) < 0.05

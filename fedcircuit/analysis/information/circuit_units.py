@@ -151,14 +151,7 @@ def circuit_information(
     ValueError
         If a shape does not fit the sites.
     """
-    n_units = sum(site.n_units for site in sites)
-    shapes = [("values", values.shape[1:])]
-    shapes += [("a mask", mask.shape) for mask in masks if mask is not None]
-    if control.among is not None:
-        shapes.append(("among", control.among.shape))
-    for name, shape in shapes:
-        if shape != (n_units,):
-            raise ValueError(f"{name} must have {n_units} units, those of the sites, got {shape}")
+    _check_units(values, masks, sites, control)
     rows = []
     for index, mask in enumerate(masks):
         if mask is None:
@@ -180,6 +173,22 @@ def circuit_information(
                 row = replace(row, reason="no other units of these numbers")
             rows.append(row)
     return tuple(rows)
+
+
+def _check_units(
+    values: Float64Array,
+    masks: Sequence[BoolArray | None],
+    sites: Sequence[Site],
+    control: RandomUnits,
+) -> None:
+    n_units = sum(site.n_units for site in sites)
+    shapes = [("values", values.shape[1:])]
+    shapes += [("a mask", mask.shape) for mask in masks if mask is not None]
+    if control.among is not None:
+        shapes.append(("among", control.among.shape))
+    for name, shape in shapes:
+        if shape != (n_units,):
+            raise ValueError(f"{name} must have {n_units} units, those of the sites, got {shape}")
 
 
 def random_sets(

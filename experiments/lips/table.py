@@ -17,6 +17,7 @@ import pandas as pd
 from fedcircuit import Run
 
 CONTROL = "fedavg"
+LATE = 10  # a single round is noisy where accuracy still moves
 
 
 def print_table(folder: Path) -> None:
@@ -72,6 +73,8 @@ def measured(run: Run, arm: str, seed: int) -> dict[str, object]:
     accuracy = run.table("accuracy").query("model == 'global' and `class` == -1")
     last, half = run.rounds[-1], len(run.rounds) // 2
     row["accuracy"] = float(accuracy[accuracy["round"] == last]["recall"].iloc[0])
+    late = accuracy[accuracy["round"] > last - LATE]["recall"]
+    row[f"accuracy, last {LATE} rounds"] = float(late.mean())
     clients = run.clients
     if "test_accuracy" in clients:
         # means over clients, every client alike, as in the paper's code
@@ -86,8 +89,8 @@ def measured(run: Run, arm: str, seed: int) -> dict[str, object]:
     row["inertia index"] = float(known[known["round"] > half]["index"].median())
     row["rounds below 0.5"] = float((known["index"] < 0.5).mean())
     layers = run.table("inertia")
-    layers = layers[layers["layer"].str.endswith("weight")]
-    for name in dict.fromkeys(layers["layer"]):
+    matrices = [name for name, values in run.weights(0).items() if values.ndim > 1]
+    for name in matrices:  # batch norm and biases are in the recorded table
         rows = layers[layers["layer"] == name]
         row[f"r {name}"] = float(rows[rows["round"] > half]["r"].mean())
         row[f"drift {name}"] = float(rows[rows["round"] == last]["drift"].iloc[0])

@@ -185,7 +185,10 @@ class InformationConfig(Section):
         (-1.0, 1.0), description="Lowest and highest edge of binned-range."
     )
     beta: float = Field(
-        0.1, gt=0, description="Kolchinsky-Tracey: noise as a share of the layer's own scale."
+        1.0,
+        gt=0,
+        description="Kolchinsky-Tracey: noise as a share of the layer's own scale; with less, wide "
+        "layers are saturated.",
     )
     noise_variance: float | None = Field(
         None,

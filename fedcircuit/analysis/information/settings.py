@@ -102,7 +102,7 @@ class InformationSettings:
     bins: int = 30
     bin_range: tuple[float, float] = (-1.0, 1.0)
     miller_madow: bool = False
-    beta: float = 0.1
+    beta: float = 1.0  # as much noise as signal in a unit: with less, wide layers saturate
     noise_variance: float | None = None
     block: int = 1024
     neighbours: int = 3

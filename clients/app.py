@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from numpy.typing import NDArray
 from torch import nn
 
 from fedcircuit import messages
@@ -20,6 +18,7 @@ from fedcircuit.circuits.model_circuits import circuits_of_model
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.clients import lips, memory
+from fedcircuit.clients.arrays import array_record
 from fedcircuit.clients.identity import identity, partition_of
 from fedcircuit.clients.sparse_client import SparseClient, round_of, training_metrics
 from fedcircuit.learning.optimizers import last_gradient
@@ -27,7 +26,7 @@ from fedcircuit.learning.seeds import derived_seed
 from fedcircuit.learning.training import LocalTraining
 from fedcircuit.learning.weights import Weights, get_weights
 from fedcircuit.samples import Samples
-from fedcircuit.wire import decoded, serialised
+from fedcircuit.wire import decoded
 
 ModelFactory = Callable[[], nn.Module]
 ClientData = Callable[[Context], Samples]
@@ -134,9 +133,7 @@ class _Clients:
         number = round_of(sent.config)
         if self.circuits is not None and number % self.circuits.every == 0:
             said.update(_circuits(client, self.circuits, number))
-        arrays = ArrayRecord()  # its constructor would make plain Arrays of ours
-        for name, own in sent.names.items():
-            arrays[name] = _array(trained[own])
+        arrays = array_record({name: trained[own] for name, own in sent.names.items()})
         metrics = {**training_metrics(result), "num-examples": result.num_examples}
         if self.personal_eval or sent.config.get(messages.PERSONAL_EVAL, False):
             personal = client.assess(trained)
@@ -236,19 +233,3 @@ def _circuits(client: SparseClient, circuits: ClientCircuits, round_number: int)
     probe = Probe.split(samples.take(enough), names, seed)
     found = circuits_of_model(client.model, probe, circuits.settings, seed=seed)
     return dict(to_message(found.masks, found.found, found.validity))
-
-
-class _WireArray(Array):
-    """An Array that a strategy in this process reads without parsing its header again."""
-
-    def numpy(self) -> NDArray[np.generic]:
-        return decoded(self).copy()
-
-
-def _array(values: NDArray[np.generic]) -> Array:
-    return _WireArray(
-        dtype=str(values.dtype),
-        shape=values.shape,
-        stype="numpy.ndarray",
-        data=serialised(values),
-    )

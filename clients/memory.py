@@ -7,11 +7,12 @@ a client that remembers nothing does as in its first round.
 from __future__ import annotations
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Context
+from flwr.app import Context
 from numpy.typing import NDArray
 
+from fedcircuit.clients.arrays import array_record
 from fedcircuit.learning.weights import Weights
-from fedcircuit.wire import decoded, serialised
+from fedcircuit.wire import decoded
 
 OPTIMIZER = "training/optimizer"
 
@@ -24,12 +25,6 @@ def recalled(context: Context, key: str) -> dict[str, NDArray[np.generic]]:
 
 def keep(context: Context, key: str, arrays: Weights) -> None:
     """Keep arrays under a key, in place of what was there."""
-    record = ArrayRecord()
-    for name, values in arrays.items():
-        record[name] = Array(
-            dtype=str(values.dtype),
-            shape=values.shape,
-            stype="numpy.ndarray",
-            data=serialised(np.asarray(values, order="C")),
-        )
-    context.state[key] = record
+    context.state[key] = array_record(
+        {name: np.asarray(values, order="C") for name, values in arrays.items()}
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,15 @@ class WireArray(Protocol):
         ...
 
 
+class ArrayFields(TypedDict):
+    """What Flower's ``Array`` is made of."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    stype: str
+    data: bytes
+
+
 def decoded(array: WireArray) -> NDArray[np.generic]:
     """The values of an array, read only; equal to ``array.numpy()``, bit for bit."""
     data = array.data
@@ -50,6 +59,16 @@ def decoded(array: WireArray) -> NDArray[np.generic]:
         count *= side
     flat = np.frombuffer(data, dtype=dtype, count=count, offset=start)
     return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def array_fields(values: NDArray[np.generic]) -> ArrayFields:
+    """The fields of Flower's ``Array`` of these values, for ``Array(**array_fields(values))``."""
+    return ArrayFields(
+        dtype=str(values.dtype),
+        shape=values.shape,
+        stype="numpy.ndarray",
+        data=serialised(values),
+    )
 
 
 def serialised(values: NDArray[np.generic]) -> bytes:

@@ -17,7 +17,7 @@ from fedcircuit.aggregation import lips
 from fedcircuit.aggregation.lips import Include, LipsSettings
 from fedcircuit.learning.seeds import derived_seed
 from fedcircuit.learning.weights import Weights
-from fedcircuit.wire import decoded, serialised
+from fedcircuit.wire import array_fields, decoded
 
 ConfigEntry = int | float | str | bytes | bool | list[str]
 
@@ -217,7 +217,7 @@ def _put_in(
     The config is a copy, as strategies keep one for all rounds.
     """
     whole = list(names)
-    new = {name: _array(values) for name, values in changed.items()}
+    new = {name: Array(**array_fields(values)) for name, values in changed.items()}
     known: dict[int, RecordDict] = {}  # messages of a round share their content
     for message in sent:
         content = message.content
@@ -244,12 +244,3 @@ def _replaced(record: ArrayRecord, new: dict[str, Array]) -> ArrayRecord:
 
 def _local(arrays: ArrayRecord) -> list[str]:
     return list(lips.local_tensors({name: decoded(array) for name, array in arrays.items()}))
-
-
-def _array(values: np.ndarray[Any, np.dtype[np.generic]]) -> Array:
-    return Array(
-        dtype=str(values.dtype),
-        shape=values.shape,
-        stype="numpy.ndarray",
-        data=serialised(values),
-    )

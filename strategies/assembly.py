@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from numpy.typing import ArrayLike
@@ -22,6 +23,7 @@ from fedcircuit.samples import Samples
 from fedcircuit.strategies.recorder import RecorderOptions, RoundRecorder
 from fedcircuit.strategies.state import restore_state
 
+DiscoverOn = Literal["server", "clients"]
 ProbeLike = Probe | tuple[Tensor | ArrayLike, Tensor | ArrayLike]
 
 
@@ -30,6 +32,8 @@ def build_recorder(
     *,
     model: nn.Module | None,
     probe: ProbeLike | None,
+    example: Tensor | ArrayLike | None,
+    discover_on: DiscoverOn,
     run_dir: Path | str | None,
     store: RunStore | None,
     observers: Sequence[Observer],
@@ -41,26 +45,27 @@ def build_recorder(
     Raises
     ------
     ValueError
-        If only one of model and probe is given, both a folder and a store, or a store that has
-        other rounds than the options say.
+        If model, probe and example do not make sense together, a folder and a store are both
+        given, or the store has other rounds than the options say.
     RunError
         If the folder exists and is not empty.
     """
-    if (model is None) != (probe is None):
-        raise ValueError("circuits need both model and probe; give both, or neither")
+    _check_sources(model, probe, example, discover_on)
     if run_dir is not None and store is not None:
         raise ValueError("give run_dir or store, not both")
     settings = circuits or CircuitSettings()
     class_names: tuple[str, ...] = ()
     looking: list[Observer] = []
-    if model is not None and probe is not None:
-        ready = as_probe(probe, model, options.seed)
-        class_names = ready.class_names
-        samples = _joined(ready)
-        looking = [
-            CircuitObserver(model, ready, settings, seed=options.seed),
-            EvaluationObserver(model, samples, class_names),
-        ]
+    if model is not None:
+        ready = None if probe is None else as_probe(probe, model, options.seed)
+        given = None if example is None else torch.as_tensor(example).float()
+        circuit_observer = CircuitObserver(
+            model, ready, settings, seed=options.seed, discover_on=discover_on, example=given
+        )
+        class_names = circuit_observer.class_names
+        looking.append(circuit_observer)
+        if ready is not None:
+            looking.append(EvaluationObserver(model, _joined(ready), class_names))
     if run_dir is not None:
         manifest = build_manifest(
             type(strategy).__name__,
@@ -76,6 +81,23 @@ def build_recorder(
     if store is not None and options.round_offset:
         restore_state(strategy, store.read(options.round_offset).state)
     return recorder
+
+
+def _check_sources(
+    model: nn.Module | None,
+    probe: ProbeLike | None,
+    example: Tensor | ArrayLike | None,
+    discover_on: DiscoverOn,
+) -> None:
+    if discover_on not in get_args(DiscoverOn):
+        raise ValueError(f"discover_on must be 'server' or 'clients', got {discover_on!r}")
+    if model is None and (probe is not None or example is not None or discover_on == "clients"):
+        raise ValueError("circuits need a model; give model, or leave out what belongs to it")
+    if model is not None and probe is None and (example is None or discover_on == "server"):
+        raise ValueError(
+            "circuits need labelled samples: give probe; or, where the server has none, an example "
+            "input and discover_on='clients', so that clients look on their own data"
+        )
 
 
 def as_probe(probe: ProbeLike, model: nn.Module, seed: int) -> Probe:

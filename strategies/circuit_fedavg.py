@@ -10,12 +10,13 @@ from typing import Any
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
-from torch import nn
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 
 from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.records.round_record import Observer
 from fedcircuit.records.store import RunStore
-from fedcircuit.strategies.assembly import ProbeLike, build_recorder, parameter_names
+from fedcircuit.strategies.assembly import DiscoverOn, ProbeLike, build_recorder, parameter_names
 from fedcircuit.strategies.grids import wait_for_nodes
 from fedcircuit.strategies.message_api import MessageHooks
 from fedcircuit.strategies.recorder import RecorderOptions, in_dtype
@@ -33,7 +34,7 @@ class CircuitFedAvg(FedAvg):
     ----------
     *args, **kwargs
         As for ``flwr.serverapp.strategy.FedAvg``.
-    model, probe, run_dir, store, observers, circuits, options
+    model, probe, example, discover_on, run_dir, store, observers, circuits, options
         As for :func:`fedcircuit.strategies.observe`; ``fail_when_all_fail`` is True if not set.
 
     Raises
@@ -49,6 +50,8 @@ class CircuitFedAvg(FedAvg):
         *args: Any,
         model: nn.Module | None = None,
         probe: ProbeLike | None = None,
+        example: Tensor | ArrayLike | None = None,
+        discover_on: DiscoverOn = "server",
         run_dir: Path | str | None = None,
         store: RunStore | None = None,
         observers: Sequence[Observer] = (),
@@ -64,6 +67,8 @@ class CircuitFedAvg(FedAvg):
             self,
             model=model,
             probe=probe,
+            example=example,
+            discover_on=discover_on,
             run_dir=run_dir,
             store=store,
             observers=observers,

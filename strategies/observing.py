@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedXgbBagging, FedXgbCyclic, Strategy
-from torch import nn
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 
 from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.records.round_record import Observer
 from fedcircuit.records.store import RunStore
-from fedcircuit.strategies.assembly import ProbeLike, build_recorder, parameter_names
+from fedcircuit.strategies.assembly import DiscoverOn, ProbeLike, build_recorder, parameter_names
 from fedcircuit.strategies.message_api import MessageHooks
 from fedcircuit.strategies.recorder import RecorderOptions, RoundRecorder
 
@@ -26,6 +27,8 @@ def observe(
     *,
     model: nn.Module | None = None,
     probe: ProbeLike | None = None,
+    example: Tensor | ArrayLike | None = None,
+    discover_on: DiscoverOn = "server",
     run_dir: Path | str | None = None,
     store: RunStore | None = None,
     observers: Sequence[Observer] = (),
@@ -46,6 +49,11 @@ def observe(
     model, probe
         Network and labelled samples (a Probe, or inputs and integer labels) on which circuits are
         found, and accuracy measured, after every aggregation. Left out: rounds are recorded alone.
+    example, discover_on
+        Where the server has no data: one input ``[1, ...]`` or more, and ``"clients"``. Circuits
+        are then those that clients found on their own data and sent
+        (:class:`fedcircuit.clients.ClientCircuits`), with the overlaps among them. With a probe,
+        ``"clients"`` checks on it what clients sent.
     run_dir, store
         Where rounds are recorded: a new folder, or a store that is open already.
     observers
@@ -69,6 +77,8 @@ def observe(
         strategy,
         model=model,
         probe=probe,
+        example=example,
+        discover_on=discover_on,
         run_dir=run_dir,
         store=store,
         observers=observers,

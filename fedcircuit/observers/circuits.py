@@ -118,6 +118,13 @@ class CircuitObserver:
         self._with_ceiling = ceiling
         self._architecture = _architecture(self._model, probe, example)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; numbers where there is no probe to say them."""
+        if self._probe is not None:
+            return self._probe.class_names
+        return tuple(str(index) for index in range(self._architecture.n_classes))
+
     def __call__(self, view: RoundView) -> Observation:
         """What is known of the circuits of this round."""
         if view.round % self._every:

@@ -85,7 +85,7 @@ def test_one_line_finds_circuits_and_measures_accuracy(tmp_path: Path) -> None:
 
 
 def test_a_partial_description_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="both model and probe"):
+    with pytest.raises(ValueError, match="circuits need"):
         CircuitFedAvg(model=build_net())
     store = recorder_of(CircuitFedAvg(run_dir=tmp_path / "a")).store
     empty = torch.zeros(0, 6), torch.zeros(0, dtype=torch.int64)

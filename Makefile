@@ -10,13 +10,14 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 BENCH := $(BIN)/python experiments/benchmarks
 DATA ?= $(FEDCIRCUIT_DATA)
 
-.PHONY: help demo test check lint docs bench bench-made-up bench-mnist validate-information
+.PHONY: help demo test check deploy-test lint docs bench bench-made-up bench-mnist validate-information
 .NOTPARALLEL:
 
 help:
 	@echo "make demo   run the demonstration on data that ship with scikit-learn"
 	@echo "make test   run the tests"
 	@echo "make check  lint, formatting, types and the tests: what CI runs"
+	@echo "make deploy-test  a deployment on the loopback address, with TLS and node authentication"
 	@echo "make docs   build the documentation into docs/_build/html"
 	@echo "make bench DATA=FOLDER  run every benchmark with small settings; FOLDER holds MNIST/raw"
 	@echo "make validate-information  compare the estimators of mutual information with known Gaussians"
@@ -30,6 +31,10 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: lint test
+
+# SuperLink with TLS, three SuperNodes with authentication, three rounds, the same bits as in process.
+deploy-test: $(VENV)/.installed-dev
+	$(BIN)/python experiments/deployment/check.py $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -101,6 +101,13 @@ class InProcessGrid(Grid):
         What clients read as ``context.run_config``.
     node_ids
         Node id of each partition; left out: consecutive numbers.
+    node_configs
+        More that each client reads as ``context.node_config``, such as its data folder.
+
+    Raises
+    ------
+    ValueError
+        If there are no clients, or another number of ids or configs than clients.
     """
 
     def __init__(
@@ -110,6 +117,7 @@ class InProcessGrid(Grid):
         *,
         run_config: Mapping[str, str | int | float | bool] | None = None,
         node_ids: Sequence[int] | None = None,
+        node_configs: Sequence[Mapping[str, str | int | float | bool]] | None = None,
     ) -> None:
         if n_clients < 1:
             raise ValueError(f"n_clients must be >= 1, got {n_clients}")
@@ -118,6 +126,9 @@ class InProcessGrid(Grid):
         )
         if len(set(ids)) != n_clients:
             raise ValueError(f"node_ids must be {n_clients} different numbers, got {list(ids)}")
+        own = [{}] * n_clients if node_configs is None else node_configs
+        if len(own) != n_clients:
+            raise ValueError(f"node_configs must be {n_clients}, one a client, got {len(own)}")
         identify_process()
         self._app = app
         self._run = Run.create_empty(RUN_ID)
@@ -128,7 +139,11 @@ class InProcessGrid(Grid):
             node_id: Context(
                 run_id=RUN_ID,
                 node_id=node_id,
-                node_config={"partition-id": partition, "num-partitions": n_clients},
+                node_config={
+                    **own[partition],
+                    "partition-id": partition,
+                    "num-partitions": n_clients,
+                },
                 state=RecordDict(),
                 run_config=dict(run_config or {}),
             )

@@ -62,6 +62,7 @@ def round_line(record: RoundRecord, rounds: int) -> str:
     if observation is not None and "validity" in observation.tables:
         statuses = Counter(_column(observation.tables["validity"], "status"))
         parts.append(f"valid circuits {statuses['valid']}/{sum(statuses.values())}")
+    if observation is not None and "verdicts" in observation.tables:  # not without a probe
         verdicts = Counter(v for v in _column(observation.tables["verdicts"], "verdict") if v)
         parts += [f"{verdict} {count}" for verdict, count in sorted(verdicts.items())]
     parts += [f"observer {name} failed: {error}" for name, error in record.observer_errors.items()]

@@ -1,0 +1,1 @@
+"""Clients keep their data and find circuits on it; a server without data compares them."""

@@ -1,0 +1,68 @@
+"""The same app on the same data in this process: what a deployment must give, bit for bit."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Context, RecordDict
+from layout import Deployment
+
+from fedcircuit import Run
+from fedcircuit.app.grid import InProcessGrid
+
+APP = Path(__file__).parent
+
+
+def run_in_process(deployment: Deployment, config: Mapping[str, str | int | float | bool]) -> None:
+    """Run the deployment's ServerApp and ClientApp in this process; ``run-dir`` must be given."""
+    sys.path.insert(0, str(APP))
+    from deployed_app.client_app import app as clients
+    from deployed_app.server_app import app as server
+
+    defaults = tomllib.loads((APP / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
+    grid = InProcessGrid(
+        clients,
+        deployment.n_nodes,
+        node_configs=[{"data": str(node.folder / "data")} for node in deployment.nodes],
+    )
+    context = Context(
+        run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={**defaults, **config}
+    )
+    server(grid, context)
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """Where two runs differ in weights, circuits or tables; empty where they are the same bits."""
+    first, second = Run.load(one), Run.load(other)
+    if first.rounds != second.rounds:
+        return [f"rounds {first.rounds} and {second.rounds}"]
+    found = []
+    for number in (0, *first.rounds):
+        a, b = first.record(number), second.record(number)
+        if [c.client for c in a.clients] != [c.client for c in b.clients]:
+            found.append(f"round {number}: other clients")
+            continue
+        pairs = {"global": (a.weights, b.weights), "state": (a.state, b.state)}
+        for mine, theirs in zip(a.clients, b.clients, strict=True):
+            pairs[f"client {mine.client}"] = (mine.weights, theirs.weights)
+        for name in a.observations:
+            seen, known = a.observations[name], b.observations[name]
+            pairs[name] = (seen.arrays, known.arrays)
+            timeless = [key for key in seen.tables if key != "seconds"]
+            found += [
+                f"round {number}: table {key} of {name}"
+                for key in timeless
+                if repr(seen.tables[key]) != repr(known.tables[key])
+            ]
+        found += [f"round {number}: {what}" for what, pair in pairs.items() if not _same(*pair)]
+    return found
+
+
+def _same(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> bool:
+    return list(a) == list(b) and all(
+        a[name].dtype == b[name].dtype and a[name].tobytes() == b[name].tobytes() for name in a
+    )

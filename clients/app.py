@@ -65,6 +65,7 @@ def client_app(
     circuits: ClientCircuits | None = None,
     test: ClientData | None = None,
     personal_eval: bool = False,
+    class_counts: bool = True,
     mods: Sequence[Mod] = (),
 ) -> ClientApp:
     """A ClientApp for message-based strategies that can be sent to any worker.
@@ -89,11 +90,15 @@ def client_app(
     personal_eval
         Measure the model just trained on the ``test`` samples too (``test_accuracy``,
         ``test_loss`` of every reply); the global model is measured there by federated evaluation.
+    class_counts
+        Say with every reply how many training samples of each class the client has.
     mods
         Flower's client mods, such as those for differential privacy; the first is outermost.
     """
     app = ClientApp(mods=list(mods))
-    clients = _Clients(model, data, training, n_classes, seed, circuits, test, personal_eval)
+    clients = _Clients(
+        model, data, training, n_classes, seed, circuits, test, personal_eval, class_counts
+    )
     app.train()(clients.train)
     app.evaluate()(clients.evaluate)
     app.query()(clients.query)
@@ -113,6 +118,7 @@ class _Clients:
     circuits: ClientCircuits | None
     test: ClientData | None
     personal_eval: bool
+    class_counts: bool
 
     def train(self, message: Message, context: Context) -> Message:
         """Train, and say who did."""
@@ -129,7 +135,8 @@ class _Clients:
         said = identity(context)
         if masked is not None:
             said[messages.LIPS_KEPT] = masked
-        said[messages.CLASS_COUNTS] = client.samples.counts(self.n_classes).tolist()
+        if self.class_counts:
+            said[messages.CLASS_COUNTS] = client.samples.counts(self.n_classes).tolist()
         number = round_of(sent.config)
         if self.circuits is not None and number % self.circuits.every == 0:
             said.update(_circuits(client, self.circuits, number))

@@ -81,6 +81,12 @@ def test_the_side_channel_says_partition_version_and_class_counts() -> None:
     }
 
 
+def test_class_counts_are_kept_back_on_request() -> None:
+    said = dict(call(toy_app(class_counts=False)).content[SIDE_CHANNEL])
+
+    assert set(said) == {"partition-id", "version"}
+
+
 def test_evaluation_replies_loss_accuracy_and_count_alone() -> None:
     app = client_app(
         build_net, data_of, TRAINING, n_classes=N_CLASSES, test=lambda context: samples_of(3)

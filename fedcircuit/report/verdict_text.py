@@ -31,7 +31,7 @@ def sentences(run: Run) -> tuple[str, ...]:
 def _circuits(run: Run) -> list[str]:
     counts = tables.verdict_counts(run)
     if counts.empty:
-        return [_no_verdicts(run)]
+        return [_no_verdicts(run), _of_the_clients(run)]
     last = {str(name): int(value) for name, value in counts.iloc[-1].items()}
     number, valid = last["round"], last["valid"]
     total = valid + last["undiscovered"] + last["not_learned"] + last["absent"]
@@ -56,10 +56,36 @@ def _circuits(run: Run) -> list[str]:
 def _no_verdicts(run: Run) -> str:
     if tables.has(run, "unavailable"):
         reasons = tables.frame(run, "unavailable")["reason"]
-        return f"Averaging cannot be judged: that {reasons.iloc[-1]}."
+        return f"Averaging cannot be judged: a verdict {reasons.iloc[-1]}."
     if (run.observer_errors["observer"] == "circuits").any():
         return "Averaging cannot be judged: the circuit observer failed in every round it looked."
     return "Averaging cannot be judged: no circuits were looked for."
+
+
+def _of_the_clients(run: Run) -> str:
+    """What clients found on their own data, where the server has none."""
+    if not tables.has(run, "validity", "client_overlap"):
+        return ""
+    validity = tables.client_validity(run)
+    validity = validity[validity["status"] != "absent"]
+    if validity.empty:
+        return ""
+    number = int(validity["round"].max())
+    last = validity[validity["round"] == number]
+    valid = (last["status"] == "valid").sum()
+    told = (
+        f"In round {number} {valid} of {len(last)} circuits that clients looked for on their own "
+        "data passed their checks"
+    )
+    pairs = tables.frame(run, "client_overlap")
+    pairs = pairs[(pairs["round"] == number) & (pairs["layer"] == tables.ALL_LAYERS)]
+    pairs = pairs[pairs["iou"].notna()]
+    if pairs.empty:
+        return f"{told}; no two clients have a circuit of the same class."
+    return (
+        f"{told}; circuits of the same class in two clients overlap by {pairs['iou'].mean():.2f} "
+        f"(IoU) where chance gives {pairs['chance'].mean():.2f} ({len(pairs)} pairs)."
+    )
 
 
 def _fate(last: dict[str, int]) -> str:

@@ -158,7 +158,7 @@ def test_a_valid_circuit_without_a_verdict_is_counted_as_such(tmp_path: Path) ->
 
 def test_without_a_probe_the_reason_is_told(tmp_path: Path) -> None:
     text = headline(make_run(tmp_path / "run", Story(probe=False)))
-    assert text.startswith("Averaging cannot be judged: that needs samples on the server.")
+    assert text.startswith("Averaging cannot be judged: a verdict needs samples on the server.")
 
 
 def test_many_clients_and_classes_are_counted_not_listed(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 A certificate authority of one's own signs the SuperLink's certificate; SuperNodes trust that
 authority alone. Every SuperNode has a key (ECDSA, curve P-384) by which the SuperLink knows it.
-Nothing that exists is ever overwritten: a new authority would lock out all devices.
+Nothing that exists is ever overwritten: a new authority would lock out all devices. The package
+``cryptography`` comes with Flower, which needs it itself.
 """
 
 from __future__ import annotations

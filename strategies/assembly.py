@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -27,13 +27,68 @@ DiscoverOn = Literal["server", "clients"]
 ProbeLike = Probe | tuple[Tensor | ArrayLike, Tensor | ArrayLike]
 
 
+@dataclass(frozen=True)
+class Sources:
+    """Where circuits are found: a network, and samples of the server or of the clients.
+
+    Parameters
+    ----------
+    model, probe, example, discover_on
+        As for :func:`fedcircuit.strategies.observe`.
+
+    Raises
+    ------
+    ValueError
+        If they do not make sense together.
+    """
+
+    model: nn.Module | None
+    probe: ProbeLike | None
+    example: Tensor | ArrayLike | None
+    discover_on: DiscoverOn
+
+    def __post_init__(self) -> None:
+        on_clients = self.discover_on == "clients"
+        if self.discover_on not in get_args(DiscoverOn):
+            raise ValueError(f"discover_on must be 'server' or 'clients', got {self.discover_on!r}")
+        given = self.probe is not None or self.example is not None or on_clients
+        if self.model is None and given:
+            raise ValueError("circuits need a model; give model, or leave out what belongs to it")
+        if (
+            self.model is not None
+            and self.probe is None
+            and not (on_clients and self.example is not None)
+        ):
+            raise ValueError(
+                "circuits need labelled samples: give probe; or, where the server has none, an "
+                "example input and discover_on='clients', so that clients look on their own data"
+            )
+
+    def observers(
+        self, settings: CircuitSettings, seed: int
+    ) -> tuple[list[Observer], tuple[str, ...]]:
+        """What looks at circuits and accuracy, and the names of the classes; nothing, no model."""
+        if self.model is None:
+            return [], ()
+        probe = None if self.probe is None else as_probe(self.probe, self.model, seed)
+        circuits = CircuitObserver(
+            self.model,
+            probe,
+            settings,
+            seed=seed,
+            discover_on=self.discover_on,
+            example=None if self.example is None else torch.as_tensor(self.example).float(),
+        )
+        if probe is None:
+            return [circuits], circuits.class_names
+        accuracy = EvaluationObserver(self.model, _joined(probe), probe.class_names)
+        return [circuits, accuracy], probe.class_names
+
+
 def build_recorder(
     strategy: object,
+    sources: Sources,
     *,
-    model: nn.Module | None,
-    probe: ProbeLike | None,
-    example: Tensor | ArrayLike | None,
-    discover_on: DiscoverOn,
     run_dir: Path | str | None,
     store: RunStore | None,
     observers: Sequence[Observer],
@@ -45,27 +100,15 @@ def build_recorder(
     Raises
     ------
     ValueError
-        If model, probe and example do not make sense together, a folder and a store are both
-        given, or the store has other rounds than the options say.
+        If a folder and a store are both given, or the store has other rounds than the options
+        say.
     RunError
         If the folder exists and is not empty.
     """
-    _check_sources(model, probe, example, discover_on)
     if run_dir is not None and store is not None:
         raise ValueError("give run_dir or store, not both")
     settings = circuits or CircuitSettings()
-    class_names: tuple[str, ...] = ()
-    looking: list[Observer] = []
-    if model is not None:
-        ready = None if probe is None else as_probe(probe, model, options.seed)
-        given = None if example is None else torch.as_tensor(example).float()
-        circuit_observer = CircuitObserver(
-            model, ready, settings, seed=options.seed, discover_on=discover_on, example=given
-        )
-        class_names = circuit_observer.class_names
-        looking.append(circuit_observer)
-        if ready is not None:
-            looking.append(EvaluationObserver(model, _joined(ready), class_names))
+    looking, class_names = sources.observers(settings, options.seed)
     if run_dir is not None:
         manifest = build_manifest(
             type(strategy).__name__,
@@ -81,23 +124,6 @@ def build_recorder(
     if store is not None and options.round_offset:
         restore_state(strategy, store.read(options.round_offset).state)
     return recorder
-
-
-def _check_sources(
-    model: nn.Module | None,
-    probe: ProbeLike | None,
-    example: Tensor | ArrayLike | None,
-    discover_on: DiscoverOn,
-) -> None:
-    if discover_on not in get_args(DiscoverOn):
-        raise ValueError(f"discover_on must be 'server' or 'clients', got {discover_on!r}")
-    if model is None and (probe is not None or example is not None or discover_on == "clients"):
-        raise ValueError("circuits need a model; give model, or leave out what belongs to it")
-    if model is not None and probe is None and (example is None or discover_on == "server"):
-        raise ValueError(
-            "circuits need labelled samples: give probe; or, where the server has none, an example "
-            "input and discover_on='clients', so that clients look on their own data"
-        )
 
 
 def as_probe(probe: ProbeLike, model: nn.Module, seed: int) -> Probe:

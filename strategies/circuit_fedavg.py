@@ -16,7 +16,13 @@ from torch import Tensor, nn
 from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.records.round_record import Observer
 from fedcircuit.records.store import RunStore
-from fedcircuit.strategies.assembly import DiscoverOn, ProbeLike, build_recorder, parameter_names
+from fedcircuit.strategies.assembly import (
+    DiscoverOn,
+    ProbeLike,
+    Sources,
+    build_recorder,
+    parameter_names,
+)
 from fedcircuit.strategies.grids import wait_for_nodes
 from fedcircuit.strategies.message_api import MessageHooks
 from fedcircuit.strategies.recorder import RecorderOptions, in_dtype
@@ -65,10 +71,7 @@ class CircuitFedAvg(FedAvg):
             options = replace(options, fail_when_all_fail=True)
         recorder = build_recorder(
             self,
-            model=model,
-            probe=probe,
-            example=example,
-            discover_on=discover_on,
+            Sources(model, probe, example, discover_on),
             run_dir=run_dir,
             store=store,
             observers=observers,

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.records.round_record import Observer
 from fedcircuit.records.store import RunStore
-from fedcircuit.strategies.assembly import DiscoverOn, ProbeLike, build_recorder, parameter_names
+from fedcircuit.strategies.assembly import (
+    DiscoverOn,
+    ProbeLike,
+    Sources,
+    build_recorder,
+    parameter_names,
+)
 from fedcircuit.strategies.message_api import MessageHooks
 from fedcircuit.strategies.recorder import RecorderOptions, RoundRecorder
 
@@ -50,10 +56,8 @@ def observe(
         Network and labelled samples (a Probe, or inputs and integer labels) on which circuits are
         found, and accuracy measured, after every aggregation. Left out: rounds are recorded alone.
     example, discover_on
-        Where the server has no data: one input ``[1, ...]`` or more, and ``"clients"``. Circuits
-        are then those that clients found on their own data and sent
-        (:class:`fedcircuit.clients.ClientCircuits`), with the overlaps among them. With a probe,
-        ``"clients"`` checks on it what clients sent.
+        Where the server has no data: an input ``[1, ...]``, and ``"clients"``: circuits are those
+        that clients found on their own data and sent (:class:`~fedcircuit.clients.ClientCircuits`).
     run_dir, store
         Where rounds are recorded: a new folder, or a store that is open already.
     observers
@@ -75,10 +79,7 @@ def observe(
     _check_kind(strategy)
     recorder = build_recorder(
         strategy,
-        model=model,
-        probe=probe,
-        example=example,
-        discover_on=discover_on,
+        Sources(model, probe, example, discover_on),
         run_dir=run_dir,
         store=store,
         observers=observers,

@@ -155,7 +155,7 @@ def stack(
     """
 
     def stacked(name: str) -> Tensor:
-        return torch.stack([torch.as_tensor(np.asarray(one[name])) for one in models]).to(like)
+        return torch.from_numpy(np.stack([np.asarray(one[name]) for one in models])).to(like)
 
     weights = tuple(stacked(f"{name}.weight") for name in layers.names)
     biases = tuple(

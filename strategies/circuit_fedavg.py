@@ -23,9 +23,9 @@ from fedcircuit.strategies.assembly import (
     build_recorder,
     parameter_names,
 )
-from fedcircuit.strategies.grids import wait_for_nodes
 from fedcircuit.strategies.message_api import MessageHooks
 from fedcircuit.strategies.recorder import RecorderOptions, in_dtype
+from fedcircuit.strategies.waiting import wait_for_nodes
 
 
 class CircuitFedAvg(FedAvg):
@@ -85,7 +85,7 @@ class CircuitFedAvg(FedAvg):
     ) -> Iterable[Message]:
         """Sample clients from (seed, round) in the stable order of their partitions."""
         if self.fraction_train > 0:  # FedAvg counts the nodes before it waits for them
-            wait_for_nodes(grid, self.min_available_nodes)
+            wait_for_nodes(grid, self.fedcircuit_hooks.wait(self.min_available_nodes))
         inner = super().configure_train
         return self.fedcircuit_hooks.configure_train(inner, server_round, arrays, config, grid)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -13,8 +11,6 @@ from flwr.serverapp import Grid
 if TYPE_CHECKING:
     from flwr.proto.node_pb2 import NodeInfo
     from flwr.supercore.run import Run
-
-POLL_SECONDS = 0.1
 
 
 class GridView(Grid):
@@ -81,18 +77,3 @@ class OrderedGrid(GridView):
         """Nodes in stable order."""
         nodes = {node.node_id: node for node in self.grid.get_nodes()}
         return [nodes[node_id] for node_id in self._order(self.grid) if node_id in nodes]
-
-
-def wait_for_nodes(grid: Grid, n_nodes: int, *, timeout: float = math.inf) -> None:
-    """Return when that many nodes are there; at the start of a run there may be none.
-
-    Raises
-    ------
-    TimeoutError
-        If they do not come within ``timeout`` seconds.
-    """
-    end = time.monotonic() + timeout
-    while (n_here := len(list(grid.get_node_ids()))) < n_nodes:
-        if time.monotonic() > end:
-            raise TimeoutError(f"{n_here} of {n_nodes} nodes came within {timeout:g} s")
-        time.sleep(POLL_SECONDS)

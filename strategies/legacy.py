@@ -28,6 +28,7 @@ from fedcircuit.strategies.replies import Reply, client_order
 from fedcircuit.strategies.roster import Roster
 from fedcircuit.strategies.sampling import seeded_sampling
 from fedcircuit.strategies.state import as_returned, strategy_state
+from fedcircuit.strategies.waiting import NodeWait
 
 Result = tuple[ClientProxy, FitRes]
 Evaluated = tuple[ClientProxy, EvaluateRes]
@@ -90,9 +91,16 @@ class LegacyHooks:
                 self.roster.update(grid)
         options = self.recorder.options
         if not options.reproducible_sampling:
-            return list(inner(number, parameters, manager))
+            return list(inner(number, parameters, self._ordered(manager)))
         with seeded_sampling(options.seed, number, purpose):
-            return list(inner(number, parameters, OrderedClients(manager, self._order)))
+            return list(inner(number, parameters, self._ordered(manager)))
+
+    def _ordered(self, manager: ClientManager) -> OrderedClients:
+        def wait(wanted: int) -> NodeWait:
+            return NodeWait(self.recorder.options.node_timeout, wanted, lambda: self.roster.names)
+
+        as_they_come = not self.recorder.options.reproducible_sampling
+        return OrderedClients(manager, (lambda _: ("", 0)) if as_they_come else self._order, wait)
 
     def _resumed(self, number: int, parameters: Parameters) -> Parameters:
         """At the start of a resumed run, the weights exactly as the strategy had returned them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterable
 
 from flwr.common import FitRes, Parameters
@@ -10,6 +11,8 @@ from flwr.server.client_manager import ClientManager, SimpleClientManager
 from flwr.server.client_proxy import ClientProxy
 from flwr.server.criterion import Criterion
 from flwr.serverapp import Grid
+
+from fedcircuit.strategies.waiting import NodeWait
 
 
 class OrderedClients(ClientManager):
@@ -19,9 +22,12 @@ class OrderedClients(ClientManager):
     """
 
     def __init__(
-        self, manager: ClientManager, order: Callable[[ClientProxy], tuple[str, int]]
+        self,
+        manager: ClientManager,
+        order: Callable[[ClientProxy], tuple[str, int]],
+        wait: Callable[[int], NodeWait],
     ) -> None:
-        self._manager, self._order = manager, order
+        self._manager, self._order, self._wait = manager, order, wait
 
     def num_available(self) -> int:
         """Pass on."""
@@ -36,8 +42,19 @@ class OrderedClients(ClientManager):
         self._manager.unregister(client)
 
     def wait_for(self, num_clients: int, timeout: int = 86400) -> bool:
-        """Pass on."""
-        return self._manager.wait_for(num_clients, timeout)
+        """Wait, visibly, until so many clients are there.
+
+        Raises
+        ------
+        TimeoutError
+            If they do not come within the recorder's ``node_timeout``.
+        """
+        wait = self._wait(num_clients)
+        wait.limit = min(wait.limit, timeout)
+        while self.num_available() < num_clients:
+            wait.note([proxy.node_id for proxy in self._manager.all().values()])
+            time.sleep(wait.pause())
+        return True
 
     def all(self) -> dict[str, ClientProxy]:
         """Clients in stable order."""

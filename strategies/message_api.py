@@ -21,6 +21,7 @@ from fedcircuit.strategies.replies import Reply, client_order
 from fedcircuit.strategies.roster import Roster
 from fedcircuit.strategies.sampling import seeded_sampling
 from fedcircuit.strategies.state import as_returned, strategy_state
+from fedcircuit.strategies.waiting import NodeWait
 from fedcircuit.wire import decoded
 
 Configure = Callable[[int, ArrayRecord, ConfigRecord, Grid], Iterable[Message]]
@@ -89,17 +90,26 @@ class MessageHooks:
         options, grid = self.recorder.options, self._grid
         with self.recorder.guarded("who holds which partition"):
             self.roster.update(grid)
-        if not options.reproducible_sampling:
-            return list(inner(number, arrays, config, grid))
-        with seeded_sampling(options.seed, number, purpose):
-            return list(inner(number, arrays, config, OrderedGrid(grid, self._order)))
+        wait = self.wait(getattr(self._strategy, "min_available_nodes", None))
 
-    def _order(self, grid: Grid) -> list[int]:
-        """Nodes in stable order; some may have come since the round began."""
-        order = list(grid.get_node_ids())
-        with self.recorder.guarded("who holds which partition"):
-            order[:] = self.roster.order(grid)
-        return order
+        def nodes(grid: Grid) -> list[int]:
+            """Nodes, in stable order where asked; some may have come since the round began."""
+            order = list(grid.get_node_ids())
+            if options.reproducible_sampling:
+                with self.recorder.guarded("who holds which partition"):
+                    order[:] = self.roster.order(grid)
+            wait.note(order)  # a strategy counts again and again until there are enough
+            return order
+
+        watched = OrderedGrid(grid, nodes)
+        if not options.reproducible_sampling:
+            return list(inner(number, arrays, config, watched))
+        with seeded_sampling(options.seed, number, purpose):
+            return list(inner(number, arrays, config, watched))
+
+    def wait(self, wanted: int | None) -> NodeWait:
+        """A new wait for this many nodes."""
+        return NodeWait(self.recorder.options.node_timeout, wanted, lambda: self.roster.names)
 
     def _resumed(self, number: int, arrays: ArrayRecord) -> ArrayRecord:
         """At the start of a resumed run, the weights exactly as the strategy had returned them."""

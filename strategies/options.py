@@ -27,6 +27,9 @@ class RecorderOptions:
     identify
         Ask every client for its partition by a query message before the first round. Without it,
         and where a client does not answer, clients are named by their nodes.
+    node_timeout
+        Seconds to wait for as many nodes as the strategy asks for before a round; every 15 s a
+        line says for whom. Then the run ends with a TimeoutError. 0 gives up at the second look.
     reproducible_sampling
         Draw clients from (seed, round) in the stable order of their identities; else as the
         strategy does, from Python's global random state.
@@ -38,6 +41,11 @@ class RecorderOptions:
         and the average alone. Flower's own secure aggregation is recognised without it.
     on_round
         Called with every recorded round, such as to show progress.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
     """
 
     seed: int = 0
@@ -45,7 +53,12 @@ class RecorderOptions:
     strict: bool = False
     fail_when_all_fail: bool | None = None
     identify: bool = True
+    node_timeout: float = 3600.0
     reproducible_sampling: bool = True
     check_replies: bool = True
     hidden_updates: bool = False
     on_round: Callable[[RoundRecord], None] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.node_timeout >= 0:
+            raise ValueError(f"node_timeout must be >= 0 seconds, got {self.node_timeout}")

@@ -18,7 +18,8 @@ from flwr.simulation import run_simulation
 
 from fedcircuit.app.engine import Engine, EngineError, Federation
 from fedcircuit.strategies.failures import readable
-from fedcircuit.strategies.grids import GridView, wait_for_nodes
+from fedcircuit.strategies.grids import GridView
+from fedcircuit.strategies.waiting import NodeWait, wait_for_nodes
 
 POLL_SECONDS = 0.05
 CLIENT_CODES = (1, 2)  # Flower's error codes for what a ClientApp does wrong itself
@@ -99,7 +100,7 @@ def run_on_ray(engine: Engine, strategy: Strategy, federation: Federation) -> Re
     def main(grid: Grid, context: Context) -> None:
         watched = WatchedGrid(grid, stopped)
         try:
-            wait_for_nodes(watched, federation.n_clients, timeout=NODES_SECONDS)
+            wait_for_nodes(watched, NodeWait(NODES_SECONDS, federation.n_clients))
             results.append(federation.start(strategy, watched))
         except Exception as error:  # run_simulation may report another one instead
             errors.append(error)

@@ -13,7 +13,7 @@ from toy_federation import node_ids, toy_app
 
 from fedcircuit.app.grid import InProcessGrid
 from fedcircuit.messages import PARTITION_ID, SIDE_CHANNEL
-from fedcircuit.strategies.grids import GridView, OrderedGrid, wait_for_nodes
+from fedcircuit.strategies.grids import GridView, OrderedGrid
 from fedcircuit.strategies.roster import Roster
 
 
@@ -139,13 +139,6 @@ def test_a_view_of_a_grid_passes_everything_on() -> None:
     assert [node.node_id for node in view.get_nodes()] == [2, 3]
     again = view.create_message(RecordDict(), "query", 2, "g")
     assert [r.metadata.src_node_id for r in view.send_and_receive([again])] == [2]
-
-
-def test_waiting_for_nodes_ends_when_they_are_there_or_the_time_is_up() -> None:
-    grid = InProcessGrid(toy_app(), 2)
-    wait_for_nodes(grid, 2)
-    with pytest.raises(TimeoutError, match="2 of 3 nodes came within 0 s"):
-        wait_for_nodes(grid, 3, timeout=0)
 
 
 def test_a_failing_query_does_not_show_in_flowers_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from flwr.app import Context, RecordDict
+from flwr.app import Context, Message, RecordDict
 from layout import Deployment
 
 from fedcircuit import Run
@@ -17,18 +17,47 @@ from fedcircuit.app.grid import InProcessGrid
 APP = Path(__file__).parent
 
 
-def run_in_process(deployment: Deployment, config: Mapping[str, str | int | float | bool]) -> None:
+class LosingGrid(InProcessGrid):
+    """Loses the training replies of some clients in some rounds, as (round, client)."""
+
+    lost: frozenset[tuple[int, str]] = frozenset()
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        """Replies, but for those that are lost."""
+        asked = list(messages)
+        replies = super().send_and_receive(asked, timeout=timeout)
+        places = {node: str(place) for place, node in enumerate(self.get_node_ids())}
+
+        def is_lost(message: Message) -> bool:
+            number = message.content.config_records["config"]["server-round"]
+            return (number, places[message.metadata.dst_node_id]) in self.lost
+
+        return [
+            reply
+            for message, reply in zip(asked, replies, strict=True)
+            if message.metadata.message_type != "train" or not is_lost(message)
+        ]
+
+
+def run_in_process(
+    deployment: Deployment,
+    config: Mapping[str, str | int | float | bool],
+    lost: frozenset[tuple[int, str]] = frozenset(),
+) -> None:
     """Run the deployment's ServerApp and ClientApp in this process; ``run-dir`` must be given."""
     sys.path.insert(0, str(APP))
     from deployed_app.client_app import app as clients
     from deployed_app.server_app import app as server
 
     defaults = tomllib.loads((APP / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
-    grid = InProcessGrid(
+    grid = LosingGrid(
         clients,
         deployment.n_nodes,
         node_configs=[{"data": str(node.folder / "data")} for node in deployment.nodes],
     )
+    grid.lost = lost
     context = Context(
         run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={**defaults, **config}
     )

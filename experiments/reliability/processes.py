@@ -1,0 +1,106 @@
+"""The processes of a deployment, and what is done to them."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from layout import Deployment
+from supervisor import child_of
+
+HELD_SECONDS = 75.0  # longer than a round may take
+FIND_SECONDS = 40.0  # for a process that comes and goes
+
+
+def kill_node(deployment: Deployment, rng: random.Random) -> str:
+    """Kill a SuperNode; its supervisor brings it back."""
+    index = rng.randrange(deployment.n_nodes)
+    return _kill(child_of(deployment.node(index) / "supernode.pid"), f"SuperNode {index}")
+
+
+def kill_superlink(deployment: Deployment, rng: random.Random) -> str:
+    """Kill the SuperLink; its supervisor brings it back."""
+    return _kill(child_of(deployment.server / "superlink.pid"), "SuperLink")
+
+
+def kill_serverapp(deployment: Deployment, rng: random.Random) -> str:
+    """Kill the ServerApp that is at work."""
+    found = _wait_for(deployment.server / "superlink.pid", "flwr-serverapp")
+    return "no ServerApp was found" if found is None else _kill(found, "ServerApp")
+
+
+def hold_client(deployment: Deployment, rng: random.Random) -> str:
+    """Hold a client's process for longer than a round may take, then let it go on."""
+    index = rng.randrange(deployment.n_nodes)
+    found = _wait_for(deployment.node(index) / "supernode.pid", "flwr-clientapp")
+    if found is None:
+        return "no ClientApp was found"
+    try:
+        os.kill(found, signal.SIGSTOP)
+        time.sleep(HELD_SECONDS)
+        os.kill(found, signal.SIGCONT)
+    except ProcessLookupError:
+        return f"ClientApp {index} ended first"
+    return f"ClientApp {index} was held for {HELD_SECONDS:g} s"
+
+
+FAULTS: dict[str, Callable[[Deployment, random.Random], str]] = {
+    "node": kill_node,
+    "straggler": hold_client,
+    "serverapp": kill_serverapp,
+    "superlink": kill_superlink,
+}
+
+
+def memory(deployment: Deployment) -> dict[str, float]:
+    """MiB of the SuperLink and of the SuperNodes, without what they start."""
+    files = {"superlink": deployment.server / "superlink.pid"}
+    for index in range(deployment.n_nodes):
+        files[f"node {index}"] = deployment.node(index) / "supernode.pid"
+    return {name: _resident(child_of(file)) for name, file in files.items()}
+
+
+def _resident(pid: int) -> float:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
+    except FileNotFoundError:
+        return float("nan")
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
+
+
+def _kill(pid: int, name: str) -> str:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return f"{name} was not running"
+    return f"{name} killed"
+
+
+def _wait_for(pid_file: Path, word: str) -> int | None:
+    """A process below a supervised one with this word in its command, as soon as there is one."""
+    end = time.monotonic() + FIND_SECONDS
+    while time.monotonic() < end:
+        found = _below(child_of(pid_file), word)
+        if found is not None:
+            return found
+        time.sleep(0.1)
+    return None
+
+
+def _below(root: int, word: str) -> int | None:
+    listed = subprocess.run(
+        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines()]
+    below = {root}
+    for _ in range(6):  # generations
+        below |= {int(row[0]) for row in rows if int(row[1]) in below}
+    for row in rows:
+        if int(row[0]) in below and len(row) == 3 and word in row[2]:
+            return int(row[0])
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from commands import asked, flwr
@@ -13,6 +14,7 @@ from supervisor import say
 
 APP = Path(__file__).parent
 POLL_SECONDS = 3.0
+SELDOM_SECONDS = 20.0  # between two questions while the log goes on: each is a process of its own
 PATIENCE = 180.0  # seconds without an answer of the SuperLink; it may be starting again
 LOG_SECONDS = 3.0  # for the last lines of the log
 
@@ -45,7 +47,7 @@ def _once(deployment: Deployment, config: Mapping[str, str]) -> str | None:
     say(f"run {run_id} is submitted")
     log = flwr(deployment, "log", run_id, CONNECTION)
     try:
-        return _ended(deployment, run_id)
+        return _ended(deployment, run_id, log)
     except KeyboardInterrupt:
         asked(deployment, "stop", run_id, CONNECTION)
         raise
@@ -70,9 +72,12 @@ def _submit(deployment: Deployment, config: Mapping[str, str]) -> str:
         time.sleep(POLL_SECONDS)
 
 
-def _ended(deployment: Deployment, run_id: str) -> str | None:
+def _ended(deployment: Deployment, run_id: str, log: subprocess.Popen[bytes]) -> str | None:
+    """Wait for the end of a run, which ends its log too; None where it completed, else why not."""
     last_answer = time.monotonic()
     while True:
+        with suppress(subprocess.TimeoutExpired):
+            log.wait(SELDOM_SECONDS)
         try:
             (state,) = asked(deployment, "list", "--run-id", run_id, CONNECTION)["runs"]
             last_answer = time.monotonic()
@@ -86,7 +91,8 @@ def _ended(deployment: Deployment, run_id: str) -> str | None:
         if status.startswith("finished"):
             details = str(state.get("status-details") or "")
             return details.removeprefix("ServerApp failed with exception: ") or status
-        time.sleep(POLL_SECONDS)
+        if log.poll() is not None:
+            time.sleep(POLL_SECONDS)
 
 
 def _finish(log: subprocess.Popen[bytes]) -> None:

@@ -1,11 +1,12 @@
 """Faults done on purpose to a real deployment: processes killed, clients held, keys forged.
 
     python deployment_faults.py OUT [--tries 20] [--kinds node,straggler,...] [--shard 0/3]
+                                [--nodes 3] [--rounds 3]
     python deployment_faults.py OUT --table
 
-One deployment on the loopback address (three SuperNodes, TLS, authentication, no data on the
-server) serves all tries of a shard; shards run side by side, each with a deployment of its own.
-Every try is a run of three rounds with one fault at a random moment. It passes only if the run came
+One deployment on the loopback address (SuperNodes, TLS, authentication, no data on the server)
+serves all tries of a shard; shards run side by side, each with a deployment of its own.
+Every try is a run of a few rounds with one fault at a random moment. It passes only if the run came
 to its end by itself, all rounds are recorded, and every weight, circuit and table is, bit for bit,
 what one process gives in which just those clients were lost that the record names. Tries done
 already (lines of OUT/*.jsonl) are not repeated.
@@ -35,8 +36,7 @@ from reference import differences, run_in_process  # noqa: E402
 
 from fedcircuit import Run  # noqa: E402
 
-ROUNDS, NODES = 3, 3
-SECONDS_OF_A_RUN = 60.0  # over which the moments of faults are spread
+SECONDS_OF_A_ROUND = 15.0  # the moments of faults are spread over all rounds
 ROUND_TIMEOUT = 60.0
 LIMIT = 900.0  # for a try
 KINDS = ("none", *FAULTS, *REFUSED)
@@ -48,13 +48,17 @@ class Bench:
 
     deployment: Deployment
     folder: Path
+    rounds: int
 
     def reference(self, lost: frozenset[tuple[int, str]]) -> Path:
         """An in-process run in which these replies, as (round, client), were lost."""
         name = "-".join(f"{number}.{client}" for number, client in sorted(lost)) or "undisturbed"
         path = self.folder / "references" / name
         if not (path / "report.html").exists():
-            config = {"num-rounds": ROUNDS, "run-dir": str(path), "evaluate": False}
+            config = {
+                "num-rounds": self.rounds, "run-dir": str(path), "evaluate": False,
+                "min-nodes": self.deployment.n_nodes,
+            }  # fmt: skip
             run_in_process(self.deployment, config, lost)
         return path
 
@@ -66,6 +70,8 @@ def main() -> int:
     parser.add_argument("--tries", type=int, default=20)
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--shard", default="0/1", help="which part of the tries: 0/3, 1/3, 2/3")
+    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
@@ -81,18 +87,19 @@ def main() -> int:
     ]
     done = {(one["kind"], one["try"]) for one in results(out)}
     left = [one for one in wanted if one not in done]
-    return work(out, shard, left, arguments.seed) if left else 0
+    return work(out, left, arguments) if left else 0
 
 
-def work(out: Path, shard: int, left: list[tuple[str, int]], seed: int) -> int:
+def work(out: Path, left: list[tuple[str, int]], arguments: argparse.Namespace) -> int:
     """Start a deployment, do the tries, stop it."""
+    shard, nodes, seed = arguments.shard.split("/")[0], arguments.nodes, arguments.seed
     folder = out / f"shard-{shard}-{time.strftime('%H%M%S')}"
-    prepare = ["prepare", folder, "--nodes", str(NODES), "--port", str(free_ports(NODES + 1))]
+    prepare = ["prepare", folder, "--nodes", str(nodes), "--port", str(free_ports(nodes + 1))]
     for command in (prepare, ["up", folder]):
         if command[0] == "up":
             subprocess.run([sys.executable, DEPLOYMENT / "example_data.py", folder], check=True)
         subprocess.run([sys.executable, DEPLOYMENT / "deploy.py", *command], check=True)
-    bench = Bench(Deployment.load(folder), folder)
+    bench = Bench(Deployment.load(folder), folder, arguments.rounds)
     failed = 0
     try:
         for kind, number in left:
@@ -115,14 +122,14 @@ def one_try(bench: Bench, kind: str, number: int, rng: random.Random) -> dict[st
     path = bench.folder / "runs" / f"{kind}-{number}"
     log = bench.folder / f"{kind}-{number}.log"
     config = {
-        "num-rounds": ROUNDS, "run-dir": f"'{path}'", "evaluate": "false",
-        "round-timeout": ROUND_TIMEOUT,
+        "num-rounds": bench.rounds, "run-dir": f"'{path}'", "evaluate": "false",
+        "round-timeout": ROUND_TIMEOUT, "min-nodes": bench.deployment.n_nodes,
     }  # fmt: skip
     options = [f for key, value in config.items() for f in ("-c", f"{key}={value}")]
     command = [sys.executable, DEPLOYMENT / "deploy.py", "run", bench.deployment.folder, *options]
     with log.open("wb") as file:
         process = subprocess.Popen([*command, "--attempts", "4"], stdout=file, stderr=file)
-    moment = rng.uniform(0.0, SECONDS_OF_A_RUN)
+    moment = rng.uniform(0.0, SECONDS_OF_A_ROUND * bench.rounds)
     fault = FAULTS.get(kind)
     note = disturb(fault, process, path, moment, bench, rng) if fault is not None else "none"
     try:
@@ -165,7 +172,7 @@ def judged(bench: Bench, path: Path, code: int | str) -> dict[str, object]:
         lost = frozenset(
             (int(row["round"]), str(row["client"])) for _, row in run.failures.iterrows()
         )
-        if run.rounds != tuple(range(1, ROUNDS + 1)):
+        if run.rounds != tuple(range(1, bench.rounds + 1)):
             wrong.append(f"rounds {run.rounds}")
         else:
             wrong += differences(path, bench.reference(lost))

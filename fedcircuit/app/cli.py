@@ -1,4 +1,4 @@
-"""The command line: demo, run, resume, report, plot, compare, partition, doctor."""
+"""The command line: demo, run, resume, report, plot, compare, partition, verify, doctor."""
 
 from __future__ import annotations
 
@@ -156,6 +156,17 @@ def partition(study: StudyFile, overrides: Overrides = None) -> None:
     Console(width=wide).print(table)  # a narrow terminal wraps lines, numbers stay whole
     for note in notes:
         console.print(note, highlight=False)
+
+
+@app.command()
+def verify(run: RunFolder) -> None:
+    """Read all of a run, check every digest, and say what is damaged."""
+    from fedcircuit.records.verification import as_text, verify_run
+
+    findings = verify_run(run)
+    console.print(as_text(findings, run), highlight=False, markup=False)
+    if any(finding.damage for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command()

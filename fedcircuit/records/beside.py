@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedcircuit.records import integrity
 from fedcircuit.records.disk import append_line, complete_lines, sync_folder, write_whole
-from fedcircuit.records.folder import EVALUATIONS, EVIDENCE, PARTITION, RunError, open_round_file
+from fedcircuit.records.folder import (
+    EVALUATIONS,
+    EVIDENCE,
+    PARTITION,
+    RECORDED,
+    RunFolder,
+    open_round_file,
+    recorded_counts,
+)
 from fedcircuit.records.guard import explained
 from fedcircuit.records.lines import record_to_json, to_line
 from fedcircuit.records.manifest import plain
+from fedcircuit.records.reading import RunError, reading
 from fedcircuit.records.round_record import RoundRecord
 from fedcircuit.records.rounds import round_bytes, round_from
 from fedcircuit.records.updates import Storage
 from fedcircuit.records.values import numbers_from_json, numbers_to_json
 
+logger = logging.getLogger(__name__)
 
-def add_evaluation(path: Path, number: int, metrics: Mapping[str, float]) -> None:
+
+def add_evaluation(path: Path, number: int, metrics: Mapping[str, float], seal: str) -> None:
     """Add an evaluation of a recorded round.
 
     Raises
@@ -26,36 +39,83 @@ def add_evaluation(path: Path, number: int, metrics: Mapping[str, float]) -> Non
     RunError
         If a metric of it is kept already.
     """
-    for known, names in read_evaluations(path):
+    known, last = _evaluations(path, seal)
+    for other, names in known:
         twice = sorted(set(names) & set(metrics))
-        if known == number and twice:
+        if other == number and twice:
             raise RunError(
                 f"{path}: round {number} has an evaluation of {', '.join(twice)} already, which "
                 "is never overwritten"
             )
     line = to_line({"round": number, "metrics": numbers_to_json(metrics, "metric")})
+    line = integrity.sealed_line(line, last)
     with explained(path, f"the evaluation of round {number}", len(line)):
         append_line(path / EVALUATIONS, line)
+    note_recorded(path, evaluations=len(known) + 1)
 
 
-def read_evaluations(path: Path) -> list[tuple[int, dict[str, float]]]:
-    """Round and metrics of every evaluation, in the order they came."""
-    lines = [json.loads(line) for line in complete_lines(path / EVALUATIONS)]
-    return [(line["round"], numbers_from_json(line["metrics"])) for line in lines]
+def read_evaluations(path: Path, seal: str) -> list[tuple[int, dict[str, float]]]:
+    """Round and metrics of every evaluation, in the order they came.
+
+    Raises
+    ------
+    RunError
+        If the file is damaged, or shorter than it was.
+    """
+    return _evaluations(path, seal)[0]
 
 
-def add_evidence(path: Path, record: RoundRecord, error: str, storage: Storage) -> Path:
+def _evaluations(path: Path, seal: str) -> tuple[list[tuple[int, dict[str, float]]], str]:
+    """Evaluations, and the digest of the last line."""
+    file, last = path / EVALUATIONS, seal
+    said = recorded_counts(path)[1]  # first: a writer goes on meanwhile
+    with reading(file):
+        lines = complete_lines(file)
+    found = []
+    for index, line in enumerate(lines, start=1):
+        body, given = integrity.seal_of(line)
+        if (given is None and seal) or given not in (
+            None,
+            integrity.digest(last.encode(), body),
+        ):
+            raise RunError(f"{file}, line {index} is damaged: it does not fit its digest, or the "
+                           "lines before; restore the file from a copy of the run")  # fmt: skip
+        last = given or integrity.digest(last.encode(), line)
+        with reading(file, f"line {index}"):
+            content = json.loads(line)
+            found.append((int(content["round"]), numbers_from_json(content["metrics"])))
+    if len(found) < said:
+        raise RunError(
+            f"{file} has {len(found)} whole lines, {said} were recorded: it is damaged or was cut; "
+            "restore it from a copy of the run"
+        )
+    return found, last
+
+
+def note_recorded(path: Path, *, rounds: int | None = None, evaluations: int | None = None) -> None:
+    """Note how many lines are complete, so that a file that was cut does not pass for whole."""
+    known = recorded_counts(path)
+    new = (known[0] if rounds is None else rounds, known[1] if evaluations is None else evaluations)
+    try:
+        write_whole(path / RECORDED, f"{new[0]} {new[1]}\n".encode())
+    except OSError as error:  # the line itself is on the disk; the note stays behind it
+        logger.warning("%s: could not note that a line is complete: %s", path, error.strerror)
+
+
+def add_evidence(folder: RunFolder, record: RoundRecord, error: str) -> Path:
     """Keep a round that failed; where clients' weights are kept at all, they are kept exactly."""
+    path, storage = folder.path, folder.storage
     exact = Storage("none" if storage.updates == "none" else "full", storage.scores)
-    line = to_line({**record_to_json(record), "error": error})
     data = round_bytes(record, exact, None)
-    folder = path / EVIDENCE
+    content = {**record_to_json(record), "error": error, integrity.ARRAYS: integrity.digest(data)}
+    line = to_line(integrity.sealed(content, folder.seal))
+    place = path / EVIDENCE
     with explained(path, f"the evidence of round {record.round}", len(data) + len(line)):
-        if not folder.is_dir():
-            folder.mkdir()
+        if not place.is_dir():
+            place.mkdir()
             sync_folder(path)
         number = 0
-        while (file := folder / f"{record.round:04d}-{number}.json").exists():
+        while (file := place / f"{record.round:04d}-{number}.json").exists():
             number += 1
         write_whole(file.with_suffix(".safetensors"), data)
         write_whole(file, line)
@@ -64,16 +124,30 @@ def add_evidence(path: Path, record: RoundRecord, error: str, storage: Storage) 
 
 def evidence_files(path: Path) -> tuple[Path, ...]:
     """Files of the failed rounds kept, for :func:`read_evidence`."""
-    return tuple(sorted((path / EVIDENCE).glob("*.json")))
+    with reading(path / EVIDENCE):
+        return tuple(sorted((path / EVIDENCE).glob("*.json")))
 
 
-def read_evidence(file: Path) -> tuple[RoundRecord, str]:
-    """A round that failed, and the error."""
-    line = json.loads(file.read_bytes())
-    return round_from(line, open_round_file(file.with_suffix(".safetensors")), None), line["error"]
+def read_evidence(file: Path, seal: str) -> tuple[RoundRecord, str]:
+    """A round that failed, and the error.
+
+    Raises
+    ------
+    RunError
+        If a file of it is missing or damaged.
+    """
+    content = _checked(file, seal)
+    arrays = file.with_suffix(".safetensors")
+    said = content.get(integrity.ARRAYS)
+    with reading(arrays):
+        if said is not None and integrity.digest_of_file(arrays) != said:
+            raise RunError(f"{arrays} is damaged or was replaced: it does not fit the digest in "
+                           f"{file.name}; restore it from a copy of the run")  # fmt: skip
+    with reading(file):
+        return round_from(content, open_round_file(arrays), None), str(content["error"])
 
 
-def write_partition(path: Path, payload: Mapping[str, object]) -> None:
+def write_partition(path: Path, payload: Mapping[str, object], seal: str) -> None:
     """Keep who holds what.
 
     Raises
@@ -82,21 +156,45 @@ def write_partition(path: Path, payload: Mapping[str, object]) -> None:
         If another partition is recorded already.
     """
     content = plain(payload, "partition")
-    known = read_partition(path)
+    known = read_partition(path, seal)
     if known is not None and known != content:
         raise RunError(
             f"{path} was made with another partition, which is never overwritten; resume with the "
             "data and the seed of its manifest"
         )
-    data = (json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n").encode()
+    sealed = integrity.sealed(content, seal) if seal else content
+    data = (json.dumps(sealed, allow_nan=False, separators=(",", ":")) + "\n").encode()
     with explained(path, "the partition", len(data)):
         write_whole(path / PARTITION, data)
 
 
-def read_partition(path: Path) -> dict[str, Any] | None:
-    """Who holds what; None where it was not written."""
+def read_partition(path: Path, seal: str) -> dict[str, Any] | None:
+    """Who holds what; None where it was not written.
+
+    Raises
+    ------
+    RunError
+        If the file is damaged or of another run.
+    """
     file = path / PARTITION
-    if not file.exists():
-        return None
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    with reading(file):
+        if not file.exists():
+            return None
+    content = _checked(file, seal)
+    content.pop(integrity.DIGEST, None)
+    return content
+
+
+def _checked(file: Path, seal: str) -> dict[str, Any]:
+    """The content of a file of JSON that fits its digest; of an earlier version it has none."""
+    with reading(file):
+        content = json.loads(file.read_bytes())
+        if not isinstance(content, dict):
+            raise TypeError(f"expected an object, got {type(content).__name__}")
+        fits = integrity.fits(content, seal)
+    if fits is False or (fits is None and seal):
+        raise RunError(
+            f"{file} is damaged or was changed: its content does not fit its digest; restore it "
+            "from a copy of the run"
+        )
     return content

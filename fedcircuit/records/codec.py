@@ -38,6 +38,8 @@ Arrays = Mapping[str, Array]
 
 METADATA = "fedcircuit"  # the one entry of the metadata
 PARTS = ("dense", "mask", "gaps", "values", "signs")
+_MOST_BYTES = 2**30  # of one array whose parts are much smaller
+_MOST_TIMES = 2000  # the same for large files: how many times the file one array may be
 _ENTRY_BYTES = 100  # what one more array costs in the file's header, about
 _DTYPES = (
     "bool", "uint8", "int8", "uint16", "int16", "float16", "uint32", "int32", "float32",
@@ -84,23 +86,56 @@ def encoded_size(parts: Arrays) -> int:
     return sum(part.nbytes + _ENTRY_BYTES for part in parts.values())
 
 
-def decode(parts: Arrays, shape: Sequence[int]) -> Array:
-    """The array that :func:`encode` made into these parts."""
+def decode(parts: Arrays, shape: Sequence[int], most: int = _MOST_BYTES) -> Array:
+    """The array that :func:`encode` made into these parts.
+
+    Parameters
+    ----------
+    parts
+        Its parts, by name.
+    shape
+        Its shape, as the file says.
+    most
+        Bytes that it may take in memory: a damaged shape must not take all of it.
+
+    Raises
+    ------
+    ValueError
+        If the parts do not fit the shape or each other; nothing was allocated then.
+    """
+    size = _checked_size(shape)
     if "dense" in parts:
+        if parts["dense"].shape != tuple(shape):
+            raise ValueError(f"has shape {parts['dense'].shape} on disk, {tuple(shape)} by name")
         return parts["dense"]
-    size = prod(shape)
     values = parts["values"]
+    if size * values.itemsize > most:
+        raise ValueError(f"claims {size:,} entries, which its file is too small for")
+    packed = (size + 7) // 8
+    for part in ("mask", "signs"):
+        if part in parts and (parts[part].dtype != np.uint8 or parts[part].size != packed):
+            raise ValueError(f"has a {part} of {parts[part].size} bytes for {size:,} entries")
     if "mask" in parts:
         positions = np.flatnonzero(np.unpackbits(parts["mask"].astype(np.uint8), count=size))
     else:
         gaps = parts["gaps"]
+        if gaps.dtype not in (np.uint8, np.uint16):
+            raise ValueError(f"has gaps of dtype {gaps.dtype}")
         on = 2 ** (8 * gaps.itemsize) - 1
         positions = np.cumsum(gaps, dtype=np.int64)[gaps != on]
+    if len(positions) != values.size or (len(positions) and positions[-1] >= size):
+        raise ValueError(f"has {values.size} values for {len(positions)} places in {size:,}")
     flat = np.zeros(size, dtype=values.dtype)
     flat[positions] = values
     if "signs" in parts:
         flat[np.unpackbits(parts["signs"].astype(np.uint8), count=size).astype(np.bool_)] = -0.0
     return flat.reshape(tuple(shape))
+
+
+def _checked_size(shape: Sequence[int]) -> int:
+    if not all(type(side) is int and side >= 0 for side in shape):
+        raise ValueError(f"has sides {list(shape)[:8]}, which must be whole numbers >= 0")
+    return prod(shape)
 
 
 def _native(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
@@ -171,15 +206,14 @@ class TensorFile:
         try:
             self._file = opened(str(path), framework="numpy")
         except SafetensorError as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
+            raise ValueError(f"it cannot be opened: {error}") from error
         metadata = self._file.metadata() or {}
         if METADATA not in metadata:
-            raise ValueError(
-                f"{path} is no file of fedcircuit: {METADATA!r} is not in its metadata"
-            )
+            raise ValueError(f"it is no file of ours: {METADATA!r} is not in its metadata")
         self.notes: dict[str, Any] = json.loads(metadata[METADATA])
         self._index: dict[str, dict[str, list[int]]] = self.notes.pop("groups")
         self._keys = frozenset(self._file.keys())
+        self._most = max(_MOST_BYTES, _MOST_TIMES * path.stat().st_size)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -194,7 +228,11 @@ class TensorFile:
         for name, shape in self._index.get(group, {}).items():
             keys = {part: _key(group, part, name) for part in PARTS}
             parts = {p: self._file.get_tensor(k) for p, k in keys.items() if k in self._keys}
-            yield name, decode(parts, shape)
+            try:
+                values = decode(parts, shape, self._most)
+            except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
+                raise ValueError(f"{name!r} of {group} {error}") from error
+            yield name, values
 
 
 def _key(group: str, part: str, name: str) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fedcircuit.records import integrity
 from fedcircuit.records.codec import Array
 from fedcircuit.records.disk import complete_lines
+from fedcircuit.records.lines import checked_line
+from fedcircuit.records.reading import RunError, reading
 from fedcircuit.records.round_record import RoundRecord
 from fedcircuit.records.rounds import RoundFile, round_from
 from fedcircuit.records.updates import Storage
@@ -18,15 +22,14 @@ from fedcircuit.records.values import Json
 SCHEMA = 1
 MANIFEST, LINES, EVALUATIONS = "manifest.json", "rounds.jsonl", "evaluations.jsonl"
 ROUNDS, EVIDENCE, PARTITION = "rounds", "evidence", "partition.json"
+RECORDED = "recorded"
+_ARRAYS = re.compile(rb',"arrays":"([A-Za-z0-9_-]{22})"$')
+_ARRAYS_FILE = re.compile(r"[0-9]{4,12}\.safetensors")
 _ROUND = re.compile(rb'\{"round": ?(\d+)')
 
 
-class RunError(RuntimeError):
-    """A run folder that cannot be used as asked; the message says why and how to mend it."""
-
-
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a run folder.
+    """The manifest of a run folder, with its digest where it has one.
 
     Raises
     ------
@@ -35,19 +38,30 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     file = path / MANIFEST
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        text = file.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"{path} is not a run folder: it has no {MANIFEST}{_near(path)}") from error
-    except ValueError as error:
-        raise RunError(f"{file} is damaged: {error}") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("schema"), int):
-        raise RunError(f"{file} is not the manifest of a run: it has no schema number")
-    if manifest["schema"] > SCHEMA:
+    except OSError as error:
+        raise RunError(f"{file} cannot be read: {error.strerror}") from error
+    with reading(file):
+        manifest = json.loads(text)
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if type(schema) is not int or schema < 1:  # True is an int, too
         raise RunError(
-            f"{path} was written by a newer fedcircuit (schema {manifest['schema']}, this one "
+            f"{file} is not the manifest of a run: its schema must be a whole number >= 1, got "
+            f"{reprlib.repr(schema)}"
+        )
+    if schema > SCHEMA:
+        raise RunError(
+            f"{path} was written by a newer fedcircuit (schema {reprlib.repr(schema)}, this one "
             f"reads up to {SCHEMA}); upgrade with 'pip install -U fedcircuit'"
         )
-    return manifest
+    if integrity.fits(manifest) is False:
+        raise RunError(
+            f"{file} is damaged or was changed: its content does not fit its digest; restore it "
+            "from a copy of the run"
+        )
+    return dict(manifest)
 
 
 def _near(path: Path) -> str:
@@ -61,17 +75,26 @@ def _near(path: Path) -> str:
 class RunFolder:
     """Rounds of a run on disk; :meth:`refresh` finds those written since.
 
+    What is read is checked against the digests in the folder (see ``integrity``); a run of an
+    earlier version has none, and :attr:`n_unsealed` says how many of its rounds.
+
     Raises
     ------
     RunError
-        If the folder is no run, or its lines are not its rounds in order.
+        If the folder is no run, its lines are not its rounds in order, or something is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest = read_manifest(path)
-        self.storage = Storage(**self.manifest.get("storage", {}))
+        self.seal: str = self.manifest.pop(integrity.DIGEST, "")  # what other files are bound to
+        with reading(path / MANIFEST, "storage"):
+            self.storage = Storage(**self.manifest.get("storage", {}))
         self._ends = [0]  # where each line of rounds.jsonl ends
+        self._arrays: list[str | None] = []  # digest of each round's arrays
+        self._verified: dict[int, tuple[int, int]] = {}  # size and time of files that fit
+        self.last = self.seal  # digest of the last line
+        self.n_unsealed = 0
         self.refresh()
 
     @property
@@ -86,15 +109,48 @@ class RunFolder:
 
     def refresh(self) -> None:
         """Take note of rounds written since."""
-        for line in complete_lines(self.path / LINES, self.end):
-            match = _ROUND.match(line)
-            if match is None or int(match[1]) != self.n_rounds:
-                raise RunError(
-                    f"{self.path / LINES}, line {self.n_rounds + 1}: expected round "
-                    f"{self.n_rounds}, got {line[:40]!r}; the file was changed by hand. Restore "
-                    "it, or delete this line and all after it to go on from the round before"
-                )
-            self._ends.append(self.end + len(line))
+        said = recorded_counts(self.path)[0]  # both first: a writer goes on meanwhile
+        highest = max(_numbers_of_arrays(self.path), default=0)
+        file = self.path / LINES
+        with reading(file):
+            lines = complete_lines(file, self.end)
+        for line in lines:
+            self._take(line)
+        if self.n_rounds < said:
+            raise RunError(
+                f"{file} has {self.n_rounds} whole lines, {said} were recorded (rounds 0 to "
+                f"{said - 1}): line {self.n_rounds + 1} (round {self.n_rounds}) is damaged, or the "
+                "file was cut or replaced; restore it from a copy of the run"
+            )
+        if highest > self.n_rounds:
+            raise RunError(
+                f"{file} has {self.n_rounds} lines, but there are arrays of round {highest} "
+                f"({self.round_path(highest).name}): it was cut; restore it from a copy of the run"
+            )
+
+    def _take(self, line: bytes) -> None:
+        """Check one line more and note it."""
+        number = self.n_rounds
+        where = f"{self.path / LINES}, line {number + 1} (round {number})"
+        match = _ROUND.match(line)
+        if match is None or int(match[1][:12]) != number:
+            raise RunError(
+                f"{where}: expected round {number}, got {line[:40]!r}; the file is damaged or was "
+                "changed by hand. Restore it from a copy of the run"
+            )
+        body, said = integrity.seal_of(line)
+        must = bool(self.seal) or self.n_unsealed < number
+        right = integrity.digest(self.last.encode(), body)
+        if must if said is None else said != right:
+            raise RunError(
+                f"{where} is damaged: it does not fit its digest, or the lines before; restore the "
+                "file from a copy of the run"
+            )
+        self.n_unsealed += said is None
+        self.last = integrity.digest(self.last.encode(), line) if said is None else said
+        found = None if said is None else _ARRAYS.search(body)
+        self._arrays.append(None if found is None else found[1].decode())
+        self._ends.append(self.end + len(line))
 
     def check(self, number: int) -> None:
         """Make sure that a round is recorded.
@@ -117,16 +173,15 @@ class RunFolder:
         """Lines of the recorded rounds from ``start`` on, one in memory at a time."""
         if start >= self.n_rounds:
             return
-        with (self.path / LINES).open("rb") as file:
+        path = self.path / LINES
+        with reading(path):
+            file = path.open("rb")
+        with file:
             file.seek(self._ends[start])
             for number in range(start, self.n_rounds):
-                text = file.read(self._ends[number + 1] - self._ends[number])
-                try:
-                    line: dict[str, Json] = json.loads(text)
-                except ValueError as error:
-                    raise RunError(
-                        f"{self.path / LINES}, line {number + 1} is damaged: {error}"
-                    ) from error
+                with reading(path, f"line {number + 1} (round {number})"):
+                    text = file.read(self._ends[number + 1] - self._ends[number])
+                    line = checked_line(json.loads(text))
                 yield line
 
     def round_path(self, number: int) -> Path:
@@ -134,9 +189,34 @@ class RunFolder:
         return self.path / ROUNDS / f"{number:04d}.safetensors"
 
     def file(self, number: int) -> RoundFile:
-        """The arrays of a recorded round."""
+        """The arrays of a recorded round.
+
+        Raises
+        ------
+        RunError
+            If the file is missing, damaged, or not the one that was recorded.
+        """
         self.check(number)
-        return open_round_file(self.round_path(number))
+        path = self.round_path(number)
+        self._verify(number, path)
+        return open_round_file(path, number)
+
+    def _verify(self, number: int, path: Path) -> None:
+        said = self._arrays[number]
+        if said is None:
+            return
+        with reading(path, f"round {number}"):
+            status = path.stat()
+            state = (status.st_size, status.st_mtime_ns)
+            if self._verified.get(number) == state:
+                return
+            fits = integrity.digest_of_file(path) == said
+        if not fits:
+            raise RunError(
+                f"{path} (round {number}) is damaged or was replaced: it does not fit the digest "
+                f"in {LINES}; restore it from a copy of the run"
+            )
+        self._verified[number] = state
 
     def sent(self, number: int) -> dict[str, Array] | None:
         """Global weights that a round started from; None for round 0, the start."""
@@ -151,10 +231,32 @@ class RunFolder:
         """A recorded round, whole."""
         file = self.file(number)
         sent = self.sent(number) if file.has_differences else None
-        return round_from(self.line(number), file, sent)
+        line = self.line(number)
+        with reading(self.path / LINES, f"line {number + 1} (round {number})"):
+            return round_from(line, file, sent)
 
 
-def open_round_file(path: Path) -> RoundFile:
+def recorded_counts(path: Path) -> tuple[int, int]:
+    """How many lines of rounds and of evaluations are complete, as their writer has noted.
+
+    A run that was just begun has no note yet, nor has one of an earlier version: then 0.
+    """
+    file = path / RECORDED
+    with reading(file):
+        if not file.exists():
+            return 0, 0
+        rounds, evaluations = map(int, file.read_text("ascii").split())
+        return rounds, evaluations
+
+
+def _numbers_of_arrays(path: Path) -> list[int]:
+    folder = path / ROUNDS
+    with reading(folder):
+        names = [entry.name for entry in folder.iterdir()] if folder.exists() else []
+    return [int(name[:-12]) for name in names if _ARRAYS_FILE.fullmatch(name)]
+
+
+def open_round_file(path: Path, number: int | None = None) -> RoundFile:
     """The arrays in a file.
 
     Raises
@@ -162,11 +264,5 @@ def open_round_file(path: Path) -> RoundFile:
     RunError
         If the file is missing or damaged.
     """
-    try:
+    with reading(path, "" if number is None else f"round {number}"):
         return RoundFile(path)
-    except FileNotFoundError as error:
-        raise RunError(
-            f"{path} is missing; copy the run folder again, with its sub-folder {ROUNDS}"
-        ) from error
-    except ValueError as error:
-        raise RunError(f"{error}; restore it from a copy of the run") from error

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedcircuit.records import lock
-from fedcircuit.records.folder import RunError
+from fedcircuit.records.reading import RunError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 

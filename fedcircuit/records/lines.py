@@ -16,6 +16,19 @@ from fedcircuit.records.values import (
     value_to_json,
 )
 
+_PARTS: dict[str, type] = {
+    "round": int,
+    "metrics": dict,
+    "clients": list,
+    "failures": list,
+    "seconds": dict,
+    "observer_errors": dict,
+    "observations": dict,
+}
+_CLIENT_PARTS: dict[str, type] = {
+    "client": str, "num_examples": int, "metrics": dict, "extra": dict,
+}  # fmt: skip
+
 
 def to_line(payload: Mapping[str, Json]) -> bytes:
     """One line of ASCII, ended by a newline."""
@@ -44,6 +57,31 @@ def record_to_json(record: RoundRecord) -> dict[str, Json]:
             for observer, observation in record.observations.items()
         },
     }
+
+
+def checked_line(line: Json) -> dict[str, Json]:
+    """A round's line, where all its parts are of the kinds that readers expect.
+
+    Raises
+    ------
+    TypeError
+        If a part is missing or of another kind; it is named.
+    """
+    if not isinstance(line, dict):
+        raise TypeError(f"expected an object, got {type(line).__name__}")
+    for name, kind in _PARTS.items():
+        if not isinstance(line.get(name), kind) or isinstance(line[name], bool):
+            raise TypeError(f"{name!r} must be of type {kind.__name__}")
+    for client in line["clients"]:
+        wrong = not isinstance(client, dict) or any(
+            not isinstance(client.get(name), kind) for name, kind in _CLIENT_PARTS.items()
+        )
+        if wrong:
+            raise TypeError(f"a client must have {', '.join(_CLIENT_PARTS)}")
+    for failure in line["failures"]:
+        if not isinstance(failure, list) or list(map(type, failure)) != [str] * 3:
+            raise TypeError("a failure must be three texts: client, kind, reason")
+    return line
 
 
 def record_from_json(line: Mapping[str, Json]) -> RoundRecord:

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from fedcircuit.learning.weights import Weights
 from fedcircuit.records.codec import Array, Arrays, TensorFile, to_bytes
 from fedcircuit.records.lines import record_from_json
+from fedcircuit.records.reading import reading
 from fedcircuit.records.round_record import Observation, RoundRecord
 from fedcircuit.records.updates import Storage, kept_updates, restored
 from fedcircuit.records.values import Json
@@ -99,28 +100,39 @@ class RoundFile:
 
     Raises
     ------
-    ValueError
-        If the file is damaged.
+    RunError
+        If the file is missing or damaged.
     """
 
     def __init__(self, path: Path) -> None:
-        self._tensors = TensorFile(path)
-        differing: dict[str, list[str]] = self._tensors.notes["differences"]
-        self._differing = {group: frozenset(names) for group, names in differing.items()}
-        self._received: dict[str, str] = self._tensors.notes.get("received", {})
+        with reading(path):
+            self._tensors = TensorFile(path)
+            differing: dict[str, list[str]] = self._tensors.notes["differences"]
+            self._differing = {group: frozenset(names) for group, names in differing.items()}
+            self._received: dict[str, str] = dict(self._tensors.notes.get("received", {}))
+
+    def _read(self, group: str) -> dict[str, Array]:
+        with reading(self._tensors.path):
+            return self._tensors.read(group)
 
     @property
     def has_differences(self) -> bool:
         """True if the global weights of the round before are needed to read the clients'."""
         return bool(self._differing)
 
+    @property
+    def clients(self) -> tuple[str, ...]:
+        """Clients whose weights the file holds."""
+        groups = (group.partition("/") for group in self._tensors.groups)
+        return tuple(unquote(name) for kind, _, name in groups if kind == "clients")
+
     def global_weights(self) -> dict[str, Array]:
         """Global weights after the round."""
-        return self._tensors.read("global")
+        return self._read("global")
 
     def state(self) -> dict[str, Array]:
         """The strategy's state after the round."""
-        return self._tensors.read("state")
+        return self._read("state")
 
     def client_weights(self, client: str, sent: Weights | None) -> dict[str, Array]:
         """Weights of a client; empty where none are kept.
@@ -133,21 +145,22 @@ class RoundFile:
             Global weights of the round before, where differences are stored.
         """
         group = client_group(client)
-        stored = self._tensors.read(group)
+        stored = self._read(group)
         if group not in self._differing:
             return stored
         if sent is None:
             raise ValueError(f"{self._tensors.path} holds differences to the round before")
-        return restored(stored, self._differing[group], sent)
+        with reading(self._tensors.path, group):
+            return restored(stored, self._differing[group], sent)
 
     def received(self, client: str) -> dict[str, Array]:
         """Tensors that a client received otherwise than in the global weights; mostly none."""
         group = self._received.get(client)
-        return {} if group is None else self._tensors.read(group)
+        return {} if group is None else self._read(group)
 
     def observed(self, observer: str) -> dict[str, Array]:
         """Arrays that an observer left; empty where it left none."""
-        return self._tensors.read(observation_group(observer))
+        return self._read(observation_group(observer))
 
 
 def round_from(line: Mapping[str, Json], file: RoundFile, sent: Weights | None) -> RoundRecord:

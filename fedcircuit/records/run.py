@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import html
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from fedcircuit.records.beside import (
     read_partition,
 )
 from fedcircuit.records.codec import Array
-from fedcircuit.records.folder import RunError, RunFolder
+from fedcircuit.records.folder import LINES, RunFolder
 from fedcircuit.records.frames import Frames, frame_of
+from fedcircuit.records.reading import RunError, reading
 from fedcircuit.records.round_record import RoundRecord
 from fedcircuit.records.stored_circuits import stored_circuits
 from fedcircuit.records.values import Json, numbers_from_json
@@ -91,9 +93,18 @@ class Run:
         """Tables of all rounds, and their lines without them: read once, line by line."""
         frames, lines = Frames(), []
         for line in self._folder.lines():
-            frames.add(line["round"], line.pop("observations"))
+            with self._reading(line["round"]):
+                frames.add(line["round"], line.pop("observations"))
             lines.append(line)
         return frames, lines
+
+    def _reading(self, number: int) -> AbstractContextManager[None]:
+        return reading(self.path / LINES, f"line {number + 1} (round {number})")
+
+    @property
+    def n_unsealed(self) -> int:
+        """Rounds without a digest, as earlier versions wrote them: damage to them may pass."""
+        return self._folder.n_unsealed
 
     @property
     def table_names(self) -> tuple[str, ...]:
@@ -110,7 +121,8 @@ class Run:
         """
         if name not in self.table_names:
             raise UnknownTableError(f"{self.path} has no table {name!r}; {self._hint(name)}")
-        return self._parts[0].frame(name)
+        with reading(self.path / LINES, f"table {name}"):
+            return self._parts[0].frame(name)
 
     def _hint(self, name: str) -> str:
         if not self._folder.n_rounds:
@@ -178,7 +190,7 @@ class Run:
     def evaluations(self) -> pd.DataFrame:
         """Evaluations that came after their round, one row a round, one column a metric."""
         rows: dict[int, dict[str, object]] = {}
-        for number, metrics in read_evaluations(self.path):
+        for number, metrics in read_evaluations(self.path, self._folder.seal):
             if number < self._folder.n_rounds:
                 rows.setdefault(number, {"round": number}).update(metrics)
         return frame_of([rows[number] for number in sorted(rows)], ["round"])
@@ -189,14 +201,14 @@ class Run:
         rows = [
             {"round": record.round, "error": error, "file": str(file)}
             for file in evidence_files(self.path)
-            for record, error in [read_evidence(file)]
+            for record, error in [read_evidence(file, self._folder.seal)]
         ]
         return frame_of(rows, ["round", "error", "file"])
 
     @property
     def partition(self) -> dict[str, Any] | None:
         """Who holds what; None where it was not written."""
-        return read_partition(self.path)
+        return read_partition(self.path, self._folder.seal)
 
     def clients_of(self, number: int) -> tuple[str, ...]:
         """Clients whose replies entered a round."""
@@ -252,7 +264,9 @@ class Run:
     def masks(self, number: int) -> CircuitStack | None:
         """Circuits of all models and classes in a round; None where none were looked for."""
         tables = self._folder.line(number)["observations"].get(CIRCUITS, {})
-        return stored_circuits(tables, self.observed(number, CIRCUITS))
+        arrays = self.observed(number, CIRCUITS)
+        with self._reading(number):
+            return stored_circuits(tables, arrays)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {len(self.rounds)} rounds)"

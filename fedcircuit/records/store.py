@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fedcircuit.records import beside, lock
+from fedcircuit.records import beside, integrity, lock
 from fedcircuit.records.disk import (
     append_line,
     complete_lines,
@@ -25,13 +25,13 @@ from fedcircuit.records.folder import (
     MANIFEST,
     ROUNDS,
     SCHEMA,
-    RunError,
     RunFolder,
     read_manifest,
 )
 from fedcircuit.records.guard import explained, locked
 from fedcircuit.records.lines import record_to_json, to_line
 from fedcircuit.records.manifest import plain
+from fedcircuit.records.reading import RunError
 from fedcircuit.records.round_record import RoundRecord
 from fedcircuit.records.rounds import round_bytes
 from fedcircuit.records.updates import Storage
@@ -82,6 +82,7 @@ class RunStore:
         path = Path(path)
         kept = asdict(_agreed(manifest.get("storage"), storage))
         content = plain({**manifest, "schema": SCHEMA, "storage": kept}, "manifest")
+        content = integrity.sealed(content)
         data = (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
         _refuse_existing(path)
         with explained(path, "the manifest", len(data)):
@@ -121,6 +122,11 @@ class RunStore:
     def manifest(self) -> Mapping[str, Any]:
         """The manifest, as it was when the run was made."""
         return self._folder.manifest
+
+    @property
+    def seal(self) -> str:
+        """Digest that the files beside the rounds are bound to, for ``beside.read_evidence``."""
+        return self._folder.seal
 
     @property
     def storage(self) -> Storage:
@@ -169,10 +175,12 @@ class RunStore:
         self._folder.refresh()
 
     def _write(self, record: RoundRecord) -> None:
-        line = to_line(record_to_json(record))
+        content = record_to_json(record)
         differs = self.storage.updates == "delta-fp16" and record.clients
         sent = self._folder.sent(record.round) if differs else None
         data = round_bytes(record, self.storage, sent)
+        content[integrity.ARRAYS] = integrity.digest(data)
+        line = integrity.sealed_line(to_line(content), self._folder.last)
         arrays, lines = self._folder.round_path(record.round), self.path / LINES
         with explained(self.path, f"round {record.round}", len(data) + len(line)):
             self._cut_torn_lines()
@@ -183,6 +191,7 @@ class RunStore:
                 if lines.stat().st_size <= self._folder.end:  # the line is not there: make space
                     arrays.unlink(missing_ok=True)
                 raise
+        beside.note_recorded(self.path, rounds=record.round + 1)
 
     def read(self, number: int) -> RoundRecord:
         """A recorded round.
@@ -213,7 +222,7 @@ class RunStore:
         self._ready()
         self._folder.refresh()
         self._folder.check(number)
-        beside.add_evaluation(self.path, number, metrics)
+        beside.add_evaluation(self.path, number, metrics, self._folder.seal)
 
     def add_evidence(self, record: RoundRecord, error: str) -> Path:
         """Keep what the clients sent in a round whose aggregation failed; it never counts.
@@ -224,7 +233,7 @@ class RunStore:
             The file, for ``fedcircuit.records.beside.read_evidence``.
         """
         self._ready()
-        return beside.add_evidence(self.path, record, error, self.storage)
+        return beside.add_evidence(self._folder, record, error)
 
     def write_partition(self, payload: Mapping[str, object]) -> None:
         """Keep who holds what.
@@ -235,11 +244,11 @@ class RunStore:
             If another partition is recorded already.
         """
         self._ready()
-        beside.write_partition(self.path, payload)
+        beside.write_partition(self.path, payload, self._folder.seal)
 
     def read_partition(self) -> dict[str, Any] | None:
         """Who holds what; None where it was not written."""
-        return beside.read_partition(self.path)
+        return beside.read_partition(self.path, self._folder.seal)
 
     def _ready(self) -> None:
         if not self._release.alive:

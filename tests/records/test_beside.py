@@ -30,6 +30,7 @@ def test_evaluations_come_later_and_are_never_overwritten(store: RunStore) -> No
         store.add_evaluation(2, {"accuracy": 0.9})
     text = (store.path / "evaluations.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
+    assert all(len(line.pop("line")) == 22 for line in lines)
     assert lines == [
         {"round": 1, "metrics": {"accuracy": 0.5, "loss": None}},
         {"round": 0, "metrics": {"accuracy": 0.25}},
@@ -42,8 +43,8 @@ def test_a_failed_round_is_kept_beside_and_never_counts(store: RunStore) -> None
     first = store.add_evidence(a_round(1), "division by zero")
     second = store.add_evidence(a_round(1, seed=1), "again")
     assert store.rounds() == (0,)
-    assert identical(read_evidence(first), (a_round(1), "division by zero"))
-    assert identical(read_evidence(second), (a_round(1, seed=1), "again"))
+    assert identical(read_evidence(first, store.seal), (a_round(1), "division by zero"))
+    assert identical(read_evidence(second, store.seal), (a_round(1, seed=1), "again"))
     store.append(a_round(1, seed=2))
     assert identical(store.read(1), a_round(1, seed=2))
 
@@ -53,7 +54,7 @@ def test_evidence_keeps_client_weights_only_where_rounds_may(
     tmp_path: Path, updates: str, kept: int
 ) -> None:
     store = RunStore.create(tmp_path / "run", {"storage": {"updates": updates}})
-    record, _ = read_evidence(store.add_evidence(a_round(1), "x"))
+    record, _ = read_evidence(store.add_evidence(a_round(1), "x"), store.seal)
     assert [len(client.weights) for client in record.clients] == [kept, kept]
 
 

@@ -175,11 +175,11 @@ def test_a_dtype_that_cannot_be_stored_is_refused_by_name(dtype: str) -> None:
 def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "0003.safetensors"
     path.write_bytes(to_bytes({"g": {"x": np.ones(500)}}, {})[:-100])
-    with pytest.raises(ValueError, match=r"0003\.safetensors is damaged"):
+    with pytest.raises(ValueError, match="it cannot be opened"):
         TensorFile(path)
 
 
 def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
     save_file({"x": np.ones(3)}, tmp_path / "other")
-    with pytest.raises(ValueError, match="no file of fedcircuit"):
+    with pytest.raises(ValueError, match="no file of ours"):
         TensorFile(tmp_path / "other")

@@ -103,6 +103,7 @@ def test_half_a_line_is_kept_aside(tmp_path: Path) -> None:
     lines = tmp_path / "run" / "rounds.jsonl"
     whole = lines.read_bytes()
     lines.write_bytes(whole[:-20])
+    (tmp_path / "run" / "recorded").write_text("1 0\n")  # noted after the line is whole
     assert Run.load(tmp_path / "run").rounds == ()
     assert lines.read_bytes() == whole[:-20]  # who reads changes nothing
     with RunStore.open(tmp_path / "run") as store:
@@ -148,6 +149,10 @@ def test_arrays_are_on_the_disk_under_their_name_before_the_line_is_written(
         ("fsync", "rounds"),
         ("write", "rounds.jsonl"),
         ("fsync", "rounds.jsonl"),
+        ("write", ".recorded.tmp"),  # last: it says that the line is whole
+        ("fsync", ".recorded.tmp"),
+        ("replace", ".recorded.tmp"),
+        ("fsync", "run"),
     ]
 
 

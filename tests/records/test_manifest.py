@@ -39,6 +39,7 @@ def test_a_manifest_holds_what_is_needed_to_repeat_the_run(tmp_path: Path) -> No
         "fedcircuit", "flwr", "torch", "numpy", "ray", "python",
     }  # fmt: skip
     written.pop("commit")
+    assert len(written.pop("digest")) == 22
     assert written == {
         "schema": 1,
         "name": "three-experts",

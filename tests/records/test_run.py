@@ -261,7 +261,7 @@ def test_a_line_changed_by_hand_is_named(tmp_path: Path) -> None:
     path = run_of(tmp_path, a_round(0), a_round(1), a_round(2)).path
     lines = (path / "rounds.jsonl").read_bytes().splitlines(keepends=True)
     (path / "rounds.jsonl").write_bytes(lines[0] + b'{"round":1,"metr\n' + lines[2])
-    with pytest.raises(RunError, match=r"rounds\.jsonl, line 2 is damaged"):
+    with pytest.raises(RunError, match=r"rounds\.jsonl, line 2 \(round 1\) is damaged"):
         Run.load(path).metrics.head()
 
 

@@ -68,7 +68,7 @@ def read_evaluations(path: Path, seal: str) -> list[tuple[int, dict[str, float]]
 def _evaluations(path: Path, seal: str) -> tuple[list[tuple[int, dict[str, float]]], str]:
     """Evaluations, and the digest of the last line."""
     file, last = path / EVALUATIONS, seal
-    said = recorded_counts(path)[1]  # first: a writer goes on meanwhile
+    said = recorded_counts(path).evaluations  # first: a writer goes on meanwhile
     with reading(file):
         lines = complete_lines(file)
     found = []
@@ -92,13 +92,20 @@ def _evaluations(path: Path, seal: str) -> tuple[list[tuple[int, dict[str, float
     return found, last
 
 
-def note_recorded(path: Path, *, rounds: int | None = None, evaluations: int | None = None) -> None:
-    """Note how many lines are complete, so that a file that was cut does not pass for whole."""
-    known = recorded_counts(path)
-    new = (known[0] if rounds is None else rounds, known[1] if evaluations is None else evaluations)
+def note_recorded(path: Path, **counts: int) -> None:
+    """Note how much is complete, so that a file that was cut or deleted does not pass.
+
+    Parameters
+    ----------
+    path
+        The run folder.
+    **counts
+        Fields of ``folder.Counts`` that have changed.
+    """
+    new = recorded_counts(path)._replace(**counts)
     try:
-        write_whole(path / RECORDED, f"{new[0]} {new[1]}\n".encode())
-    except OSError as error:  # the line itself is on the disk; the note stays behind it
+        write_whole(path / RECORDED, (" ".join(map(str, new)) + "\n").encode())
+    except OSError as error:  # what it counts is on the disk; the note stays behind it
         logger.warning("%s: could not note that a line is complete: %s", path, error.strerror)
 
 
@@ -119,13 +126,27 @@ def add_evidence(folder: RunFolder, record: RoundRecord, error: str) -> Path:
             number += 1
         write_whole(file.with_suffix(".safetensors"), data)
         write_whole(file, line)
+    note_recorded(path, evidence=len(list(place.glob("*.json"))))
     return file
 
 
 def evidence_files(path: Path) -> tuple[Path, ...]:
-    """Files of the failed rounds kept, for :func:`read_evidence`."""
+    """Files of the failed rounds kept, for :func:`read_evidence`.
+
+    Raises
+    ------
+    RunError
+        If there are fewer than were written.
+    """
+    said = recorded_counts(path).evidence  # first: a writer goes on meanwhile
     with reading(path / EVIDENCE):
-        return tuple(sorted((path / EVIDENCE).glob("*.json")))
+        files = tuple(sorted((path / EVIDENCE).glob("*.json")))
+    if len(files) < said:
+        raise RunError(
+            f"{path / EVIDENCE} has {len(files)} failed rounds, {said} were recorded; restore it "
+            "from a copy of the run"
+        )
+    return files
 
 
 def read_evidence(file: Path, seal: str) -> tuple[RoundRecord, str]:
@@ -166,6 +187,7 @@ def write_partition(path: Path, payload: Mapping[str, object], seal: str) -> Non
     data = (json.dumps(sealed, allow_nan=False, separators=(",", ":")) + "\n").encode()
     with explained(path, "the partition", len(data)):
         write_whole(path / PARTITION, data)
+    note_recorded(path, partitions=1)
 
 
 def read_partition(path: Path, seal: str) -> dict[str, Any] | None:
@@ -176,9 +198,9 @@ def read_partition(path: Path, seal: str) -> dict[str, Any] | None:
     RunError
         If the file is damaged or of another run.
     """
-    file = path / PARTITION
+    file, said = path / PARTITION, recorded_counts(path).partitions
     with reading(file):
-        if not file.exists():
+        if not file.exists() and not said:
             return None
     content = _checked(file, seal)
     content.pop(integrity.DIGEST, None)

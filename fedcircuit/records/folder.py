@@ -7,7 +7,7 @@ import re
 import reprlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedcircuit.records import integrity
 from fedcircuit.records.codec import Array
@@ -109,7 +109,7 @@ class RunFolder:
 
     def refresh(self) -> None:
         """Take note of rounds written since."""
-        said = recorded_counts(self.path)[0]  # both first: a writer goes on meanwhile
+        said = recorded_counts(self.path).rounds  # both first: a writer goes on meanwhile
         highest = max(_numbers_of_arrays(self.path), default=0)
         file = self.path / LINES
         with reading(file):
@@ -236,17 +236,20 @@ class RunFolder:
             return round_from(line, file, sent)
 
 
-def recorded_counts(path: Path) -> tuple[int, int]:
-    """How many lines of rounds and of evaluations are complete, as their writer has noted.
+class Counts(NamedTuple):
+    """How many lines and files of a run are complete, as their writer has noted."""
 
-    A run that was just begun has no note yet, nor has one of an earlier version: then 0.
-    """
+    rounds: int = 0
+    evaluations: int = 0
+    partitions: int = 0
+    evidence: int = 0
+
+
+def recorded_counts(path: Path) -> Counts:
+    """What is noted; zeros for a run that was just begun, or one of an earlier version."""
     file = path / RECORDED
     with reading(file):
-        if not file.exists():
-            return 0, 0
-        rounds, evaluations = map(int, file.read_text("ascii").split())
-        return rounds, evaluations
+        return Counts(*map(int, file.read_text("ascii").split())) if file.exists() else Counts()
 
 
 def _numbers_of_arrays(path: Path) -> list[int]:

@@ -130,6 +130,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "the partition of another run": (
         of_another_run("partition.json"), r"partition\.json is damaged",
     ),
+    "the partition deleted": (
+        lambda p: (p / "partition.json").unlink(), r"partition\.json is missing",
+    ),
+    "a failed round deleted": (
+        lambda p: (p / f"evidence/000{N}-0.json").unlink(), "has 0 failed rounds, 1 were recorded",
+    ),
     "an evaluation": (
         lambda p: change_json(p / "evaluations.jsonl", lambda x: x.update(round=2), 0),
         r"evaluations\.jsonl, line 1 is damaged",

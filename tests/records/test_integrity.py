@@ -104,7 +104,7 @@ def test_a_process_killed_between_arrays_and_line_leaves_no_damage(copy: Path) -
 
 
 def test_a_process_killed_before_it_noted_its_line_loses_nothing(copy: Path) -> None:
-    (copy / "recorded").write_text(f"{N - 1} 2\n")
+    (copy / "recorded").write_text(f"{N - 1} 2 1 1\n")
 
     assert Run.load(copy).rounds == (1, 2, 3)
     assert verify_run(copy) == ()

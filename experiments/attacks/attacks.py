@@ -91,9 +91,9 @@ ATTACKS = {
     "scaled": Attack(scaled),
     "label-flip": Attack(labels=labels_turned),
     "one-class": Attack(labels=last_as_first),
-    "nan": Attack(one_nan),
-    "nan-unchecked": Attack(one_nan, checked=False),
-    "nan-all-unchecked": Attack(all_nan, checked=False),
+    "one-nan": Attack(one_nan),
+    "one-nan-unchecked": Attack(one_nan, checked=False),
+    "all-nan-unchecked": Attack(all_nan, checked=False),
 }
 
 

@@ -12,35 +12,31 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from attacks import ATTACKS, Attack, AttackMod, PoisonedData
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, Krum, MultiKrum, Strategy
+from updates import UpdateObserver
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from attacks import ATTACKS, Attack, AttackMod, PoisonedData  # noqa: E402
-from updates import UpdateObserver  # noqa: E402
-
-from fedcircuit import RecorderOptions, client_app, observe  # noqa: E402
-from fedcircuit.app.config_files import load_study  # noqa: E402
-from fedcircuit.app.engines import Engine, Federation, quiet_flower, run_federation  # noqa: E402
-from fedcircuit.app.study import (  # noqa: E402
+from fedcircuit import RecorderOptions, client_app, observe
+from fedcircuit.app.config_files import load_study
+from fedcircuit.app.engines import Engine, Federation, quiet_flower, run_federation
+from fedcircuit.app.study import (
     Study,
     build_study,
     circuit_settings,
     local_training,
 )
-from fedcircuit.app.study_data import PartitionedData, source_of  # noqa: E402
-from fedcircuit.observers.circuits import CircuitObserver  # noqa: E402
-from fedcircuit.observers.evaluation import EvaluationObserver  # noqa: E402
-from fedcircuit.records.manifest import build_manifest  # noqa: E402
-from fedcircuit.records.rounds import Storage  # noqa: E402
-from fedcircuit.records.store import RunStore  # noqa: E402
+from fedcircuit.app.study_data import PartitionedData, source_of
+from fedcircuit.observers.circuits import CircuitObserver
+from fedcircuit.observers.evaluation import EvaluationObserver
+from fedcircuit.records.manifest import build_manifest
+from fedcircuit.records.rounds import Storage
+from fedcircuit.records.store import RunStore
 
 STUDY = Path(__file__).with_name("mnist.yaml")
 CALIBRATION = 100  # seeds from here on: clean runs that set the thresholds of the flags
@@ -74,12 +70,15 @@ class Setting:
 def main() -> None:
     """Run what is missing."""
     options = _options()
+    extra = [*([f"data.root={options.data}"] if options.data else []), *options.set]
     settings = wanted(options)
+    n_clients = load_study(options.study, extra).n_clients
+    if max(setting.n_bad for setting in settings) >= n_clients:
+        raise SystemExit(f"--bad {options.bad}: there are {n_clients} clients, one must be good")
     missing = [setting for setting in settings if not setting.path(options.out).exists()]
     print(f"{len(settings) - len(missing)} runs are there, {len(missing)} to go", flush=True)
     start = time.perf_counter()
     for setting in missing:
-        extra = [*([f"data.root={options.data}"] if options.data else []), *options.set]
         run(setting, options.study, extra, options.out)
         print(f"{time.perf_counter() - start:6.0f} s  {setting.path(options.out)}", flush=True)
 
@@ -185,12 +184,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/attacks"))
     parser.add_argument("--strategies", default="fedavg,fedmedian,trimmed-0.2,trimmed-0.3,krum",
                         help="of " + ", ".join(STRATEGIES))  # fmt: skip
-    parser.add_argument("--attacks", default="none,sign-flip,scaled,label-flip,nan,nan-unchecked",
+    parser.add_argument("--attacks", default="none,sign-flip,scaled,label-flip,one-class,one-nan,one-nan-unchecked",
                         help="of " + ", ".join(ATTACKS))  # fmt: skip
     parser.add_argument("--bad", default="1,3", help="bad clients, of ten; none has 0")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N - 1")
-    parser.add_argument("--calibration", type=int, default=5,
-                        help=f"clean runs, seeds {CALIBRATION} and on, that only set thresholds")  # fmt: skip
+    parser.add_argument("--calibration", type=int, default=5, help="clean runs for the thresholds")
     parser.add_argument("--set", action="append", default=[], help="as for fedcircuit run")
     options = parser.parse_args()
     for name, known in (("strategies", STRATEGIES), ("attacks", ATTACKS)):

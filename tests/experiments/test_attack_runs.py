@@ -1,0 +1,132 @@
+"""The experiment from end to end on a tiny federation: runs, tables and figures from folders."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import figure
+import judged
+import pandas as pd
+import pytest
+import run
+import table
+from suspicion import SIDES
+
+from fedcircuit import Run
+
+TINY = [
+    "data={name: digits}", "partition={kind: iid, clients: 4}", "model={name: mlp, widths: [12]}",
+    "training={rounds: 2, epochs: 1, lr: 0.1, batch_size: 32}", "circuits={controls: 3}",
+]  # fmt: skip
+ASKED = ["--strategies", "fedavg,fedmedian", "--attacks", "none,sign-flip,one-nan", "--bad", "0,1",
+         "--seeds", "1", "--calibration", "1"]  # fmt: skip
+
+
+def called(monkeypatch: pytest.MonkeyPatch, script: object, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["script", *map(str, arguments)])
+    script.main()  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight runs: clean, clean for the thresholds, sign flip and NaN, with two strategies."""
+    out = tmp_path_factory.mktemp("attacks")
+    with pytest.MonkeyPatch.context() as patch:
+        settings = [part for one in TINY for part in ("--set", one)]
+        called(patch, run, "--out", out, *ASKED, *settings)
+    return out
+
+
+def test_every_setting_has_a_run_of_its_own_that_says_what_it_is(folder: Path) -> None:
+    runs = judged.complete_runs(folder)
+    assert list(runs) == [
+        (strategy, attack, n_bad, seed)
+        for strategy in ("fedavg", "fedmedian")
+        for attack, n_bad, seed in (
+            ("none", 0, 0), ("none", 0, 100), ("one-nan", 1, 0), ("sign-flip", 1, 0),
+        )
+    ]  # fmt: skip
+    for (strategy, attack, n_bad, seed), one in runs.items():
+        said = {"strategy": strategy, "attack": attack, "n_bad": n_bad, "seed": seed}
+        assert one.manifest["config"]["attack"] == said
+        assert one.rounds == (1, 2)
+        assert len(one.observer_errors) == 0
+
+
+def test_what_is_there_is_left_and_what_is_half_done_is_made_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = {path: path.read_bytes() for path in folder.rglob("rounds.jsonl")}
+    weights = Run.load(folder / "fedavg/none-0/seed0").weights(2)
+    half = folder / "fedavg/none-0/seed0.unfinished"
+    (folder / "fedavg/none-0/seed0").rename(half)
+
+    called(monkeypatch, run, "--out", folder, *ASKED, *[p for s in TINY for p in ("--set", s)])
+
+    assert "7 runs are there, 1 to go" in capsys.readouterr().out
+    assert not half.exists()
+    again = Run.load(folder / "fedavg/none-0/seed0").weights(2)
+    assert {name: v.tobytes() for name, v in again.items()} == {
+        name: v.tobytes() for name, v in weights.items()
+    }
+    anew = folder / "fedavg/none-0/seed0/rounds.jsonl"
+    assert all(path.read_bytes() == known for path, known in lines.items() if path != anew)
+
+
+def test_the_tables_come_from_the_folders_and_count_the_clients_of_tested_seeds(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    called(monkeypatch, table, folder)
+
+    text = capsys.readouterr().out
+    assert "| none | 0 | fedavg | 1 |" in text
+    assert "| one-nan | 1 | fedmedian | 1 |" in text
+    last = pd.read_csv(folder / "last-round.csv").set_index(["strategy", "attack"])
+    assert last.loc[("fedavg", "one-nan"), "set aside"] == 2  # one client, two rounds
+    assert last.loc[("fedavg", "none"), "accuracy"] > last.loc[("fedavg", "sign-flip"), "accuracy"]
+    seen = pd.read_csv(folder / "detection.csv").set_index(["attack", "n_bad", "statistic"])
+    assert set(seen.index) == {
+        (attack, n_bad, one) for attack, n_bad in (("none", 0), ("sign-flip", 1)) for one in SIDES
+    }
+    assert seen.loc[("sign-flip", 1, "cosine"), "n_bad_seen"] == 4  # two strategies, two rounds
+    assert seen.loc[("sign-flip", 1, "cosine"), "n_good_seen"] == 12
+    assert seen.loc[("sign-flip", 1, "cosine"), "auroc"] == 1.0  # the update points back
+
+
+def test_the_figures_are_drawn_with_the_data_behind_them(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called(monkeypatch, figure, folder, "--out", tmp_path, "--strategy", "fedavg")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "attacks-auroc.csv", "attacks-auroc.png", "attacks-clients.csv", "attacks-clients.png",
+    ]  # fmt: skip
+    drawn = pd.read_csv(tmp_path / "attacks-clients.csv")
+    assert set(drawn["strategy"]) == {"fedavg"}
+    assert set(drawn["round"]) == {2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--attacks", "none,flip"], "unknown attacks \\['flip'\\]; known: none, sign-flip"),
+        (["--strategies", "mean"], "unknown strategies \\['mean'\\]; known: fedavg"),
+        (["--bad", "10"], "there are 10 clients, one must be good"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_is_written(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    with pytest.raises(SystemExit) as refused:
+        called(monkeypatch, run, "--out", tmp_path / "out", *arguments)
+    said = f"{refused.value} {capsys.readouterr().err}"
+    assert re.search(message, said)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_runs_to_test_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="holds no complete runs"):
+        judged.complete_runs(tmp_path)

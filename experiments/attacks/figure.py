@@ -120,7 +120,7 @@ def auroc_figure(areas: pd.DataFrame) -> Figure:
     grid = areas.pivot_table(index="statistic", columns=["attack", "n_bad"], values="auroc")
     grid = grid.reindex(index=list(SIDES), columns=pd.MultiIndex.from_tuples(columns))
     figure, axes = plt.subplots(figsize=(8.5, 3.6))
-    sns.heatmap(grid.to_numpy(), ax=axes, annot=True, fmt=".2f", vmin=0, vmax=1, center=0.5,
+    sns.heatmap(grid.to_numpy(), ax=axes, annot=True, fmt=".2f", vmin=0, vmax=1,
                 cmap="vlag", cbar_kws={"label": "AUROC, chance 0.5"})  # fmt: skip
     axes.set_xticks(np.arange(len(columns)) + 0.5,
                     [f"{ATTACKS[attack]}\n{n_bad} bad" for attack, n_bad in columns],

@@ -184,7 +184,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/attacks"))
     parser.add_argument("--strategies", default="fedavg,fedmedian,trimmed-0.2,trimmed-0.3,krum",
                         help="of " + ", ".join(STRATEGIES))  # fmt: skip
-    parser.add_argument("--attacks", default="none,sign-flip,scaled,label-flip,one-class,one-nan,one-nan-unchecked",
+    parser.add_argument("--attacks", default="none,sign-flip,scaled,label-flip,one-class,"
+                        "one-nan,one-nan-unchecked",
                         help="of " + ", ".join(ATTACKS))  # fmt: skip
     parser.add_argument("--bad", default="1,3", help="bad clients, of ten; none has 0")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N - 1")

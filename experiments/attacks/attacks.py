@@ -40,6 +40,31 @@ def moved(start: Weights, trained: Weights, factor: float) -> dict[str, Values]:
     }
 
 
+@dataclass(frozen=True)
+class AsSparse:
+    """An attack that hides: of each tensor as many numbers are left as training had left.
+
+    Sparse clients send mostly zeros, and a moved update has few: that alone would give it away.
+    """
+
+    attack: UpdateAttack
+
+    def __call__(self, start: Weights, trained: Weights) -> dict[str, Values]:
+        """What the attack sends, cut to its largest numbers."""
+        sent = self.attack(start, trained)
+        return {
+            name: largest(values, int(np.count_nonzero(trained[name])))
+            for name, values in sent.items()
+        }
+
+
+def largest(values: Values, count: int) -> Values:
+    """The ``count`` largest numbers by magnitude, all others zero."""
+    kept = np.zeros(values.size, dtype=bool)
+    kept[np.argsort(-np.abs(values).ravel(), kind="stable")[:count]] = True
+    return np.where(kept.reshape(values.shape), values, values.dtype.type(0))
+
+
 def one_nan(start: Weights, trained: Weights) -> dict[str, Values]:
     """As trained, but for one NaN, the first number of the first floating point tensor."""
     sent = {name: values.copy() for name, values in trained.items()}
@@ -89,6 +114,8 @@ ATTACKS = {
     "none": Attack(),
     "sign-flip": Attack(sign_flipped),
     "scaled": Attack(scaled),
+    "sign-flip-sparse": Attack(AsSparse(sign_flipped)),
+    "scaled-sparse": Attack(AsSparse(scaled)),
     "label-flip": Attack(labels=labels_turned),
     "one-class": Attack(labels=last_as_first),
     "one-nan": Attack(one_nan),

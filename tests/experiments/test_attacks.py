@@ -9,6 +9,7 @@ import pytest
 import torch
 from attacks import (
     ATTACKS,
+    AsSparse,
     AttackMod,
     PoisonedData,
     UpdateAttack,
@@ -61,6 +62,13 @@ def test_an_attack_changes_floating_point_tensors_and_nothing_else(
     assert sent["n"] == 7
     for name, values in before.items():
         np.testing.assert_array_equal(TRAINED[name], values)
+
+
+def test_a_hiding_attack_leaves_as_many_numbers_as_training_did() -> None:
+    sent = AsSparse(sign_flipped)(START, TRAINED)  # of 0.5, -2, 1, 7 three, as of 1.5, -2, 0, 1
+    np.testing.assert_array_equal(sent["w"], np.array([[0.0, -2.0], [1.0, 7.0]], np.float32))
+    assert sent["w"].dtype == np.float32
+    assert sent["n"] == 7
 
 
 def test_labels_are_counted_from_the_other_end_or_the_last_becomes_the_first() -> None:

@@ -19,12 +19,17 @@ import seaborn as sns
 from judged import complete_runs, detection, judged_clients
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from suspicion import OF_CIRCUITS, SIDES
 
 from fedcircuit.report.figures import paper_style
 
-ATTACKS = {"sign-flip": "sign flip", "scaled": "update x 10", "label-flip": "all labels turned",
-           "one-class": "one class relabelled"}  # fmt: skip
+ATTACKS = {
+    "sign-flip": "sign flip", "sign-flip-sparse": "sign flip, hidden", "scaled": "update x 10",
+    "scaled-sparse": "update x 10, hidden", "label-flip": "all labels turned",
+    "one-class": "one class relabelled",
+}  # fmt: skip
+SHOWN = ("sign-flip", "scaled", "label-flip", "one-class")  # client by client
 NAMES = {
     "overlap": "overlap with others",
     "valid": "valid circuits",
@@ -35,7 +40,7 @@ NAMES = {
     "accuracy": "accuracy on probe",
 }
 GOOD, BAD = "#4878a8", "#d1491b"
-FARTHEST = 40.0  # what lies beyond is drawn here
+FARTHEST = 25.0  # what lies beyond is drawn here
 
 
 def main() -> None:
@@ -65,53 +70,54 @@ def main() -> None:
 
 def clients_figure(rows: pd.DataFrame) -> Figure:
     """A panel for each attack and number of bad clients, a lane for each statistic."""
-    figure, axes = plt.subplots(2, 1 + len(ATTACKS), figsize=(15, 6.4), sharex=True, sharey=True)
+    figure, axes = plt.subplots(2, 1 + len(SHOWN), figsize=(16, 6.6), sharex=True, sharey=True)
     _lanes(axes[0, 0], rows[rows["attack"] == "none"], "no attack")
+    axes[0, 0].tick_params(labelbottom=True)
     _legend(axes[1, 0])
     for row, n_bad in enumerate((1, 3)):
-        for column, (attack, name) in enumerate(ATTACKS.items(), start=1):
+        for column, attack in enumerate(SHOWN, start=1):
             here = rows[(rows["attack"] == attack) & (rows["n_bad"] == n_bad)]
-            _lanes(axes[row, column], here, f"{name}, {n_bad} of 10 bad")
+            _lanes(axes[row, column], here, f"{ATTACKS[attack]}, {n_bad} of 10 bad")
     figure.supxlabel("robust standard deviations from the median of the round's clients, towards "
-                     "the suspicious side")  # fmt: skip
+                     "the suspicious side", fontsize=11)  # fmt: skip
     return figure
 
 
 def _lanes(axes: Axes, rows: pd.DataFrame, title: str) -> None:
     rng = np.random.default_rng(0)
     axes.set_title(title)
-    axes.set_xscale("symlog", linthresh=4, linscale=1.4)
-    axes.set_xlim(-12, 400)
-    axes.set_xticks([-5, 0, 5, 10, 40], ["-5", "0", "5", "10", "≥ 40"])
+    axes.set_xscale("symlog", linthresh=4, linscale=0.9)
+    axes.set_xlim(-9, 30)
+    axes.set_xticks([-4, 0, 4, 10, FARTHEST], ["-4", "0", "4", "10", f"≥ {FARTHEST:.0f}"])
+    axes.xaxis.set_minor_locator(NullLocator())
     for lane, statistic in enumerate(SIDES):
         of_lane = rows[rows["statistic"] == statistic]
         for bad, colour in ((False, GOOD), (True, BAD)):
-            z = of_lane[of_lane["bad"] == bad]["z"].dropna().clip(-FARTHEST, FARTHEST)
+            part = of_lane[of_lane["bad"] == bad]
+            z = part["z"].dropna().clip(-8, FARTHEST)
             height = lane + rng.uniform(-0.25, 0.25, len(z))
-            axes.scatter(z, height, s=9 + 5 * bad, color=colour, alpha=0.75, lw=0, zorder=3)
+            axes.scatter(z, height, s=10 + 6 * bad, color=colour, alpha=0.75, lw=0, zorder=3)
+            if len(part):
+                text = f"{part['flagged'].sum()}/{len(part)}"
+                at = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8}
+                axes.text(1.02, lane + (-0.2 if bad else 0.2), text, color=colour, **at)
         limit = of_lane["threshold"].median()
         if np.isfinite(limit):
             axes.plot([limit, limit], [lane - 0.42, lane + 0.42], color="black", lw=1.2, zorder=4)
-        axes.text(380, lane, _rates(of_lane), va="center", ha="right", fontsize=7.5)
     axes.axhline(len(OF_CIRCUITS) - 0.5, color="grey", lw=0.6, ls=":")
     axes.set_ylim(len(SIDES) - 0.5, -0.5)
     axes.set_yticks(range(len(SIDES)), [NAMES[statistic] for statistic in SIDES])
-
-
-def _rates(rows: pd.DataFrame) -> str:
-    bad, good = rows[rows["bad"]], rows[~rows["bad"]]
-    alarms = f"{int(good['flagged'].sum())}/{len(good)} good" if len(good) else ""
-    return f"{int(bad['flagged'].sum())}/{len(bad)} bad\n{alarms}" if len(bad) else alarms
 
 
 def _legend(axes: Axes) -> None:
     axes.axis("off")
     axes.scatter([], [], color=GOOD, s=14, label="good client")
     axes.scatter([], [], color=BAD, s=20, label="bad client")
-    axes.plot([], [], color="black", lw=1.2, label="threshold: flagged to its right\n"
-              "(5 % of clean clients, other seeds)")  # fmt: skip
-    axes.legend(loc="center", frameon=False, fontsize=9, title="numbers: clients flagged\n"
-                "above the dotted line: of circuits", title_fontsize=9)  # fmt: skip
+    axes.plot([], [], color="black", lw=1.2, label="threshold, flagged to its right:\n"
+              "at most 5 % of clean clients")  # fmt: skip
+    axes.legend(loc="center", frameon=False, fontsize=9.5, alignment="left", title="numbers at the "
+                "right: clients flagged,\nbad ones and good ones (false alarms)\nabove the dotted "
+                "line: from circuits", title_fontsize=9.5)  # fmt: skip
 
 
 def auroc_figure(areas: pd.DataFrame) -> Figure:
@@ -119,7 +125,7 @@ def auroc_figure(areas: pd.DataFrame) -> Figure:
     columns = [(attack, n_bad) for attack in ATTACKS for n_bad in (1, 3)]
     grid = areas.pivot_table(index="statistic", columns=["attack", "n_bad"], values="auroc")
     grid = grid.reindex(index=list(SIDES), columns=pd.MultiIndex.from_tuples(columns))
-    figure, axes = plt.subplots(figsize=(8.5, 3.6))
+    figure, axes = plt.subplots(figsize=(10.5, 4))
     sns.heatmap(grid.to_numpy(), ax=axes, annot=True, fmt=".2f", vmin=0, vmax=1,
                 cmap="vlag", cbar_kws={"label": "AUROC, chance 0.5"})  # fmt: skip
     axes.set_xticks(np.arange(len(columns)) + 0.5,

@@ -88,19 +88,19 @@ def _lanes(axes: Axes, rows: pd.DataFrame, title: str) -> None:
     axes.set_title(title)
     axes.set_xscale("symlog", linthresh=4, linscale=0.9)
     axes.set_xlim(-9, 30)
-    axes.set_xticks([-4, 0, 4, 10, FARTHEST], ["-4", "0", "4", "10", f"≥ {FARTHEST:.0f}"])
+    axes.set_xticks([-4, 0, 4, 10, FARTHEST], ["-4", "0", "4", "", f"≥ {FARTHEST:.0f}"])
     axes.xaxis.set_minor_locator(NullLocator())
     for lane, statistic in enumerate(SIDES):
         of_lane = rows[rows["statistic"] == statistic]
         for bad, colour in ((False, GOOD), (True, BAD)):
             part = of_lane[of_lane["bad"] == bad]
             z = part["z"].dropna().clip(-8, FARTHEST)
-            height = lane + rng.uniform(-0.25, 0.25, len(z))
-            axes.scatter(z, height, s=10 + 6 * bad, color=colour, alpha=0.75, lw=0, zorder=3)
+            jitter = rng.uniform(-0.25, 0.25, len(z))
+            axes.scatter(z, lane + jitter, s=10 + 6 * bad, color=colour, alpha=0.75, lw=0, zorder=3)
             if len(part):
-                text = f"{part['flagged'].sum()}/{len(part)}"
-                at = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8}
-                axes.text(1.02, lane + (-0.2 if bad else 0.2), text, color=colour, **at)
+                height = lane + (-0.2 if bad else 0.2)
+                axes.text(1.02, height, f"{part['flagged'].sum()}/{len(part)}", color=colour,
+                          fontsize=8, va="center", transform=axes.get_yaxis_transform())  # fmt: skip
         limit = of_lane["threshold"].median()
         if np.isfinite(limit):
             axes.plot([limit, limit], [lane - 0.42, lane + 0.42], color="black", lw=1.2, zorder=4)

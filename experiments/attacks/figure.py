@@ -98,9 +98,9 @@ def _lanes(axes: Axes, rows: pd.DataFrame, title: str) -> None:
             jitter = rng.uniform(-0.25, 0.25, len(z))
             axes.scatter(z, lane + jitter, s=10 + 6 * bad, color=colour, alpha=0.75, lw=0, zorder=3)
             if len(part):
-                height = lane + (-0.2 if bad else 0.2)
-                axes.text(1.02, height, f"{part['flagged'].sum()}/{len(part)}", color=colour,
-                          fontsize=8, va="center", transform=axes.get_yaxis_transform())  # fmt: skip
+                text = f"{part['flagged'].sum()}/{len(part)}"
+                axes.text(1.02, lane + (-0.2 if bad else 0.2), text, color=colour, fontsize=8,
+                          va="center", transform=axes.get_yaxis_transform())  # fmt: skip
         limit = of_lane["threshold"].median()
         if np.isfinite(limit):
             axes.plot([limit, limit], [lane - 0.42, lane + 0.42], color="black", lw=1.2, zorder=4)

@@ -29,10 +29,9 @@ def complete_runs(folder: Path) -> dict[tuple[str, str, int, int], Run]:
 
 
 def judged_clients(runs: dict[tuple[str, str, int, int], Run]) -> pd.DataFrame:
-    """A row for every client, round and statistic of every run.
+    """A row for every client, round and statistic of the runs that are tested.
 
     Columns: those of `SETTING`, round, client, bad, statistic, value, z, threshold and flagged.
-    Thresholds are those of the clean runs with seeds from `CALIBRATION` on, which have none.
     """
     frames = []
     for key, run in runs.items():
@@ -43,8 +42,17 @@ def judged_clients(runs: dict[tuple[str, str, int, int], Run]) -> pd.DataFrame:
     rows = clients.melt([*SETTING, "round", "client", "bad"], list(SIDES), "statistic")
     rounds = rows.groupby([*SETTING, "round", "statistic"], sort=False)["value"]
     rows["z"] = rounds.transform(lambda v: outlyingness(v.tolist(), SIDES[v.name[-1]]))
-    clean = (rows["seed"] >= CALIBRATION) & (rows["attack"] == "none")
-    limits = rows[clean].groupby(["strategy", "round", "statistic"])["z"].agg(
+    return with_flags(rows)
+
+
+def with_flags(rows: pd.DataFrame) -> pd.DataFrame:
+    """The tested rows with their threshold, and whether z is above it.
+
+    Thresholds are those of the same strategy, round and statistic in the clean runs with seeds from
+    `CALIBRATION` on; where there are none, nobody is flagged.
+    """
+    clean = rows[(rows["seed"] >= CALIBRATION) & (rows["attack"] == "none")]
+    limits = clean.groupby(["strategy", "round", "statistic"])["z"].agg(
         lambda z: threshold(z.tolist())
     )  # fmt: skip
     tested = rows[rows["seed"] < CALIBRATION]

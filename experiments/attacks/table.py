@@ -2,10 +2,10 @@
 
     python experiments/attacks/table.py runs/attacks
 
-The first: the last round of every strategy under every attack, mean ± standard deviation over
-seeds. The second: whether bad clients stand out, all rounds, seeds and strategies together. What
-lies behind them is written beside the runs: last-round.csv, detection.csv, and the same by strategy
-and by round.
+First the last round of every strategy under every attack, mean ± standard deviation over seeds.
+Then whether bad clients stand out, all rounds, seeds and strategies together, with 95 % intervals
+by Wilson. What lies behind is written beside the runs: last-round.csv, detection.csv, and the same
+by strategy and by round.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
+from attacks import ATTACKS
 from judged import SETTING, complete_runs, detection, judged_clients
-from run import CALIBRATION
-from suspicion import OF_CIRCUITS, SIDES
+from run import CALIBRATION, STRATEGIES
+from suspicion import SIDES
 
 from fedcircuit import Run
 
 COLUMNS = ("accuracy", "valid, global", "valid, good clients", "preserved, of these", "set aside")
+ORDER = list(ATTACKS)
 
 
 def main() -> None:
@@ -39,7 +41,8 @@ def main() -> None:
         ]
     )
     last.to_csv(folder / "last-round.csv", index=False)
-    print("\n".join(outcome_lines(last)))
+    for column in COLUMNS:
+        print(f"\n{column}\n\n" + "\n".join(outcome_lines(last, column)))
     rows = judged_clients(runs)
     seen = rows[~rows["attack"].str.contains("nan")]  # whose replies are set aside, or not seen
     pooled = detection(seen, ["attack", "n_bad"])
@@ -47,8 +50,10 @@ def main() -> None:
     for extra in ("strategy", "round"):
         table = detection(seen, [extra, "attack", "n_bad"])
         table.to_csv(folder / f"detection-by-{extra}.csv", index=False)
-    print()
-    print("\n".join(detection_lines(pooled)))
+    for n_bad in sorted(set(pooled["n_bad"]) - {0}):
+        print(f"\n{n_bad} bad: AUROC, detected, false alarms among the good\n")
+        print("\n".join(detection_lines(pooled[pooled["n_bad"] == n_bad])))
+    print("\nfalse alarms\n\n" + "\n".join(alarm_lines(seen)))
 
 
 def last_round(run: Run, n_bad: int) -> dict[str, float]:
@@ -75,39 +80,54 @@ def last_round(run: Run, n_bad: int) -> dict[str, float]:
     }
 
 
-def outcome_lines(last: pd.DataFrame) -> list[str]:
-    """The first table in Markdown."""
-    lines = ["| attack | bad | strategy | seeds | " + " | ".join(COLUMNS) + " |",
-             "|---|---|---|---|" + "---|" * len(COLUMNS)]  # fmt: skip
-    attacks = sorted(last["attack"].unique(), key=lambda attack: (attack != "none", attack))
-    for attack in attacks:
-        of_attack = last[last["attack"] == attack]
-        for (n_bad, strategy), rows in of_attack.groupby(["n_bad", "strategy"], sort=False):
-            cells = [f"{rows[c].mean():.3f} ± {rows[c].std():.3f}" for c in COLUMNS[:-1]]
-            cells.append(f"{rows[COLUMNS[-1]].mean():.1f}")
-            lines.append(f"| {attack} | {n_bad} | {strategy} | {len(rows)} | "
-                         + " | ".join(cells) + " |")  # fmt: skip
+def outcome_lines(last: pd.DataFrame, column: str) -> list[str]:
+    """A line an attack and number of bad clients, a cell a strategy, in Markdown."""
+    strategies = [name for name in STRATEGIES if name in set(last["strategy"])]
+    lines = ["| attack | bad | " + " | ".join(strategies) + " |",
+             "|---|---|" + "---|" * len(strategies)]  # fmt: skip
+    cells = last.groupby(["attack", "n_bad", "strategy"])[column].agg(_with_spread)
+    for attack, n_bad in sorted({key[:2] for key in cells.index}, key=_place):
+        row = [cells.get((attack, n_bad, strategy), "") for strategy in strategies]
+        lines.append(f"| {attack} | {n_bad} | " + " | ".join(row) + " |")
     return lines
 
 
 def detection_lines(pooled: pd.DataFrame) -> list[str]:
-    """The second table in Markdown: AUROC, detected, false alarms among good clients."""
-    lines = ["| statistic | of circuits | attack | bad | AUROC | detected | false alarms |",
-             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    """A line a statistic, a cell an attack, in Markdown."""
+    attacks = [attack for attack in ORDER if attack in set(pooled["attack"])]
+    rows = pooled.set_index(["statistic", "attack"])
+    lines = ["| statistic | " + " | ".join(attacks) + " |", "|---|" + "---|" * len(attacks)]
     for statistic in SIDES:
-        for _, row in pooled[pooled["statistic"] == statistic].iterrows():
-            detected = _share(row, "detected") if row["n_bad"] else ""
-            area = f"{row['auroc']:.2f}" if row["n_bad"] else ""
-            lines.append(
-                f"| {statistic} | {'yes' if statistic in OF_CIRCUITS else 'no'} | {row['attack']} "
-                f"| {row['n_bad']} | {area} | {detected} | {_share(row, 'false')} |"
-            )
+        found = [rows.loc[(statistic, attack)] for attack in attacks]
+        cells = [f"{r['auroc']:.2f}, {r['detected']:.0%}, {r['false_alarms']:.0%}" for r in found]
+        lines.append(f"| {statistic} | " + " | ".join(cells) + " |")
     return lines
 
 
-def _share(row: pd.Series, kind: str) -> str:
-    value = row["detected" if kind == "detected" else "false_alarms"]
-    return f"{value:.3f} [{row[f'{kind}_low']:.3f}, {row[f'{kind}_high']:.3f}]"
+def alarm_lines(seen: pd.DataFrame) -> list[str]:
+    """False alarms of each statistic without and under attack, in Markdown."""
+    lines = ["| statistic | no attack | good clients under attack |", "|---|---|---|"]
+    found = detection(seen.assign(attacked=seen["n_bad"] > 0), ["attacked"])
+    for statistic in SIDES:
+        rows = found[found["statistic"] == statistic].sort_values("attacked")
+        cells = [
+            f"{r.false_alarms:.3f} [{r.false_low:.3f}, {r.false_high:.3f}] of {r.n_good_seen}"
+            for r in rows.itertuples()
+        ]
+        lines.append(f"| {statistic} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _place(setting: tuple[str, int]) -> tuple[int, int]:
+    return ORDER.index(setting[0]), setting[1]
+
+
+def _with_spread(values: pd.Series) -> str:
+    known = values.dropna()
+    if known.empty:
+        return "-"
+    mean = f"{known.mean():.3f}"
+    return mean if len(known) < 2 else f"{mean} ± {known.std():.3f}"
 
 
 if __name__ == "__main__":

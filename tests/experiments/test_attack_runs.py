@@ -81,8 +81,9 @@ def test_the_tables_come_from_the_folders_and_count_the_clients_of_tested_seeds(
     called(monkeypatch, table, folder)
 
     text = capsys.readouterr().out
-    assert "| none | 0 | fedavg | 1 |" in text
-    assert "| one-nan | 1 | fedmedian | 1 |" in text
+    assert re.search(r"\| none \| 0 \| 0\.\d{3} \| 0\.\d{3} \|\n\| sign-flip \| 1 \|", text)
+    assert re.search(r"\| cosine \| 1\.00, \d+%, \d+% \|", text)
+    assert "] of 16 |" in text  # clean clients: two strategies, two rounds
     last = pd.read_csv(folder / "last-round.csv").set_index(["strategy", "attack"])
     assert last.loc[("fedavg", "one-nan"), "set aside"] == 2  # one client, two rounds
     assert last.loc[("fedavg", "none"), "accuracy"] > last.loc[("fedavg", "sign-flip"), "accuracy"]
@@ -106,6 +107,48 @@ def test_the_figures_are_drawn_with_the_data_behind_them(
     drawn = pd.read_csv(tmp_path / "attacks-clients.csv")
     assert set(drawn["strategy"]) == {"fedavg"}
     assert set(drawn["round"]) == {2}
+
+
+def clients(z: list[float], **setting: object) -> pd.DataFrame:
+    """Rows of one statistic in one round."""
+    known = {"strategy": "krum", "attack": "none", "n_bad": 0, "seed": 100, "round": 1}
+    rows = pd.DataFrame({"z": z, "statistic": "norm", "bad": False})
+    return rows.assign(**{**known, **setting})
+
+
+def test_thresholds_come_from_clean_runs_of_other_seeds_of_the_same_strategy_and_round() -> None:
+    ninety_nine = [float(value) for value in range(99)]  # the 95th of them is 94
+    rows = pd.concat(
+        [
+            clients(ninety_nine),
+            clients([1000.0 + value for value in ninety_nine], round=2),
+            clients([-1000.0] * 99, strategy="fedavg"),
+            clients([-1000.0] * 99, attack="scaled"),  # not clean
+            clients([94.0, 94.5, 2000.0], seed=0),
+            clients([0.0, 2000.0], seed=0, round=3),  # without a threshold
+        ]
+    )
+    flagged = judged.with_flags(rows)
+    assert flagged["seed"].tolist() == [0] * 5
+    assert flagged["threshold"].tolist()[:3] == [94.0] * 3
+    assert flagged["flagged"].tolist() == [False, True, True, False, False]
+
+
+def test_detection_counts_bad_and_good_clients_apart() -> None:
+    rows = pd.concat(
+        [
+            clients([5.0, 1.0], attack="scaled").assign(bad=True, flagged=[True, False]),
+            clients([2.0, 0.0, 0.0, 6.0], attack="scaled").assign(
+                flagged=[False, False, False, True]
+            ),
+        ]
+    )
+    (found,) = judged.detection(rows, ["attack"]).to_dict("records")
+    assert (found["attack"], found["statistic"]) == ("scaled", "norm")
+    assert (found["n_bad_seen"], found["detected"]) == (2, 0.5)
+    assert (found["n_good_seen"], found["false_alarms"]) == (4, 0.25)
+    assert found["auroc"] == (3 + 2) / 8  # 5 is above three of the good, 1 above two
+    assert 0 < found["false_low"] < 0.25 < found["false_high"] < 1
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,18 @@ def test_the_tables_come_from_the_folders_and_count_the_clients_of_tested_seeds(
     assert seen.loc[("sign-flip", 1, "cosine"), "auroc"] == 1.0  # the update points back
 
 
+def test_good_clients_circuits_are_those_of_the_others(folder: Path) -> None:
+    one = Run.load(folder / "fedavg/sign-flip-1/seed0")
+    validity = one.table("validity")
+    statuses = [
+        row.status == "valid"
+        for row in validity[validity["round"] == 2].itertuples()
+        if row.model in {"1", "2", "3"}
+    ]
+    assert len(statuses) == 30
+    assert table.last_round(one, n_bad=1)["valid, good clients"] == sum(statuses) / 30
+
+
 def test_the_figures_are_drawn_with_the_data_behind_them(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,7 +92,7 @@ def wanted(options: argparse.Namespace) -> list[Setting]:
         for strategy in strategies
     ]
     numbers = [int(number) for number in options.bad.split(",")]
-    for seed in range(options.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         for attack in options.attacks.split(","):
             for n_bad in [0] if attack == "none" else [number for number in numbers if number]:
                 settings += [Setting(strategy, attack, n_bad, seed) for strategy in strategies]
@@ -188,7 +188,8 @@ def _options() -> argparse.Namespace:
                         "one-nan,one-nan-unchecked",
                         help="of " + ", ".join(ATTACKS))  # fmt: skip
     parser.add_argument("--bad", default="1,3", help="bad clients, of ten; none has 0")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N - 1")
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0, help=f"below {CALIBRATION}")
     parser.add_argument("--calibration", type=int, default=5, help="clean runs for the thresholds")
     parser.add_argument("--set", action="append", default=[], help="as for fedcircuit run")
     options = parser.parse_args()
@@ -196,6 +197,8 @@ def _options() -> argparse.Namespace:
         unknown = [one for one in getattr(options, name).split(",") if one not in known]
         if unknown:
             parser.error(f"unknown {name} {unknown}; known: {', '.join(known)}")
+    if options.first_seed < 0 or options.first_seed + options.seeds > CALIBRATION:
+        parser.error(f"seeds must lie in 0 to {CALIBRATION - 1}; those above set thresholds")
     return options
 
 

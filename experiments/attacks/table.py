@@ -4,8 +4,8 @@
 
 First the last round of every strategy under every attack, mean ± standard deviation over seeds.
 Then whether bad clients stand out, all rounds, seeds and strategies together, with 95 % intervals
-by Wilson. What lies behind is written beside the runs: last-round.csv, detection.csv, and the same
-by strategy and by round.
+by Wilson, and whether circuits do it better than what needs none. What lies behind is written
+beside the runs: last-round.csv, detection.csv, and the same by strategy, by round and by seed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 from attacks import ATTACKS
 from judged import SETTING, complete_runs, detection, judged_clients
 from run import CALIBRATION, STRATEGIES
-from suspicion import SIDES
+from suspicion import SIDES, WITHOUT
 
 from fedcircuit import Run
 
@@ -47,12 +47,14 @@ def main() -> None:
     seen = rows[~rows["attack"].str.contains("nan")]  # whose replies are set aside, or not seen
     pooled = detection(seen, ["attack", "n_bad"])
     pooled.to_csv(folder / "detection.csv", index=False)
-    for extra in ("strategy", "round"):
-        table = detection(seen, [extra, "attack", "n_bad"])
-        table.to_csv(folder / f"detection-by-{extra}.csv", index=False)
+    split = {by: detection(seen, [by, "attack", "n_bad"]) for by in ("strategy", "round", "seed")}
+    for by, table in split.items():
+        table.to_csv(folder / f"detection-by-{by}.csv", index=False)
     for n_bad in sorted(set(pooled["n_bad"]) - {0}):
         print(f"\n{n_bad} bad: AUROC, detected, false alarms among the good\n")
         print("\n".join(detection_lines(pooled[pooled["n_bad"] == n_bad])))
+    print("\nAUROC of overlap less that of others, ± standard error over seeds\n")
+    print("\n".join(difference_lines(split["seed"])))
     print("\nfalse alarms\n\n" + "\n".join(alarm_lines(seen)))
 
 
@@ -101,6 +103,22 @@ def detection_lines(pooled: pd.DataFrame) -> list[str]:
         found = [rows.loc[(statistic, attack)] for attack in attacks]
         cells = [f"{r['auroc']:.2f}, {r['detected']:.0%}, {r['false_alarms']:.0%}" for r in found]
         lines.append(f"| {statistic} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def difference_lines(by_seed: pd.DataFrame) -> list[str]:
+    """A line an attack, a cell a statistic without circuits, in Markdown."""
+    areas = by_seed[by_seed["n_bad"] > 0].pivot_table(
+        index=["attack", "n_bad", "seed"], columns="statistic", values="auroc"
+    )
+    less = areas[list(WITHOUT)].rsub(areas["overlap"], axis=0).groupby(["attack", "n_bad"])
+    mean, error = less.mean(), less.sem()
+    lines = ["| attack | bad | seeds | " + " | ".join(WITHOUT) + " |",
+             "|---|---|---|" + "---|" * len(WITHOUT)]  # fmt: skip
+    for place in sorted(mean.index, key=_place):
+        cells = [f"{mean.loc[place, s]:+.2f} ± {error.loc[place, s]:.2f}" for s in WITHOUT]
+        lines.append(f"| {place[0]} | {place[1]} | {len(less.get_group(place))} | "
+                     + " | ".join(cells) + " |")  # fmt: skip
     return lines
 
 

@@ -146,6 +146,21 @@ def test_thresholds_come_from_clean_runs_of_other_seeds_of_the_same_strategy_and
     assert flagged["flagged"].tolist() == [False, True, True, False, False]
 
 
+def test_the_difference_to_plain_statistics_is_taken_seed_by_seed() -> None:
+    areas = {"overlap": (0.9, 0.7), "norm": (0.5, 0.5), "cosine": (1.0, 0.8), "zeros": (0.5, 0.5),
+             "accuracy": (0.7, 0.9)}  # fmt: skip
+    rows = [
+        {"seed": seed, "attack": "scaled", "n_bad": 1, "statistic": name, "auroc": values[seed]}
+        for name, values in areas.items()
+        for seed in (0, 1)
+    ]
+    (line,) = table.difference_lines(pd.DataFrame(rows))[2:]
+    # differences 0.4 and 0.2: mean 0.3, standard error 0.1; always 0.1 less; 0.2 and -0.2
+    assert line == (
+        "| scaled | 1 | 2 | +0.30 ± 0.10 | -0.10 ± 0.00 | +0.30 ± 0.10 | +0.00 ± 0.20 |"
+    )
+
+
 def test_detection_counts_bad_and_good_clients_apart() -> None:
     rows = pd.concat(
         [
@@ -168,6 +183,7 @@ def test_detection_counts_bad_and_good_clients_apart() -> None:
     [
         (["--attacks", "none,flip"], "unknown attacks \\['flip'\\]; known: none, sign-flip"),
         (["--strategies", "mean"], "unknown strategies \\['mean'\\]; known: fedavg"),
+        (["--first-seed", "98"], "seeds must lie in 0 to 99"),
         (["--bad", "10"], "there are 10 clients, one must be good"),
     ],
 )

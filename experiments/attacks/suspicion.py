@@ -15,6 +15,7 @@ probe.
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 from typing import Literal
 
@@ -77,6 +78,14 @@ def overlap_with_others(stack: CircuitStack, live: Array) -> dict[str, float]:
     live
         Live units ``[models, units]`` bool.
     """
+    return {
+        client: float(np.mean(known)) if len(known := medians[~np.isnan(medians)]) else math.nan
+        for client, medians in overlaps_by_class(stack, live).items()
+    }
+
+
+def overlaps_by_class(stack: CircuitStack, live: Array) -> dict[str, Floats]:
+    """Of every client, each class's median over the other clients, ``[classes]``; or NaN."""
     clients = [row for row, model in enumerate(stack.models) if model != "global"]
     pairs = list(combinations(clients, 2))
     first, second = (_side(stack, live, [pair[end] for pair in pairs]) for end in (0, 1))
@@ -86,7 +95,7 @@ def overlap_with_others(stack: CircuitStack, live: Array) -> dict[str, float]:
     for (a, b), of_classes in zip(pairs, adjusted, strict=True):
         rows[a].append(of_classes)
         rows[b].append(of_classes)
-    return {stack.models[row]: mean_of_medians(np.array(own)) for row, own in rows.items()}
+    return {stack.models[row]: medians(np.array(own)) for row, own in rows.items()}
 
 
 def _side(stack: CircuitStack, live: Array, models: list[int]) -> Side:
@@ -97,8 +106,7 @@ def _side(stack: CircuitStack, live: Array, models: list[int]) -> Side:
     )
 
 
-def mean_of_medians(values: Floats) -> float:
-    """Median over the rows ``[others, classes]``, mean over the classes that have one."""
+def medians(values: Floats) -> Floats:
+    """Median of the defined values of each column; NaN where there are none."""
     columns = [column[~np.isnan(column)] for column in values.T]
-    medians = [float(np.median(column)) for column in columns if len(column)]
-    return float(np.mean(medians)) if medians else float("nan")
+    return np.array([np.median(column) if len(column) else math.nan for column in columns])

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from suspicion import mean_of_medians, overlap_with_others
+from suspicion import medians, overlap_with_others, overlaps_by_class
 from updates import UpdateObserver, cosine
 
 from fedcircuit import CircuitStack, Probe, Samples, Site
@@ -45,11 +45,18 @@ def test_a_class_without_a_circuit_does_not_count_and_no_circuit_at_all_is_undef
     assert math.isnan(overlaps["2"])
 
 
-def test_medians_are_taken_over_others_and_their_mean_over_classes() -> None:
+def test_medians_are_taken_of_what_is_defined() -> None:
     nan = math.nan
     values = np.array([[0.1, nan, nan], [0.2, 0.8, nan], [0.9, 0.4, nan]])
-    assert mean_of_medians(values) == pytest.approx((0.2 + 0.6) / 2)
-    assert math.isnan(mean_of_medians(values[:, 2:]))
+    np.testing.assert_allclose(medians(values), [0.2, 0.6, nan])
+
+
+def test_the_overlap_of_a_client_is_the_mean_over_its_classes() -> None:
+    circuits = stack([["1100", "1100"], ["1100", "1100"], ["1100", "1100"], ["1100", "0011"]])
+    apart = (0 - 7 / 18) / (1 - 7 / 18)
+    np.testing.assert_allclose(overlaps_by_class(circuits, LIVE[:4])["2"], [1.0, apart])
+    np.testing.assert_allclose(overlaps_by_class(circuits, LIVE[:4])["0"], [1.0, (1 + apart) / 2])
+    assert overlap_with_others(circuits, LIVE[:4])["2"] == pytest.approx((1 + apart) / 2)
 
 
 def shifted(start: Weights, name: str, by: list[float]) -> Weights:

@@ -47,8 +47,8 @@ def main() -> None:
         print(f"| {n_bad} | {len(seeds)} | " + " | ".join(cells) + " |")
 
 
-def hits(run: Run, n_bad: int) -> list[dict[str, bool]]:
-    """For every round and bad client, whether each statistic points at the last class or first."""
+def hits(run: Run, n_bad: int) -> list[dict[str, float]]:
+    """For every round and bad client, how much each statistic points at the last class or first."""
     found = []
     validity = run.table("validity")
     for number in run.rounds:
@@ -64,20 +64,22 @@ def hits(run: Run, n_bad: int) -> list[dict[str, bool]]:
             "recall": recalls.loc[list(overlaps)].to_numpy(),
         }
         bad = [row for row, client in enumerate(overlaps) if int(client) < n_bad]
-        classes = {name: farthest(values) for name, values in by_statistic.items()}
-        ends = (0, stack.n_classes - 1)
-        found += [{name: of[row] in ends for name, of in classes.items()} for row in bad]
+        shares = {name: pointed(values) for name, values in by_statistic.items()}
+        for row in bad:
+            found.append({name: float(of[row, [0, -1]].sum()) for name, of in shares.items()})
     return found
 
 
-def farthest(values: Floats) -> list[int]:
-    """Of every client, the class in which it lies farthest below the median ``[clients, classes]``.
+def pointed(values: Floats) -> Floats:
+    """1 for the class in which a client lies farthest below the median, ``[clients, classes]``.
 
-    A class in which it has no value counts as the farthest, one in which half of the clients have
-    none as the nearest; of equal ones it is the first.
+    Classes that are equally far share the 1. One in which the client has no value is the farthest,
+    one in which half of the clients have none the nearest.
     """
     z = np.stack([outlyingness(column.tolist(), "low") for column in values.T], axis=1)
-    return [int(place) for place in np.where(np.isnan(z), -np.inf, z).argmax(axis=1)]
+    ordered = np.where(np.isnan(z), -np.inf, z)
+    first = ordered == ordered.max(axis=1, keepdims=True)
+    return first / first.sum(axis=1, keepdims=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from which_class import farthest
+from which_class import pointed
 
 
 def test_the_class_in_which_a_client_lies_farthest_below_the_others() -> None:
@@ -19,9 +19,14 @@ def test_the_class_in_which_a_client_lies_farthest_below_the_others() -> None:
             [0.8, 0.5, 0.8],
         ]
     )
-    assert farthest(values)[:3] == [0, 2, 1]
+    assert pointed(values)[:3].tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
 
 
 def test_a_class_that_half_of_the_clients_lack_points_at_nobody() -> None:
     values = np.array([[math.nan, 0.4], [math.nan, 0.5], [0.9, 0.5], [0.1, 0.5]])
-    assert farthest(values)[0] == 1
+    assert pointed(values)[0].tolist() == [0, 1]
+
+
+def test_classes_that_are_equally_far_share_the_hit() -> None:
+    values = np.array([[math.nan, math.nan, 0.5], [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]])
+    assert pointed(values)[0].tolist() == [0.5, 0.5, 0]

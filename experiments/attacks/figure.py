@@ -64,7 +64,7 @@ def main() -> None:
             ("attacks-auroc", auroc_figure(areas), areas),
         ):
             data.to_csv(out / f"{name}.csv", index=False)
-            figure.savefig(out / f"{name}.png", dpi=150)
+            figure.savefig(out / f"{name}.png", dpi=120)
             print(out / f"{name}.png")
 
 

@@ -126,14 +126,19 @@ def alarm_lines(seen: pd.DataFrame) -> list[str]:
     """False alarms of each statistic without and under attack, in Markdown."""
     lines = ["| statistic | no attack | good clients under attack |", "|---|---|---|"]
     found = detection(seen.assign(attacked=seen["n_bad"] > 0), ["attacked"])
+    rows = found.set_index(["statistic", "attacked"])
     for statistic in SIDES:
-        rows = found[found["statistic"] == statistic].sort_values("attacked")
         cells = [
-            f"{r.false_alarms:.3f} [{r.false_low:.3f}, {r.false_high:.3f}] of {r.n_good_seen}"
-            for r in rows.itertuples()
+            _alarms(rows.loc[(statistic, attacked)]) if (statistic, attacked) in rows.index else "-"
+            for attacked in (False, True)
         ]
         lines.append(f"| {statistic} | " + " | ".join(cells) + " |")
     return lines
+
+
+def _alarms(row: pd.Series) -> str:
+    interval = f"[{row['false_low']:.3f}, {row['false_high']:.3f}]"
+    return f"{row['false_alarms']:.3f} {interval} of {row['n_good_seen']}"
 
 
 def _place(setting: tuple[str, int]) -> tuple[int, int]:

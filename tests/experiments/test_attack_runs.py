@@ -161,6 +161,12 @@ def test_the_difference_to_plain_statistics_is_taken_seed_by_seed() -> None:
     )
 
 
+def test_false_alarms_stand_under_whether_there_was_an_attack() -> None:
+    rows = clients([0.0, 9.0], attack="scaled", n_bad=1).assign(flagged=[False, True])
+    every = [rows.assign(statistic=name) for name in SIDES]
+    assert "| norm | - | 0.500 [" in "\n".join(table.alarm_lines(pd.concat(every)))
+
+
 def test_detection_counts_bad_and_good_clients_apart() -> None:
     rows = pd.concat(
         [

@@ -138,7 +138,7 @@ def alarm_lines(seen: pd.DataFrame) -> list[str]:
 
 def _alarms(row: pd.Series) -> str:
     interval = f"[{row['false_low']:.3f}, {row['false_high']:.3f}]"
-    return f"{row['false_alarms']:.3f} {interval} of {row['n_good_seen']}"
+    return f"{row['false_alarms']:.3f} {interval} of {int(row['n_good_seen'])}"
 
 
 def _place(setting: tuple[str, int]) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from flwr.common import (
@@ -12,7 +13,6 @@ from flwr.common import (
     FitRes,
     Parameters,
     ndarrays_to_parameters,
-    parameters_to_ndarrays,
 )
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
@@ -20,6 +20,8 @@ from flwr.server.strategy import Strategy
 
 from fedcircuit import messages
 from fedcircuit.learning.weights import Weights
+from fedcircuit.records.reading import in_short
+from fedcircuit.strategies.bounds import client_name, kept_extra, kept_metrics, short
 from fedcircuit.strategies.failures import ClientError, readable
 from fedcircuit.strategies.legacy_clients import OrderedClients, grid_of, hides_clients
 from fedcircuit.strategies.message_api import named
@@ -29,6 +31,7 @@ from fedcircuit.strategies.roster import Roster
 from fedcircuit.strategies.sampling import seeded_sampling
 from fedcircuit.strategies.state import as_returned, strategy_state
 from fedcircuit.strategies.waiting import NodeWait
+from fedcircuit.wire import decoded
 
 Result = tuple[ClientProxy, FitRes]
 Evaluated = tuple[ClientProxy, EvaluateRes]
@@ -120,7 +123,7 @@ class LegacyHooks:
         failures: Failures,
     ) -> Fitted:
         """Hand the usable results to the strategy, sorted by client, and record the round."""
-        usable = results
+        usable: list[Result] = []  # never what was not checked
         with self.recorder.guarded(f"the replies of round {self.recorder.round}"):
             usable = self._usable(results, failures)
             self.recorder.check_some_left(self._raised())
@@ -136,7 +139,7 @@ class LegacyHooks:
 
     def _usable(self, results: list[Result], failures: Failures) -> list[Result]:
         """Good results sorted by client; all of them where the server sees none of the weights."""
-        results = sorted(results, key=lambda result: client_order(self._client(*result)))
+        results = sorted(results, key=lambda r: client_order(self.roster.name(r[0].node_id)))
         failed = self._failed(results, failures)
         options = self.recorder.options
         if options.hidden_updates or hides_clients(results, self._parameters):
@@ -144,13 +147,19 @@ class LegacyHooks:
             self.recorder.hide([*replies, *failed])
             return results
         replies = [self._reply(proxy, result, hidden=False) for proxy, result in results]
+        answered: set[str] = set()
+        for index, (proxy, _) in enumerate(results):
+            if proxy.cid in answered:
+                twice = ("duplicate", "it has answered already")
+                replies[index] = Reply(replies[index].client, error=twice)
+            answered.add(proxy.cid)
         return [results[i] for i in self.recorder.accept([*replies, *failed])]
 
     def _failed(self, results: list[Result], failures: Failures) -> list[Reply]:
         """Who was asked and gave no result; Flower does not say which exception is whose."""
         answered = {proxy.cid for proxy, _ in results}
         words = dict.fromkeys(
-            readable(str(item)) if isinstance(item, BaseException) else item[1].status.message
+            short(readable(str(item)) if isinstance(item, BaseException) else _words(item))
             for item in failures
         )
         error = ("error", " | ".join(words)) if words else ("lost", "no reply in time")
@@ -166,14 +175,28 @@ class LegacyHooks:
         return next((error for error in errors if error.round == self.recorder.round), None)
 
     def _reply(self, proxy: ClientProxy, result: FitRes, *, hidden: bool) -> Reply:
-        metrics = _numbers(result.metrics)
-        return Reply(
-            self._client(proxy, result),
-            num_examples=result.num_examples,
-            weights={} if hidden else self._weights(result.parameters),
-            metrics=metrics,
-            extra={k: v for k, v in result.metrics.items() if k not in metrics},
-        )
+        """A result as plain values, or why it cannot be read: one bad result costs no other."""
+        try:
+            said = result.metrics.get(messages.PARTITION_ID)
+            if said is not None:
+                self.roster.call(proxy.node_id, client_name(said))
+        except ValueError as error:
+            name = self.roster.name(proxy.node_id)
+            return Reply(name, error=("identity", short(str(error))))
+        client = self.roster.name(proxy.node_id)
+        try:
+            numbers = _numbers(result.metrics)
+            metrics, cut = kept_metrics(numbers)
+            extra = kept_extra({k: v for k, v in result.metrics.items() if k not in numbers})
+            return Reply(
+                client,
+                num_examples=result.num_examples,
+                weights={} if hidden else self._weights(result.parameters),
+                metrics=metrics,
+                extra=extra if cut is None else {**extra, "metrics": cut},
+            )
+        except Exception as error:  # noqa: BLE001  # whatever a client has sent
+            return Reply(client, error=("unreadable", short(in_short(error))))
 
     def aggregate_evaluate(
         self,
@@ -189,18 +212,21 @@ class LegacyHooks:
                 self.recorder.evaluated({"loss": loss, **_numbers(metrics)})
         return loss, metrics
 
-    def _client(self, proxy: ClientProxy, result: FitRes | EvaluateRes) -> str:
-        """The partition a client says it holds in its metrics, else its name in the roster."""
-        said = result.metrics.get(messages.PARTITION_ID)
-        return self.roster.name(proxy.node_id) if said is None else str(said)
-
     def _order(self, proxy: ClientProxy) -> tuple[str, int]:
         return client_order(self.roster.name(proxy.node_id))
 
     def _weights(self, parameters: Parameters) -> Weights:
         """Copies by name: deserialising makes new arrays."""
-        arrays = parameters_to_ndarrays(parameters)
+        arrays = [decoded(_Tensor(data, parameters.tensor_type)) for data in parameters.tensors]
         return named({str(index): array for index, array in enumerate(arrays)}, self._names)
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A tensor of the legacy API as ``wire.decoded`` reads it."""
+
+    data: bytes
+    stype: str
 
 
 def observe_legacy(
@@ -239,6 +265,11 @@ def observe_legacy(
     Observed.__name__ = Observed.__qualname__ = f"Observed{base.__name__}"
     become: Any = strategy
     become.__class__ = Observed
+
+
+def _words(failure: Any) -> str:
+    """What a result with a bad status says."""
+    return str(failure[1].status.message)
 
 
 def _numbers(metrics: dict[str, Any]) -> dict[str, float]:

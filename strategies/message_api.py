@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from fedcircuit import messages
 from fedcircuit.learning.weights import Weights
+from fedcircuit.records.reading import in_short
+from fedcircuit.strategies.bounds import kept_extra, kept_metrics, short
 from fedcircuit.strategies.downloads import Downloads
 from fedcircuit.strategies.failures import ClientError, readable
 from fedcircuit.strategies.grids import OrderedGrid
@@ -56,6 +58,7 @@ class MessageHooks:
         self._names = param_names
         self._sent: list[Message] = []
         self._downloads: Downloads | None = None
+        self._sent_arrays: ArrayRecord | None = None
         self._grid: Grid | None = None
 
     def configure_train(
@@ -71,6 +74,7 @@ class MessageHooks:
             self.sent_dtypes = dict(zip(arrays, dtypes, strict=True))
             self.recorder.begin(weights, strategy_state(self._strategy))
             self._downloads = Downloads(arrays, list(weights))
+            self._sent_arrays = arrays
         self._sent = self._configured(inner, number, arrays, config, "train")
         self.recorder.sent()
         return self._sent
@@ -132,7 +136,7 @@ class MessageHooks:
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Hand the usable replies to the strategy, sorted by client, and record the round."""
         received = list(replies)
-        usable = received
+        usable: list[Message] = []  # never what was not checked
         with self.recorder.guarded(f"the replies of round {self.recorder.round}"):
             usable = self._usable(received)
             self.recorder.check_some_left(self._raised())
@@ -153,25 +157,64 @@ class MessageHooks:
     def _usable(self, received: list[Message]) -> list[Message]:
         """Good replies sorted by client, then errors, which some strategies count."""
         nodes = self._nodes()
+        errors = [message for message in received if message.has_error()]
+        if self.recorder.options.hidden_updates or self._hidden(received):
+            good = [message for message in received if not message.has_error()]
+            good.sort(key=lambda message: client_order(self.roster.name(_node_of(message, nodes))))
+            self.recorder.hide([self._read(message, nodes, hidden=True) for message in received])
+            return [*good, *errors]
         asked = {message.metadata.message_id: message for message in self._sent}
-        replies = [
-            self._with_start(
-                self._reply(message, _node_of(message, nodes)),
-                asked.get(message.metadata.reply_to_message_id),
-            )
-            for message in received
-        ]
-        answered = {message.metadata.reply_to_message_id for message in received}
+        known = [m.metadata.reply_to_message_id in asked for m in received]
+        answered: set[str] = set()
+        replies = []
+        for message, is_known in zip(received, known, strict=True):
+            to = message.metadata.reply_to_message_id
+            reply = self._read(message, nodes, start=asked.get(to))
+            if to in answered and to in asked:
+                reply = Reply(reply.client, error=("duplicate", "it has answered already"))
+            elif any(known) and not is_known:
+                reply = Reply(reply.client, error=("stranger", "it answers no message of ours"))
+            answered.add(to)
+            replies.append(reply)
         lost = [
             Reply(self.roster.name(node), error=("lost", "no reply in time"))
             for message_id, node in nodes.items()
             if message_id not in answered
         ]
         accepted = self.recorder.accept([*replies, *lost])
-        return [
-            *(received[i] for i in accepted),
-            *(message for message in received if message.has_error()),
-        ]
+        return [*(received[i] for i in accepted), *errors]
+
+    def _hidden(self, received: list[Message]) -> bool:
+        """Whether all replies carry the very same new weights, as after secure aggregation."""
+        whole = [m.content.array_records for m in received if not m.has_error()]
+        if (
+            len(whole) < 2
+            or any(len(records) != 1 for records in whole)
+            or self._sent_arrays is None
+        ):
+            return False
+        first, *others = (
+            {name: array.data for name, array in next(iter(records.values())).items()}
+            for records in whole
+        )
+        sent = {name: array.data for name, array in self._sent_arrays.items()}
+        return first != sent and all(other == first for other in others)
+
+    def _read(
+        self,
+        message: Message,
+        nodes: Mapping[str, int],
+        *,
+        start: Message | None = None,
+        hidden: bool = False,
+    ) -> Reply:
+        """A reply as plain values, or why it cannot be read: one bad reply costs no other."""
+        node = _node_of(message, nodes)
+        try:
+            reply = self._reply(message, node, hidden=hidden)
+            return self._with_start(reply, start)
+        except Exception as error:  # noqa: BLE001  # whatever a client has sent
+            return Reply(self.roster.name(node), error=("unreadable", short(in_short(error))))
 
     def _raised(self) -> ClientError | None:
         """The first exception of this round, where the Grid runs clients in this process."""
@@ -196,39 +239,48 @@ class MessageHooks:
         """Node by id of the message sent to it; ids are given on sending."""
         return {sent.metadata.message_id: sent.metadata.dst_node_id for sent in self._sent}
 
-    def _reply(self, message: Message, node: int) -> Reply:
+    def _reply(self, message: Message, node: int, *, hidden: bool) -> Reply:
         if message.has_error():
             return Reply(self.roster.name(node), error=("error", _reason(message.error)))
-        self.roster.learn(node, message.content)
+        try:
+            self.roster.learn(node, message.content)
+        except ValueError as error:
+            return Reply(self.roster.name(node), error=("identity", short(str(error))))
         client = self.roster.name(node)
         records = list(message.content.values())
         arrays = [record for record in records if isinstance(record, ArrayRecord)]
         whole = [one for one in arrays if len(arrays) == 1 or len(one) == len(self.recorder.before)]
         counted = [record for record in records if isinstance(record, MetricRecord)]
-        if len(whole) != 1 or len(counted) != 1:
+        if (len(whole) != 1 or len(counted) != 1) and not hidden:
             found = f"{len(arrays)} and {len(counted)} in {list(message.content)}"
             reason = f"expected one ArrayRecord and one MetricRecord, got {found}"
-            return Reply(client, error=("names", reason))
-        numbers = _numbers(counted[0])
+            return Reply(client, error=("names", short(reason)))
+        numbers = _numbers(counted[0]) if counted else {}
+        count = numbers.pop(_weight_key(self._strategy), float("nan"))
+        metrics, cut = kept_metrics(numbers)
+        said = (r for r in records if isinstance(r, ConfigRecord))
+        extra = kept_extra({key: value for record in said for key, value in record.items()})
         return Reply(
             client,
-            num_examples=numbers.pop(_weight_key(self._strategy), float("nan")),
-            weights=self._weights(whole[0]),
-            metrics=numbers,
-            extra={
-                key: value
-                for record in records
-                if isinstance(record, ConfigRecord)
-                for key, value in record.items()
-            },
+            num_examples=count,
+            weights={} if hidden else self._weights(whole[0]),
+            metrics=metrics,
+            extra=extra if cut is None else {**extra, "metrics": cut},
+            form=frozenset((name, _length(value)) for name, value in counted[0].items())
+            if counted
+            else None,
         )
 
     def _with_start(self, reply: Reply, asked: Message | None) -> Reply:
         """The reply with what its client was sent otherwise than in the global weights."""
         if reply.error is not None or asked is None or self._downloads is None:
             return reply
-        received = self._downloads.received(asked, reply.extra)
         extra = {key: v for key, v in reply.extra.items() if key != messages.LIPS_KEPT}
+        try:
+            received = self._downloads.received(asked, reply.extra)
+        except (LookupError, TypeError, ValueError) as error:  # costs this part alone
+            word = f"cannot be read: {short(in_short(error))}"
+            return replace(reply, extra={**extra, messages.LIPS_KEPT: word})
         return replace(reply, received=received, extra=extra)
 
     def _weights(self, arrays: ArrayRecord) -> Weights:
@@ -259,7 +311,7 @@ def named(weights: Weights, names: Sequence[str] | None) -> dict[str, NDArray[np
 
 def _reason(error: Error) -> str:
     """What went wrong, in short; Flower's code where the client's own code did not raise."""
-    words = readable(error.reason or "no reason given")
+    words = short(readable(error.reason or "no reason given"))
     return words if error.code == CLIENT_RAISED else f"{words} (Flower's error code {error.code})"
 
 
@@ -270,6 +322,11 @@ def _weight_key(strategy: object) -> str:
     if key is None and inner is not None:
         return _weight_key(inner)
     return "num-examples" if key is None else str(key)
+
+
+def _length(value: object) -> int:
+    """0 for a single number, one more than the length of a list."""
+    return len(value) + 1 if isinstance(value, list) else 0
 
 
 def _numbers(metrics: MetricRecord) -> dict[str, float]:

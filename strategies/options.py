@@ -36,6 +36,13 @@ class RecorderOptions:
     check_replies
         Set replies aside that do not fit the weights sent, are not finite or count no examples.
         Turn it off for strategies whose clients send something else than whole models.
+    max_num_examples
+        Replies that count more examples than this are set aside; None is no limit.
+    max_abs_weight
+        Replies with a weight beyond this are set aside; None is no limit.
+    observer_seconds
+        Seconds an observer may take in a round. One that takes longer is left to itself, its error
+        is recorded, and it sees no further round until it has ended; None waits for every observer.
     hidden_updates
         The server never sees a client's own weights (secure aggregation): record who took part
         and the average alone. Flower's own secure aggregation is recognised without it.
@@ -56,9 +63,16 @@ class RecorderOptions:
     node_timeout: float = 3600.0
     reproducible_sampling: bool = True
     check_replies: bool = True
+    max_num_examples: float | None = 1e12
+    max_abs_weight: float | None = 1e12
+    observer_seconds: float | None = None
     hidden_updates: bool = False
     on_round: Callable[[RoundRecord], None] | None = None
 
     def __post_init__(self) -> None:
         if not self.node_timeout >= 0:
             raise ValueError(f"node_timeout must be >= 0 seconds, got {self.node_timeout}")
+        for name in ("max_num_examples", "max_abs_weight", "observer_seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be > 0, or None for no limit, got {value}")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcircuit.learning.weights import Weights
+from fedcircuit.records.reading import in_short
 from fedcircuit.records.round_record import (
     GLOBAL,
     ClientRecord,
@@ -23,8 +24,17 @@ from fedcircuit.records.round_record import (
 )
 from fedcircuit.records.store import RunStore
 from fedcircuit.strategies.failures import AllClientsFailedError, ClientError
+from fedcircuit.strategies.observation import Observers
 from fedcircuit.strategies.options import RecorderOptions
-from fedcircuit.strategies.replies import Reply, client_order, fault_of, first_non_finite
+from fedcircuit.strategies.recordable import store_round
+from fedcircuit.strategies.replies import (
+    Limits,
+    Reply,
+    client_order,
+    fault_of,
+    first_non_finite,
+    odd_ones,
+)
 from fedcircuit.strategies.state import returned_state
 
 __all__ = ["AllClientsFailedError", "RecorderOptions", "RoundRecorder", "in_dtype"]
@@ -59,8 +69,9 @@ class RoundRecorder:
         options: RecorderOptions | None = None,
     ) -> None:
         self.store = store
-        self.observers = tuple(observers)
         self.options = options or RecorderOptions()
+        self._observers = Observers(observers, self.options.observer_seconds)
+        self._gaps: list[RoundRecord] = []  # rounds that could not be recorded yet
         self.round = self.options.round_offset
         self.before: dict[str, NDArray[np.generic]] = {}
         self.errors: list[str] = []  # our own, which did not stop the federation
@@ -99,8 +110,12 @@ class RoundRecorder:
         self._check_begun()
         self._seconds["train"] = self._lap()
         order = sorted(range(len(replies)), key=lambda i: (client_order(replies[i].client), i))
-        faults = {i: fault_of(replies[i], self.before) for i in order}
+        limits = Limits(self.options.max_num_examples, self.options.max_abs_weight)
+        faults = {i: fault_of(replies[i], self.before, limits, self._dtypes) for i in order}
         good = [i for i in order if faults[i] is None]
+        odd = odd_ones([replies[i] for i in good])
+        faults.update({good[place]: fault for place, fault in odd.items()})
+        good = [i for i in good if faults[i] is None]
         self._clients = tuple(_client_record(replies[i]) for i in good)
         self._failures = tuple(fault for fault in faults.values() if fault is not None)
         for fault in self._failures:
@@ -206,14 +221,14 @@ class RoundRecorder:
     def _observe(self, view: RoundView) -> tuple[dict[str, Observation], dict[str, str]]:
         observations: dict[str, Observation] = {}
         errors: dict[str, str] = {}
-        for observer in self.observers:
+        for observer in self._observers.all:
             try:
-                observations[observer.name] = observer(view)
+                observations[observer.name] = self._observers.observe(observer, view)
             except Exception as error:
                 if self.options.strict:
                     raise
                 logger.exception("round %d: observer %s failed", self.round, observer.name)
-                errors[observer.name] = f"{type(error).__name__}: {error}"
+                errors[observer.name] = in_short(error)
             self._seconds[f"observe:{observer.name}"] = self._lap()
         return observations, errors
 
@@ -234,9 +249,16 @@ class RoundRecorder:
 
     def _record(self, record: RoundRecord) -> None:
         if self.store is not None:
-            self.store.append(record)
-        if self.options.on_round is not None:
+            self._gaps = store_round(self.store, record, self._gaps, strict=self.options.strict)
+        if self.options.on_round is None:
+            return
+        try:
             self.options.on_round(record)
+        except Exception as error:
+            if self.options.strict:
+                raise
+            logger.exception("round %d: on_round failed", record.round)
+            self.errors.append(f"on_round in round {record.round}: {in_short(error)}")
 
     @contextmanager
     def guarded(self, what: str) -> Iterator[None]:
@@ -249,7 +271,7 @@ class RoundRecorder:
             if self.options.strict or self.options.fail_when_all_fail:
                 raise
             logger.exception("fedcircuit could not record %s", what)
-            self.errors.append(f"{what}: {type(error).__name__}: {error}")
+            self.errors.append(f"{what}: {in_short(error)}")
 
     def _lap(self) -> float:
         now = time.perf_counter()

@@ -10,6 +10,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedcircuit import messages
+from fedcircuit.strategies.bounds import client_name
 from fedcircuit.strategies.replies import client_order
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Roster:
             answers = 0
             for reply in _answers(grid, asked):
                 if not reply.has_error():
-                    answers += self.learn(reply.metadata.src_node_id, reply.content)
+                    answers += self._learned(reply)
             if asked and answers == 0:
                 logger.info(
                     "clients do not say which partition they hold; they are called after their "
@@ -66,21 +67,44 @@ class Roster:
                 )
                 return
 
+    def _learned(self, reply: Message) -> bool:
+        node_id = reply.metadata.src_node_id
+        try:
+            return self.learn(node_id, reply.content)
+        except ValueError as error:
+            logger.warning("node %d keeps the name of its node: %s", node_id, error)
+            return True
+
     def learn(self, node_id: int, content: RecordDict) -> bool:
-        """Take a client's partition from the side channel of its reply, where there is one."""
+        """Take a client's partition from the side channel of its reply, where there is one.
+
+        Raises
+        ------
+        ValueError
+            If it says what can be no name, another's name, or another one than before.
+        """
         record = content.get(messages.SIDE_CHANNEL)
         if not isinstance(record, ConfigRecord) or messages.PARTITION_ID not in record:
             return False
-        partition = str(record[messages.PARTITION_ID])
-        holder = self._partitions.setdefault(partition, node_id)
-        if holder != node_id:
-            logger.warning(
-                "nodes %d and %d both say that they hold partition %s; the second keeps the name "
-                "of its node", holder, node_id, partition,
-            )  # fmt: skip
-            return True
-        self._names[node_id] = partition
+        self.call(node_id, client_name(record[messages.PARTITION_ID]))
         return True
+
+    def call(self, node_id: int, name: str) -> None:
+        """Call a node after the partition that it holds.
+
+        Raises
+        ------
+        ValueError
+            If another node has the name, or this one has another.
+        """
+        holder = self._partitions.get(name, node_id)
+        if holder != node_id:
+            raise ValueError(f"node {holder} holds partition {name!r} already")
+        before = next((key for key, node in self._partitions.items() if node == node_id), name)
+        if before != name:
+            raise ValueError(f"it was client {before!r} before and now says it is {name!r}")
+        self._partitions[name] = node_id
+        self._names[node_id] = name
 
     def name(self, node_id: int) -> str:
         """The client on a node."""

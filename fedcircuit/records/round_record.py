@@ -79,8 +79,17 @@ class ClientRecord:
 class Failure:
     """A reply that did not enter the average: who, what kind, and the reason in words.
 
-    ``kind`` is one of ``error`` (the client raised), ``lost`` (no reply), ``names``, ``shape``,
-    ``non-finite``, ``count`` (the reply did not fit) or ``aggregation`` (averaging itself failed).
+    ``kind`` is one of
+
+    - ``error`` (the client raised), ``lost`` (no reply in time);
+    - ``unreadable`` (arrays or records that cannot be decoded), ``names``, ``shape``, ``dtype``
+      (weights that do not fit the model), ``metrics`` (others than those of the other clients);
+    - ``non-finite``, ``magnitude``, ``count`` (values that are not finite, absurdly large, or no
+      count of examples);
+    - ``identity`` (a name that is none, another's, or has changed), ``duplicate`` (a second reply),
+      ``stranger`` (it answers no message of ours);
+    - ``aggregation`` (averaging itself failed), ``record`` (a part of the round, or the round at
+      its time, could not be recorded).
     """
 
     client: str

@@ -8,6 +8,7 @@ from fedcircuit.app.study import circuit_settings
 from fedcircuit.circuits.discovery import METHOD_NAMES
 
 STUDIES = sorted(Path(__file__).parents[2].glob("experiments/*/*.yaml"))
+STUDIES = [path for path in STUDIES if path.name != "compose.yaml"]
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)

@@ -114,12 +114,14 @@ def test_the_side_channel_of_a_reply_teaches_the_name() -> None:
     assert not roster.learn(9, RecordDict({SIDE_CHANNEL: ConfigRecord({"version": "1"})}))
 
 
-def test_two_nodes_with_one_partition_are_told_apart(caplog: pytest.LogCaptureFixture) -> None:
+def test_two_nodes_with_one_partition_are_told_apart() -> None:
     roster = Roster(ask=False)
     roster.learn(8, said(4))
-    roster.learn(9, said(4))
+    with pytest.raises(ValueError, match="node 8 holds partition '4' already"):
+        roster.learn(9, said(4))
     assert (roster.name(8), roster.name(9)) == ("4", "node-9")
-    assert "nodes 8 and 9 both say that they hold partition 4" in caplog.text
+    with pytest.raises(ValueError, match="it was client '4' before and now says it is '5'"):
+        roster.learn(8, said(5))
 
 
 def test_an_unknown_node_is_named_by_its_id() -> None:

@@ -13,13 +13,18 @@ from torch import Tensor, nn
 
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.settings import CircuitSettings
-from fedcircuit.circuits.sites import evaluating
 from fedcircuit.observers.circuits import CircuitObserver
 from fedcircuit.observers.evaluation import EvaluationObserver
 from fedcircuit.records.manifest import build_manifest
 from fedcircuit.records.round_record import Observer
 from fedcircuit.records.store import RunStore
 from fedcircuit.samples import Samples
+from fedcircuit.strategies.preflight import (
+    PreflightError,
+    check_inputs,
+    check_labels,
+    check_model,
+)
 from fedcircuit.strategies.recorder import RecorderOptions, RoundRecorder
 from fedcircuit.strategies.state import restore_state
 
@@ -54,6 +59,8 @@ class Sources:
         given = self.probe is not None or self.example is not None or on_clients
         if self.model is None and given:
             raise ValueError("circuits need a model; give model, or leave out what belongs to it")
+        if self.model is not None:
+            check_model(self.model)
         if (
             self.model is not None
             and self.probe is None
@@ -71,13 +78,16 @@ class Sources:
         if self.model is None:
             return [], ()
         probe = None if self.probe is None else as_probe(self.probe, self.model, seed)
+        example = None if self.example is None else torch.as_tensor(self.example).float()
+        if example is not None:
+            check_inputs(self.model, example, "example")
         circuits = CircuitObserver(
             self.model,
             probe,
             settings,
             seed=seed,
             discover_on=self.discover_on,
-            example=None if self.example is None else torch.as_tensor(self.example).float(),
+            example=example,
         )
         if probe is None:
             return [circuits], circuits.class_names
@@ -120,7 +130,7 @@ def build_recorder(
             },
         )
         store = RunStore.create(run_dir, manifest)
-    recorder = RoundRecorder(store, [*looking, *observers], options)
+    recorder = RoundRecorder(store, [*looking, *observers], options, model=sources.model)
     if store is not None and options.round_offset:
         restore_state(strategy, store.read(options.round_offset).state)
     return recorder
@@ -137,16 +147,22 @@ def as_probe(probe: ProbeLike, model: nn.Module, seed: int) -> Probe:
         If there are no samples, or they do not fit the model.
     """
     if isinstance(probe, Probe):
+        _check_probe(probe, model)
         return probe
     inputs, labels = (torch.as_tensor(part) for part in probe)
-    samples = Samples(inputs.float(), labels.to(torch.int64))
-    if len(samples) == 0:
-        raise ValueError("the probe has no samples; give some of every class")
-    with evaluating(model), torch.no_grad():
-        logits = model(samples.inputs[:1])
-    if logits.ndim != 2:
-        raise ValueError(f"the model must give [n, classes] logits, it gave {tuple(logits.shape)}")
-    return Probe.split(samples, [str(index) for index in range(logits.shape[1])], seed)
+    n_classes = check_inputs(model, inputs.float(), "probe")
+    samples = Samples(inputs.float(), check_labels(labels, len(inputs), n_classes))
+    return Probe.split(samples, [str(index) for index in range(n_classes)], seed)
+
+
+def _check_probe(probe: Probe, model: nn.Module) -> None:
+    """A probe that was split already may lack classes, but not more than that."""
+    for half in (probe.discovery, probe.checking):
+        n_classes = check_inputs(model, half.inputs, "probe")
+        if n_classes != probe.n_classes:
+            raise PreflightError(
+                f"the model gives {n_classes} logits, the probe has {probe.n_classes} class names"
+            )
 
 
 def _joined(probe: Probe) -> Samples:

@@ -24,7 +24,8 @@ from fedcircuit.strategies.assembly import (
     parameter_names,
 )
 from fedcircuit.strategies.message_api import MessageHooks
-from fedcircuit.strategies.recorder import RecorderOptions, in_dtype
+from fedcircuit.strategies.recorder import RecorderOptions
+from fedcircuit.strategies.records import in_dtype
 from fedcircuit.strategies.waiting import wait_for_nodes
 
 

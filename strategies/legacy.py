@@ -24,7 +24,7 @@ from fedcircuit.records.reading import in_short
 from fedcircuit.strategies.bounds import client_name, kept_extra, kept_metrics, short
 from fedcircuit.strategies.failures import ClientError, readable
 from fedcircuit.strategies.legacy_clients import OrderedClients, grid_of, hides_clients
-from fedcircuit.strategies.message_api import named
+from fedcircuit.strategies.message_replies import named
 from fedcircuit.strategies.recorder import RoundRecorder
 from fedcircuit.strategies.replies import Reply, client_order
 from fedcircuit.strategies.roster import Roster
@@ -183,6 +183,7 @@ class LegacyHooks:
         except ValueError as error:
             name = self.roster.name(proxy.node_id)
             return Reply(name, error=("identity", short(str(error))))
+        self.roster.settle(proxy.node_id)
         client = self.roster.name(proxy.node_id)
         try:
             numbers = _numbers(result.metrics)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
-from numpy.typing import NDArray
 
-from fedcircuit import messages
 from fedcircuit.learning.weights import Weights
-from fedcircuit.records.reading import in_short
-from fedcircuit.strategies.bounds import kept_extra, kept_metrics, short
 from fedcircuit.strategies.downloads import Downloads
-from fedcircuit.strategies.failures import ClientError, readable
+from fedcircuit.strategies.failures import ClientError
 from fedcircuit.strategies.grids import OrderedGrid
+from fedcircuit.strategies.message_replies import (
+    ReplyReader,
+    named,
+    node_of,
+    numbers_of,
+    weight_key,
+    with_start,
+)
 from fedcircuit.strategies.recorder import RoundRecorder
 from fedcircuit.strategies.replies import Reply, client_order
 from fedcircuit.strategies.roster import Roster
@@ -28,7 +31,6 @@ from fedcircuit.wire import decoded
 
 Configure = Callable[[int, ArrayRecord, ConfigRecord, Grid], Iterable[Message]]
 Aggregate = Callable[[int, Iterable[Message]], tuple[ArrayRecord | None, MetricRecord | None]]
-CLIENT_RAISED = 2  # Flower's error code for an exception in the ClientApp
 Evaluate = Callable[[int, Iterable[Message]], MetricRecord | None]
 
 
@@ -149,7 +151,7 @@ class MessageHooks:
         with self.recorder.guarded(f"round {self.recorder.round}"):
             self.recorder.finish(
                 None if arrays is None else self._weights(arrays),
-                {} if metrics is None else _numbers(metrics),
+                {} if metrics is None else numbers_of(metrics),
                 strategy_state(self._strategy),
             )
         return result
@@ -159,17 +161,23 @@ class MessageHooks:
         nodes = self._nodes()
         errors = [message for message in received if message.has_error()]
         if self.recorder.options.hidden_updates or self._hidden(received):
+            read = ReplyReader(self.roster, weight_key(self._strategy)).read
             good = [message for message in received if not message.has_error()]
-            good.sort(key=lambda message: client_order(self.roster.name(_node_of(message, nodes))))
-            self.recorder.hide([self._read(message, nodes, hidden=True) for message in received])
+            good.sort(key=lambda message: client_order(self.roster.name(node_of(message, nodes))))
+            self.recorder.hide([read(message, node_of(message, nodes)) for message in received])
             return [*good, *errors]
+        reader = ReplyReader(
+            self.roster, weight_key(self._strategy), self._weights, len(self.recorder.before)
+        )
         asked = {message.metadata.message_id: message for message in self._sent}
         known = [m.metadata.reply_to_message_id in asked for m in received]
         answered: set[str] = set()
         replies = []
         for message, is_known in zip(received, known, strict=True):
             to = message.metadata.reply_to_message_id
-            reply = self._read(message, nodes, start=asked.get(to))
+            reply = reader.read(message, node_of(message, nodes))
+            if to in asked and self._downloads is not None:
+                reply = with_start(reply, asked[to], self._downloads)
             if to in answered and to in asked:
                 reply = Reply(reply.client, error=("duplicate", "it has answered already"))
             elif any(known) and not is_known:
@@ -200,22 +208,6 @@ class MessageHooks:
         sent = {name: array.data for name, array in self._sent_arrays.items()}
         return first != sent and all(other == first for other in others)
 
-    def _read(
-        self,
-        message: Message,
-        nodes: Mapping[str, int],
-        *,
-        start: Message | None = None,
-        hidden: bool = False,
-    ) -> Reply:
-        """A reply as plain values, or why it cannot be read: one bad reply costs no other."""
-        node = _node_of(message, nodes)
-        try:
-            reply = self._reply(message, node, hidden=hidden)
-            return self._with_start(reply, start)
-        except Exception as error:  # noqa: BLE001  # whatever a client has sent
-            return Reply(self.roster.name(node), error=("unreadable", short(in_short(error))))
-
     def _raised(self) -> ClientError | None:
         """The first exception of this round, where the Grid runs clients in this process."""
         errors: Iterable[ClientError] = getattr(self._grid, "errors", ())
@@ -228,106 +220,17 @@ class MessageHooks:
         ordered = list(replies)
         with self.recorder.guarded("who evaluated"):
             nodes = self._nodes()
-            ordered.sort(key=lambda r: client_order(self.roster.name(_node_of(r, nodes))))
+            ordered.sort(key=lambda r: client_order(self.roster.name(node_of(r, nodes))))
         metrics = inner(self.recorder.round, ordered)
         if metrics is not None:
             with self.recorder.guarded(f"the evaluation of round {self.recorder.round}"):
-                self.recorder.evaluated(_numbers(metrics))
+                self.recorder.evaluated(numbers_of(metrics))
         return metrics
 
     def _nodes(self) -> dict[str, int]:
         """Node by id of the message sent to it; ids are given on sending."""
         return {sent.metadata.message_id: sent.metadata.dst_node_id for sent in self._sent}
 
-    def _reply(self, message: Message, node: int, *, hidden: bool) -> Reply:
-        if message.has_error():
-            return Reply(self.roster.name(node), error=("error", _reason(message.error)))
-        try:
-            self.roster.learn(node, message.content)
-        except ValueError as error:
-            return Reply(self.roster.name(node), error=("identity", short(str(error))))
-        client = self.roster.name(node)
-        records = list(message.content.values())
-        arrays = [record for record in records if isinstance(record, ArrayRecord)]
-        whole = [one for one in arrays if len(arrays) == 1 or len(one) == len(self.recorder.before)]
-        counted = [record for record in records if isinstance(record, MetricRecord)]
-        if (len(whole) != 1 or len(counted) != 1) and not hidden:
-            found = f"{len(arrays)} and {len(counted)} in {list(message.content)}"
-            reason = f"expected one ArrayRecord and one MetricRecord, got {found}"
-            return Reply(client, error=("names", short(reason)))
-        numbers = _numbers(counted[0]) if counted else {}
-        count = numbers.pop(_weight_key(self._strategy), float("nan"))
-        metrics, cut = kept_metrics(numbers)
-        said = (r for r in records if isinstance(r, ConfigRecord))
-        extra = kept_extra({key: value for record in said for key, value in record.items()})
-        return Reply(
-            client,
-            num_examples=count,
-            weights={} if hidden else self._weights(whole[0]),
-            metrics=metrics,
-            extra=extra if cut is None else {**extra, "metrics": cut},
-            form=frozenset((name, _length(value)) for name, value in counted[0].items())
-            if counted
-            else None,
-        )
-
-    def _with_start(self, reply: Reply, asked: Message | None) -> Reply:
-        """The reply with what its client was sent otherwise than in the global weights."""
-        if reply.error is not None or asked is None or self._downloads is None:
-            return reply
-        extra = {key: v for key, v in reply.extra.items() if key != messages.LIPS_KEPT}
-        try:
-            received = self._downloads.received(asked, reply.extra)
-        except (LookupError, TypeError, ValueError) as error:  # costs this part alone
-            word = f"cannot be read: {short(in_short(error))}"
-            return replace(reply, extra={**extra, messages.LIPS_KEPT: word})
-        return replace(reply, received=received, extra=extra)
-
     def _weights(self, arrays: ArrayRecord) -> Weights:
         """Copies by name: deserialising an Array makes a new one."""
         return named({name: decoded(array) for name, array in arrays.items()}, self._names)
-
-
-def _node_of(reply: Message, nodes: Mapping[str, int]) -> int:
-    """The node a reply stands for; where the SuperLink wrote the error, its source is not."""
-    return nodes.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id)
-
-
-def named(weights: Weights, names: Sequence[str] | None) -> dict[str, NDArray[np.generic]]:
-    """Weights that are only numbered, under their names.
-
-    Raises
-    ------
-    ValueError
-        If there is another number of names.
-    """
-    numbered = list(weights) == [str(index) for index in range(len(weights))]
-    if names is None or not numbered:
-        return dict(weights)
-    if len(names) != len(weights):
-        raise ValueError(f"{len(names)} names of parameters for {len(weights)} arrays")
-    return dict(zip(names, weights.values(), strict=True))
-
-
-def _reason(error: Error) -> str:
-    """What went wrong, in short; Flower's code where the client's own code did not raise."""
-    words = short(readable(error.reason or "no reason given"))
-    return words if error.code == CLIENT_RAISED else f"{words} (Flower's error code {error.code})"
-
-
-def _weight_key(strategy: object) -> str:
-    """The metric that weighs clients, of the strategy or of the one it wraps."""
-    inner = getattr(strategy, "strategy", None)
-    key = getattr(strategy, "weighted_by_key", None)
-    if key is None and inner is not None:
-        return _weight_key(inner)
-    return "num-examples" if key is None else str(key)
-
-
-def _length(value: object) -> int:
-    """0 for a single number, one more than the length of a list."""
-    return len(value) + 1 if isinstance(value, list) else 0
-
-
-def _numbers(metrics: MetricRecord) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if isinstance(value, (int, float))}

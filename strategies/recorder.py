@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from fedcircuit.learning.weights import Weights
 from fedcircuit.records.reading import in_short
@@ -26,7 +27,9 @@ from fedcircuit.records.store import RunStore
 from fedcircuit.strategies.failures import AllClientsFailedError, ClientError
 from fedcircuit.strategies.observation import Observers
 from fedcircuit.strategies.options import RecorderOptions
+from fedcircuit.strategies.preflight import PreflightError, check_weights
 from fedcircuit.strategies.recordable import store_round
+from fedcircuit.strategies.records import client_record, in_dtype, last_dtypes, read_only
 from fedcircuit.strategies.replies import (
     Limits,
     Reply,
@@ -37,7 +40,7 @@ from fedcircuit.strategies.replies import (
 )
 from fedcircuit.strategies.state import returned_state
 
-__all__ = ["AllClientsFailedError", "RecorderOptions", "RoundRecorder", "in_dtype"]
+__all__ = ["AllClientsFailedError", "RecorderOptions", "RoundRecorder"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +58,8 @@ class RoundRecorder:
         What looks at every aggregation, in this order.
     options
         Seed, offset and behaviour on errors.
+    model
+        The network whose weights are exchanged; the first weights sent must fit it.
 
     Raises
     ------
@@ -67,15 +72,18 @@ class RoundRecorder:
         store: RunStore | None,
         observers: Sequence[Observer] = (),
         options: RecorderOptions | None = None,
+        *,
+        model: nn.Module | None = None,
     ) -> None:
         self.store = store
         self.options = options or RecorderOptions()
         self._observers = Observers(observers, self.options.observer_seconds)
+        self._model, self._checked = model, False
         self._gaps: list[RoundRecord] = []  # rounds that could not be recorded yet
         self.round = self.options.round_offset
         self.before: dict[str, NDArray[np.generic]] = {}
         self.errors: list[str] = []  # our own, which did not stop the federation
-        self._dtypes = _last_dtypes(store, self.round)
+        self._dtypes = last_dtypes(store, self.round)
         self._clients: tuple[ClientRecord, ...] = ()
         self._failures: tuple[Failure, ...] = ()
         self._seconds: dict[str, float] = {}
@@ -89,6 +97,9 @@ class RoundRecorder:
 
     def begin(self, weights: Weights, state: Weights) -> None:
         """Note the weights the round starts from; the first of a new run becomes round 0."""
+        if not self._checked:
+            check_weights(weights, self._model)
+            self._checked = True
         self.before = read_only(weights)
         if not self._dtypes:
             self._dtypes = {name: values.dtype for name, values in weights.items()}
@@ -116,7 +127,7 @@ class RoundRecorder:
         odd = odd_ones([replies[i] for i in good])
         faults.update({good[place]: fault for place, fault in odd.items()})
         good = [i for i in good if faults[i] is None]
-        self._clients = tuple(_client_record(replies[i]) for i in good)
+        self._clients = tuple(client_record(replies[i]) for i in good)
         self._failures = tuple(fault for fault in faults.values() if fault is not None)
         for fault in self._failures:
             logger.warning(
@@ -132,10 +143,10 @@ class RoundRecorder:
         """Note who took part in a round whose clients' weights the server never sees."""
         self._seconds["train"] = self._lap()
         ordered = sorted(replies, key=lambda reply: client_order(reply.client))
-        hidden = (replace(reply, weights={}) for reply in ordered if reply.error is None)
+        hidden = [r for r in ordered if r.error is None and np.isfinite(r.num_examples)]
         self._clients = tuple(
-            replace(_client_record(reply), extra={**reply.extra, "weights": HIDDEN})
-            for reply in hidden
+            replace(client_record(reply), extra={**reply.extra, "weights": HIDDEN})
+            for reply in (replace(reply, weights={}) for reply in hidden)
         )
         self._failures = tuple(
             Failure(reply.client, *reply.error) for reply in ordered if reply.error is not None
@@ -265,7 +276,7 @@ class RoundRecorder:
         """Our own work: a federation that is only observed goes on where it fails."""
         try:
             yield
-        except AllClientsFailedError:
+        except (AllClientsFailedError, PreflightError):
             raise
         except Exception as error:
             if self.options.strict or self.options.fail_when_all_fail:
@@ -277,44 +288,3 @@ class RoundRecorder:
         now = time.perf_counter()
         lap, self._mark = now - self._mark, now
         return lap
-
-
-def read_only(weights: Weights) -> dict[str, NDArray[np.generic]]:
-    """The same arrays, which nobody may write to any more: observers share them with the record."""
-    for values in weights.values():
-        values.flags.writeable = False
-    return dict(weights)
-
-
-def in_dtype(values: NDArray[np.generic], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
-    """A copy in another dtype, rounded where that holds integers or booleans."""
-    if dtype.kind in "iub" and values.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):  # NaN has no integer; it is reported elsewhere
-            return np.asarray(np.rint(values)).astype(dtype)
-    return values.astype(dtype)
-
-
-def _client_record(reply: Reply) -> ClientRecord:
-    return ClientRecord(
-        client=reply.client,
-        num_examples=int(reply.num_examples),
-        weights=read_only(reply.weights),
-        metrics=dict(reply.metrics),
-        extra=dict(reply.extra),
-        received=read_only(reply.received),
-    )
-
-
-def _last_dtypes(store: RunStore | None, offset: int) -> dict[str, np.dtype[np.generic]]:
-    """Initial dtypes of a run that goes on; empty for a new one."""
-    if store is None:
-        return {}
-    done = max(store.rounds(), default=0)
-    if done != offset:
-        raise ValueError(
-            f"{store.path} has rounds up to {done}, the offset is {offset}; to go on pass "
-            f"RecorderOptions(round_offset={done}), to start anew choose another folder"
-        )
-    if offset == 0:
-        return {}
-    return {name: values.dtype for name, values in store.read(offset).weights.items()}

@@ -31,6 +31,7 @@ class Roster:
         self._ask = ask
         self._names: dict[int, str] = {}
         self._partitions: dict[str, int] = {}  # partition -> node that holds it
+        self._settled: set[int] = set()  # nodes that have a part in a round, under their name
 
     def update(self, grid: Grid) -> None:
         """Name the nodes that are new, asking them where that helps."""
@@ -100,11 +101,16 @@ class Roster:
         holder = self._partitions.get(name, node_id)
         if holder != node_id:
             raise ValueError(f"node {holder} holds partition {name!r} already")
-        before = next((key for key, node in self._partitions.items() if node == node_id), name)
+        known = next((key for key, node in self._partitions.items() if node == node_id), None)
+        before = known or (self.name(node_id) if node_id in self._settled else name)
         if before != name:
             raise ValueError(f"it was client {before!r} before and now says it is {name!r}")
         self._partitions[name] = node_id
         self._names[node_id] = name
+
+    def settle(self, node_id: int) -> None:
+        """From now on a node keeps its name: it has a part in a round under it."""
+        self._settled.add(node_id)
 
     def name(self, node_id: int) -> str:
         """The client on a node."""

@@ -26,6 +26,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from numpy.typing import NDArray
 
+from fedcircuit.app.process_state import kept_process_state
 from fedcircuit.messages import IDENTITY_QUERY
 from fedcircuit.strategies.failures import ClientError
 from fedcircuit.wire import decoded
@@ -221,7 +222,8 @@ class InProcessGrid(Grid):
         )
         delivered = Message(isolated(message.content), metadata=message.metadata)  # type: ignore[call-overload]  # metadata is internal
         try:
-            reply = self._app(delivered, context)
+            with kept_process_state():
+                reply = self._app(delivered, context)
             content = isolated(reply.content, reply=True) if reply.has_content() else None
         except (Exception, SystemExit) as error:  # noqa: BLE001  # user code: becomes an error reply
             self._keep(error, message, int(known.node_config["partition-id"]))

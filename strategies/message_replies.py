@@ -1,0 +1,140 @@
+"""Replies of the message API as plain values: each is read by itself, and costs no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord
+from numpy.typing import NDArray
+
+from fedcircuit import messages
+from fedcircuit.learning.weights import Weights
+from fedcircuit.records.reading import in_short
+from fedcircuit.strategies.bounds import kept_extra, kept_metrics, short
+from fedcircuit.strategies.downloads import Downloads
+from fedcircuit.strategies.failures import readable
+from fedcircuit.strategies.replies import Reply
+from fedcircuit.strategies.roster import Roster
+
+CLIENT_RAISED = 2  # Flower's error code for an exception in the ClientApp
+
+
+@dataclass(frozen=True)
+class ReplyReader:
+    """Reads the replies of a round.
+
+    Parameters
+    ----------
+    roster
+        Who is on which node; it learns from what replies say.
+    weight_key
+        The metric that weighs clients.
+    weights
+        From an ArrayRecord to named weights; None where they are hidden from the server.
+    n_weights
+        How many the model has, to tell them from other ArrayRecords.
+    """
+
+    roster: Roster
+    weight_key: str
+    weights: Callable[[ArrayRecord], Weights] | None = None
+    n_weights: int = 0
+
+    def read(self, message: Message, node: int) -> Reply:
+        """A reply as plain values, or why it cannot be read."""
+        if message.has_error():
+            return Reply(self.roster.name(node), error=("error", _reason(message.error)))
+        try:
+            self.roster.learn(node, message.content)
+        except ValueError as error:
+            return Reply(self.roster.name(node), error=("identity", short(str(error))))
+        self.roster.settle(node)
+        try:
+            return self._read(message, self.roster.name(node))
+        except Exception as error:  # noqa: BLE001  # whatever a client has sent
+            return Reply(self.roster.name(node), error=("unreadable", short(in_short(error))))
+
+    def _read(self, message: Message, client: str) -> Reply:
+        records = list(message.content.values())
+        arrays = [record for record in records if isinstance(record, ArrayRecord)]
+        whole = [one for one in arrays if len(arrays) == 1 or len(one) == self.n_weights]
+        counted = [record for record in records if isinstance(record, MetricRecord)]
+        if self.weights is not None and (len(whole) != 1 or len(counted) != 1):
+            found = f"{len(arrays)} and {len(counted)} in {list(message.content)}"
+            reason = f"expected one ArrayRecord and one MetricRecord, got {found}"
+            return Reply(client, error=("names", short(reason)))
+        said = counted[0] if counted else MetricRecord()
+        numbers = numbers_of(said)
+        count = numbers.pop(self.weight_key, float("nan"))
+        metrics, cut = kept_metrics(numbers)
+        beside = (record for record in records if isinstance(record, ConfigRecord))
+        extra = kept_extra({key: value for record in beside for key, value in record.items()})
+        return Reply(
+            client,
+            num_examples=count,
+            weights={} if self.weights is None else self.weights(whole[0]),
+            metrics=metrics,
+            extra=extra if cut is None else {**extra, "metrics": cut},
+            form=frozenset((name, _length(value)) for name, value in said.items()),
+        )
+
+
+def with_start(reply: Reply, asked: Message, downloads: Downloads) -> Reply:
+    """The reply with what its client was sent otherwise than in the global weights."""
+    if reply.error is not None:
+        return reply
+    extra = {key: v for key, v in reply.extra.items() if key != messages.LIPS_KEPT}
+    try:
+        received = downloads.received(asked, reply.extra)
+    except (LookupError, TypeError, ValueError) as error:  # costs this part alone
+        word = f"cannot be read: {short(in_short(error))}"
+        return replace(reply, extra={**extra, messages.LIPS_KEPT: word})
+    return replace(reply, received=received, extra=extra)
+
+
+def node_of(reply: Message, nodes: Mapping[str, int]) -> int:
+    """The node a reply stands for; where the SuperLink wrote the error, its source is not."""
+    return nodes.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id)
+
+
+def named(weights: Weights, names: Sequence[str] | None) -> dict[str, NDArray[np.generic]]:
+    """Weights that are only numbered, under their names.
+
+    Raises
+    ------
+    ValueError
+        If there is another number of names.
+    """
+    numbered = list(weights) == [str(index) for index in range(len(weights))]
+    if names is None or not numbered:
+        return dict(weights)
+    if len(names) != len(weights):
+        raise ValueError(f"{len(names)} names of parameters for {len(weights)} arrays")
+    return dict(zip(names, weights.values(), strict=True))
+
+
+def weight_key(strategy: object) -> str:
+    """The metric that weighs clients, of the strategy or of the one it wraps."""
+    inner = getattr(strategy, "strategy", None)
+    key = getattr(strategy, "weighted_by_key", None)
+    if key is None and inner is not None:
+        return weight_key(inner)
+    return "num-examples" if key is None else str(key)
+
+
+def numbers_of(metrics: MetricRecord) -> dict[str, float]:
+    """Metrics that are single numbers."""
+    return {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
+
+
+def _reason(error: Error) -> str:
+    """What went wrong, in short; Flower's code where the client's own code did not raise."""
+    words = short(readable(error.reason or "no reason given"))
+    return words if error.code == CLIENT_RAISED else f"{words} (Flower's error code {error.code})"
+
+
+def _length(value: object) -> int:
+    """0 for a single number, one more than the length of a list."""
+    return len(value) + 1 if isinstance(value, list) else 0

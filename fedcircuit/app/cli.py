@@ -77,12 +77,14 @@ def _run(config: object, out: Path | None) -> None:
     from fedcircuit.app.config import StudyConfig
     from fedcircuit.app.federation import new_run_path, run_study
     from fedcircuit.app.progress import RoundProgress
+    from fedcircuit.app.stopping import stoppable
 
     assert isinstance(config, StudyConfig)
     path = new_run_path(config, out)
-    with RoundProgress(console, config.training.rounds) as progress:
-        run_study(config, path, on_round=progress)
-    _conclude(path)
+    with stoppable(path, config.training.rounds):
+        with RoundProgress(console, config.training.rounds) as progress:
+            run_study(config, path, on_round=progress)
+        _conclude(path)
 
 
 @app.command()
@@ -93,13 +95,15 @@ def resume(
     """Go on after the last recorded round."""
     from fedcircuit.app.federation import resume_run
     from fedcircuit.app.progress import RoundProgress
+    from fedcircuit.app.stopping import stoppable
     from fedcircuit.records.run import Run
 
     known = Run.load(run)
     target = rounds or known.manifest["config"]["training"]["rounds"]
-    with RoundProgress(console, target, max(known.rounds, default=0)) as progress:
-        resume_run(run, rounds=rounds, on_round=progress)
-    _conclude(run)
+    with stoppable(run, target):
+        with RoundProgress(console, target, max(known.rounds, default=0)) as progress:
+            resume_run(run, rounds=rounds, on_round=progress)
+        _conclude(run)
 
 
 def _conclude(path: Path) -> None:

@@ -7,10 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from fedcircuit.app.config import StudyConfig
+from fedcircuit.app.yaml_text import YamlError, brief, one_line, plain_values
+
+MOST_PROBLEMS = 3  # told in one error
+MOST_LEVELS = 20  # of a key in --set
+MOST_PART = 60  # characters of one key in an error
 
 
 class ConfigError(ValueError):
@@ -25,19 +29,22 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     ConfigError
         If the file is missing or no YAML mapping, or a key or value is not allowed.
     """
+    name = one_line(str(path))
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"cannot read the study {path}: {error.strerror}") from error
+        raise ConfigError(f"cannot read the study {name}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the study {name} is no text in UTF-8: {error.reason}") from error
     try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
+        raw = plain_values(text)
+    except YamlError as error:
+        raise ConfigError(f"{name} is not YAML: {error}") from error
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path} must hold keys and values, it holds a {type(raw).__name__}")
-    return parse_study(raw, overrides, where=str(path))
+        raise ConfigError(f"{name} must hold keys and values, it holds a {type(raw).__name__}")
+    return parse_study(raw, overrides, where=name)
 
 
 def parse_study(
@@ -50,19 +57,29 @@ def parse_study(
     try:
         return StudyConfig.model_validate(values)
     except ValidationError as error:
-        problems = "\n".join(f"  {_sentence(problem)}" for problem in error.errors())
-        raise ConfigError(f"{where} cannot be used:\n{problems}") from error
+        found = error.errors(include_url=False, include_context=False)
+        problems = [f"  {_sentence(problem)}" for problem in found[:MOST_PROBLEMS]]
+        if len(found) > MOST_PROBLEMS:
+            problems.append(f"  and {len(found) - MOST_PROBLEMS:,} more")
+        text = "\n".join((f"{one_line(where)} cannot be used:", *problems))
+        raise ConfigError(text) from error
+    except (RecursionError, OverflowError) as error:
+        raise ConfigError(
+            f"{one_line(where)} is nested too deeply, or holds huge numbers"
+        ) from error
 
 
 def _with_override(values: dict[str, Any], override: str) -> dict[str, Any]:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
-        raise ConfigError(f"--set expects key.path=value, got {override!r}")
+        raise ConfigError(f"--set expects key.path=value, got {brief(override)}")
+    if len(parts) > MOST_LEVELS:
+        raise ConfigError(f"--set {brief(override)}: the key has {len(parts):,} parts")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override!r}: the value is not YAML: {error}") from error
+        value = plain_values(text)
+    except YamlError as error:
+        raise ConfigError(f"--set {brief(override)}: the value is not YAML: {error}") from error
     return _replaced(values, parts, value, override)
 
 
@@ -76,22 +93,22 @@ def _replaced(
     if inner is None:
         inner = {}
     if not isinstance(inner, dict):
-        raise ConfigError(f"--set {override!r}: {head!r} holds a value, not further keys")
+        raise ConfigError(f"--set {brief(override)}: {brief(head)} holds a value, no further keys")
     return {**values, head: _replaced(inner, rest, value, override)}
 
 
 def _sentence(problem: Any) -> str:
     location = [str(part) for part in problem["loc"]]
-    path = ".".join(location) or "the study"
+    path = one_line(".".join(part[:MOST_PART] for part in location), 80) or "the study"
     if problem["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])
-        near = difflib.get_close_matches(location[-1], known, n=1)
+        near = difflib.get_close_matches(location[-1][:MOST_PART], known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "known keys: " + ", ".join(known)
         return f"{path}: unknown key; {hint}"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = one_line(problem["msg"].removeprefix("Value error, "), 250)
     if problem["type"] == "value_error":
         return f"{path}: {message}"
-    return f"{path}: {message}, got {problem['input']!r}"
+    return f"{path}: {message}, got {brief(problem['input'])}"
 
 
 def _known_keys(location: Sequence[str]) -> list[str]:

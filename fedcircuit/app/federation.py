@@ -20,6 +20,7 @@ from fedcircuit.analysis.information_pool import logarithmic_rounds, stratified_
 from fedcircuit.app.config import StudyConfig
 from fedcircuit.app.config_files import ConfigError, parse_study
 from fedcircuit.app.engines import Engine, Federation, quiet_flower, run_federation
+from fedcircuit.app.strategy_options import CLASSES, check_options
 from fedcircuit.app.study import Study, build_study, circuit_settings
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.learning.partitions import summary
@@ -36,20 +37,6 @@ from fedcircuit.strategies import LIPS, CircuitFedAvg, RecorderOptions, observe
 logger = logging.getLogger(__name__)
 
 OnRound = Callable[[RoundRecord], None]
-
-_STRATEGIES = {
-    "fedavgm": "FedAvgM",
-    "fedprox": "FedProx",
-    "fedadam": "FedAdam",
-    "fedyogi": "FedYogi",
-    "fedadagrad": "FedAdagrad",
-    "fedmedian": "FedMedian",
-    "fedtrimmedavg": "FedTrimmedAvg",
-    "krum": "Krum",
-    "multikrum": "MultiKrum",
-    "bulyan": "Bulyan",
-    "qfedavg": "QFedAvg",
-}
 
 
 def new_run_path(config: StudyConfig, out: Path | None) -> Path:
@@ -71,6 +58,7 @@ def run_study(config: StudyConfig, path: Path, *, on_round: OnRound | None = Non
     AllClientsFailedError
         If all clients of a round fail.
     """
+    check_options(config.strategy)
     study = build_study(config)
     check_study(study)
     settings = circuit_settings(config)
@@ -113,6 +101,7 @@ def resume_run(path: Path, *, rounds: int | None = None, on_round: OnRound | Non
                 "own program with RecorderOptions(round_offset=...)"
             )
         config = parse_study(store.manifest["config"], where=f"the configuration of {path}")
+        check_options(config.strategy)
         target = config.training.rounds if rounds is None else rounds
         done = max(store.rounds(), default=0)
         if done >= target:
@@ -246,7 +235,7 @@ def _strategy(
     try:
         if config.strategy.name == "fedavg":
             return CircuitFedAvg(**arguments, store=store, observers=observers, options=options)
-        cls = getattr(flower, _STRATEGIES[config.strategy.name])
+        cls = getattr(flower, CLASSES[config.strategy.name])
         strategy: Strategy = cls(**arguments)
     except TypeError as error:
         raise ConfigError(f"strategy.options: {error}") from error

@@ -6,6 +6,7 @@ flushed (fsync) before it gets its name, and the folder that holds the name afte
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -33,6 +34,28 @@ def write_whole(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file, and say what to do, where the disk does not take what the block writes.
+
+    Raises
+    ------
+    OSError
+        With a message for a person.
+    """
+    try:
+        yield
+    except OSError as error:
+        hint = {
+            errno.ENOSPC: "; make space and do it again",
+            errno.EDQUOT: "; make space and do it again",
+            errno.EROFS: "; the disk can only be read: write to another one",
+            errno.EISDIR: "; a folder of that name is in the way",
+        }.get(error.errno or 0, "")
+        words = error.strerror or str(error)
+        raise OSError(f"{path} was not written: {words}{hint}") from error
 
 
 def append_line(path: Path, line: bytes) -> None:

@@ -55,13 +55,43 @@ def explained(path: Path, what: str, n_bytes: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        free = shutil.disk_usage(path if path.is_dir() else path.absolute().parent).free
-        cause = "the disk is full" if error.errno in _FULL else error.strerror or str(error)
         raise RunError(
-            f"{path}: {what} was not recorded: {cause} (it takes {_mib(n_bytes)}, "
-            f"{_mib(free)} are free). All that was recorded before is intact. Make space and go "
-            f"on with 'fedcircuit resume {path}'; a new run takes less with storage.updates none"
+            f"{path}: {what} was not recorded: {_cause(path, error, n_bytes)}"
         ) from error
+
+
+def _cause(path: Path, error: OSError, n_bytes: int) -> str:
+    """Why the disk refused, and what to do about it."""
+    kept = "All that was recorded before is intact"
+    again = f"go on with 'fedcircuit resume {path}'"
+    if error.errno in _FULL:
+        return (
+            f"the disk is full (it takes {_mib(n_bytes)}, {_free(path)} are free). {kept}. Make "
+            f"space and {again}; a new run takes less with storage.updates none"
+        )
+    if error.errno == errno.EROFS:
+        return (
+            "the disk can only be read. Mount it so that it can be written, or copy the run to "
+            f"another disk, and {again}"
+        )
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE) and not path.is_dir():
+        return (
+            "the run folder is gone: it was deleted, moved or unmounted meanwhile. Put it back to "
+            "go on with it, or start a new run"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"this user may not write there. {kept}. Change the permissions and {again}"
+    if error.errno == errno.ENAMETOOLONG:
+        return "a name is too long for the disk; choose a shorter one with --out"
+    words = error.strerror or str(error)
+    return f"{words} (it takes {_mib(n_bytes)}, {_free(path)} are free). {kept}; {again}"
+
+
+def _free(path: Path) -> str:
+    try:
+        return _mib(shutil.disk_usage(path if path.is_dir() else path.absolute().parent).free)
+    except OSError:
+        return "an unknown number of MiB"
 
 
 def _mib(n_bytes: int) -> str:

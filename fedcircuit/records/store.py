@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -273,6 +274,11 @@ def _agreed(recorded: object, storage: Storage | None) -> Storage:
 
 
 def _refuse_existing(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise RunError(
+            f"{path} is a link to {os.readlink(path)}, which does not exist or leads back to "  # noqa: PTH115
+            "itself; mend the link, or choose another folder with --out"
+        )
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file; choose another folder with --out")
     if path.exists() and any(entry.name != lock.LOCK for entry in path.iterdir()):

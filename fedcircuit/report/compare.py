@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
+from fedcircuit.records.disk import write_whole, writing
 from fedcircuit.records.run import Run
 from fedcircuit.report import overlaps, tables
 from fedcircuit.report.page import asset
@@ -170,8 +171,9 @@ def _few_seeds(rows: pd.DataFrame) -> list[str]:
 def write_comparison(runs: Sequence[Run], path: Path) -> Path:
     """A page of all figures; beside it CSV of single runs and of mean and spread over seeds."""
     rows = comparison(runs)
-    rows.to_csv(path.with_suffix(".csv"), index=False)
-    spread(rows).to_csv(path.with_name(f"{path.stem}-studies.csv"), index=False)
+    with writing(path.with_suffix(".csv")):
+        rows.to_csv(path.with_suffix(".csv"), index=False)
+        spread(rows).to_csv(path.with_name(f"{path.stem}-studies.csv"), index=False)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     wide = _side_by_side(rows)
     figures = [name for name in wide.index if name != "seeds"]
@@ -185,7 +187,8 @@ def write_comparison(runs: Sequence[Run], path: Path) -> Path:
         few=_few_seeds(rows),
         runs=rows.round(4).astype(object).where(rows.notna(), "not defined").to_dict("split"),
     )
-    path.write_text(html, encoding="utf-8")
+    with writing(path):
+        write_whole(path, html.encode())
     return path
 
 

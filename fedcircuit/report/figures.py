@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import seaborn as sns
 
+from fedcircuit.records.disk import writing
 from fedcircuit.records.run import Run
 from fedcircuit.report import (
     figure_grids,
@@ -71,13 +72,15 @@ def write_figures(
             drawn = draw(run)
             if drawn is None:
                 continue
-            target.mkdir(parents=True, exist_ok=True)
             figure, data = drawn
             written.append(target / f"{name}.csv")
-            data.to_csv(written[-1], index=False)
+            with writing(written[-1]):
+                target.mkdir(parents=True, exist_ok=True)
+                data.to_csv(written[-1], index=False)
             for kind in formats:
                 written.append(target / f"{name}.{kind}")
-                figure.savefig(written[-1], dpi=200, metadata=_METADATA[kind])
+                with writing(written[-1]):
+                    figure.savefig(written[-1], dpi=200, metadata=_METADATA[kind])
     if not written:
         raise ValueError(f"{run.path} has nothing to draw: no accuracy and no circuits recorded")
     return written

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from fedcircuit.records.disk import write_whole, writing
 from fedcircuit.records.run import Run
 from fedcircuit.report import tables
 from fedcircuit.report.sections import LETTERS, SECTIONS
@@ -38,9 +39,8 @@ def write_report(run: Run, path: Path | None = None) -> Path:
         style=asset("page.css"),
         script="\n".join(asset(name) for name in _SCRIPTS),
     )
-    unfinished = target.with_name(target.name + ".tmp")
-    unfinished.write_text(html, encoding="utf-8")
-    unfinished.replace(target)  # a browser that reloads never sees half a page
+    with writing(target):
+        write_whole(target, html.encode())  # a browser that reloads never sees half a page
     return target
 
 

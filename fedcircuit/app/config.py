@@ -243,7 +243,10 @@ class StudyConfig(Section):
     """One federation, from data to report."""
 
     name: str = Field(
-        "study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run's folder."
+        "study",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
+        description="Name of the run's folder.",
     )
     seed: int = Field(0, ge=0, description="The one seed; 0 is a seed like any other.")
     data: DataConfig = DataConfig()

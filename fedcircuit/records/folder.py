@@ -53,7 +53,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         )
     if schema > SCHEMA:
         raise RunError(
-            f"{path} was written by a newer fedcircuit (schema {reprlib.repr(schema)}, this one "
+            f"{file} was written by a newer fedcircuit (schema {reprlib.repr(schema)}, this one "
             f"reads up to {SCHEMA}); upgrade with 'pip install -U fedcircuit'"
         )
     if integrity.fits(manifest) is False:

@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 BENCH := $(BIN)/python experiments/benchmarks
 DATA ?= $(FEDCIRCUIT_DATA)
 
-.PHONY: help demo test check deploy-test lint docs bench bench-made-up bench-mnist validate-information
+.PHONY: help demo test check deploy-test lint docs bench bench-made-up bench-mnist validate-information soak soak-hour
 .NOTPARALLEL:
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make test   run the tests"
 	@echo "make check  lint, formatting, types and the tests: what CI runs"
 	@echo "make deploy-test  a deployment on the loopback address, with TLS and node authentication"
+	@echo "make soak   faults done on purpose, in seconds; make soak-hour does more of them"
 	@echo "make docs   build the documentation into docs/_build/html"
 	@echo "make bench DATA=FOLDER  run every benchmark with small settings; FOLDER holds MNIST/raw"
 	@echo "make validate-information  compare the estimators of mutual information with known Gaussians"
@@ -44,6 +45,24 @@ lint: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+# Faults done on purpose, in seconds; soak-hour does what docs/reliability.md states, in about an hour.
+SOAK := $(BIN)/python experiments/reliability
+OUT ?= runs/soak
+
+soak soak-hour: export OMP_NUM_THREADS = 1
+
+soak: $(VENV)/.installed
+	$(SOAK)/corruption.py --tries 40
+	$(SOAK)/config_fuzz.py --tries 60
+
+soak-hour: $(VENV)/.installed
+	$(SOAK)/corruption.py --tries 400
+	$(SOAK)/config_fuzz.py --tries 600
+	$(SOAK)/endurance.py
+	$(BENCH)/kill_test.py --kills 300
+	$(SOAK)/deployment_faults.py $(OUT) --tries 5
+	$(SOAK)/deployment_faults.py $(OUT) --table
 
 # Small settings show that a benchmark runs, not what it measures; one that misses its limit does not
 # stop the others. The first lines of each script give the settings for figures.

@@ -73,12 +73,19 @@ def _check_value(option: str, value: object, parameter: inspect.Parameter) -> No
     }[kind]
     if not fits:
         raise _error(f"{option} must be of type {kind.__name__}, got {brief(value)}")
-    if isinstance(value, float) and not isfinite(value):
-        raise _error(f"{option} must be finite, got {value}")
+    if number and not _is_finite(value):
+        raise _error(f"{option} must be a finite number, got {brief(value)}")
     if number and (option.startswith(("fraction", "min_", "num_"))):
         most = 1 if option.startswith("fraction") else 10**9
         if not 0 <= value <= most:  # type: ignore[operator]  # a number, as was checked
             raise _error(f"{option} must lie in 0..{most:,}, got {brief(value)}")
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return isfinite(value)
+    except OverflowError:  # an int beyond all floats
+        return False
 
 
 def _kind(parameter: inspect.Parameter) -> type[bool] | type[int] | type[float] | type[str] | None:

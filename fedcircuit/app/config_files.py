@@ -93,7 +93,7 @@ def _replaced(
     if inner is None:
         inner = {}
     if not isinstance(inner, dict):
-        raise ConfigError(f"--set {brief(override)}: {brief(head)} holds a value, no further keys")
+        raise ConfigError(f"--set {brief(override)}: {brief(head)} holds a value, not further keys")
     return {**values, head: _replaced(inner, rest, value, override)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Hashable
+from functools import partial
 from typing import Any
 
 import yaml
@@ -22,10 +23,6 @@ class YamlError(ValueError):
     """A text that is no study; the message is one short line."""
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses what a study never has: a key twice in one mapping, or a key that is no text."""
-
-
 def _mapping(loader: Any, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  # as PyYAML calls it
     loader.flatten_mapping(node)
     found: dict[Any, Any] = {}
@@ -40,10 +37,13 @@ def _mapping(loader: Any, node: Any, deep: bool = False) -> dict[Any, Any]:  # n
     return found
 
 
-_Loader.add_constructor(
-    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG,
-    lambda loader, node: _mapping(loader, node, deep=True),
-)
+class _Loader(yaml.SafeLoader):
+    """Refuses what a study never has: a key twice in one mapping, or a key that is no text."""
+
+    yaml_constructors = {  # noqa: RUF012  # as PyYAML's own class has it
+        **yaml.SafeLoader.yaml_constructors,
+        yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG: partial(_mapping, deep=True),
+    }
 
 
 def plain_values(text: str) -> Any:

@@ -192,9 +192,10 @@ def test_what_was_set_aside_is_told_by_round(data: dict[str, Any]) -> None:
 def test_a_run_of_an_earlier_version_says_that_its_rounds_are_not_checked(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run", Story(rounds=2)).path
     (path / "recorded").unlink()
-    manifest = json.loads((path / "manifest.json").read_text())
-    del manifest["digest"]
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    for name in ("manifest.json", "partition.json"):
+        content = json.loads((path / name).read_text())
+        del content["digest"]
+        (path / name).write_text(json.dumps(content))
     lines = [json.loads(line) for line in (path / "rounds.jsonl").read_text().splitlines()]
     rest = [{k: v for k, v in line.items() if k not in ("arrays", "line")} for line in lines]
     (path / "rounds.jsonl").write_text(

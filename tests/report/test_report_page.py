@@ -189,25 +189,6 @@ def test_what_was_set_aside_is_told_by_round(data: dict[str, Any]) -> None:
     ]  # fmt: skip
 
 
-def test_a_run_of_an_earlier_version_says_that_its_rounds_are_not_checked(tmp_path: Path) -> None:
-    path = make_run(tmp_path / "run", Story(rounds=2)).path
-    (path / "recorded").unlink()
-    for name in ("manifest.json", "partition.json"):
-        content = json.loads((path / name).read_text())
-        del content["digest"]
-        (path / name).write_text(json.dumps(content))
-    lines = [json.loads(line) for line in (path / "rounds.jsonl").read_text().splitlines()]
-    rest = [{k: v for k, v in line.items() if k not in ("arrays", "line")} for line in lines]
-    (path / "rounds.jsonl").write_text(
-        "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in rest)
-    )
-
-    page = Page(write_report(Run.load(path)).read_text(encoding="utf-8"))
-
-    assert "3 rounds not checked" in page.text
-    assert "without digests: damage to them may pass unseen" in page.text
-
-
 def test_undefined_is_none_never_a_number() -> None:
     cells = [float("nan"), float("inf"), None, pd.NA, np.float64("nan")]
     assert [plain(cell) for cell in cells] == [None] * 5

@@ -1,10 +1,13 @@
 """Run folders damaged on purpose: nothing may pass unseen, and nothing may end in a traceback.
 
-    python experiments/reliability/corruption.py [--tries 400] [--seed 0] [--run RUN]
+    python experiments/reliability/corruption.py [--tries 400] [--seed 0] [--run RUN] [--unsealed]
 
 Each try copies a run (left out: a small one on digits, made first) and damages one file of it. Then
 everything is read, reported on and resumed through the real command line. A try passes if what was
 read is the same, or an error names the file. Exit code 1 if one does not.
+
+With --unsealed the digests are taken out first, as in a run of an earlier version: other content
+may pass then, but nothing may end in a traceback.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from fedcircuit.app import cli
 from fedcircuit.app.config_files import parse_study
 from fedcircuit.app.federation import run_study
 from fedcircuit.records.reading import RunError
+from fedcircuit.records.store import RunStore
 
 STUDY = {
     "name": "corruption",
@@ -44,12 +48,16 @@ def main() -> int:
     parser.add_argument("--tries", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run", type=Path)
+    parser.add_argument("--unsealed", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="corruption-") as temporary:
         whole = arguments.run
         if whole is None:
-            whole = run_study(parse_study(STUDY, where="corruption.py"), Path(temporary) / "whole")
-        want = everything(whole)
+            whole = small_run(Path(temporary) / "whole")
+        if arguments.unsealed:
+            whole = Path(shutil.copytree(whole, Path(temporary) / "unsealed"))
+            unseal(whole)
+        want = None if arguments.unsealed else everything(whole)
         rng, tally = random.Random(arguments.seed), Counter[str]()
         for number in range(arguments.tries):
             path = Path(temporary) / "damaged"
@@ -63,6 +71,33 @@ def main() -> int:
     for outcome, count in sorted(tally.items()):
         print(f"{count:5}  {outcome}")
     return int(any(outcome.startswith("BAD") for outcome in tally))
+
+
+def small_run(path: Path) -> Path:
+    """A run that has one of every file: rounds, a partition, evaluations, a failed round."""
+    run_study(parse_study(STUDY, where="corruption.py"), path)
+    with RunStore.open(path) as store:
+        store.add_evaluation(1, {"accuracy": 0.5})
+        store.add_evaluation(2, {"accuracy": 0.75})
+        store.add_evidence(store.read(2), "division by zero")
+    return path
+
+
+def unseal(path: Path) -> None:
+    """Take out all digests: the run as an earlier version would have written it."""
+    (path / "recorded").unlink()
+    for file in [*path.glob("*.json*"), *path.glob("evidence/*.json")]:
+        contents = [json.loads(line) for line in _texts(file)]
+        for content in contents:
+            for key in ("digest", "arrays", "line"):
+                content.pop(key, None)
+        file.write_text("".join(json.dumps(c, separators=(",", ":")) + "\n" for c in contents))
+
+
+def _texts(file: Path) -> list[str]:
+    """The texts of JSON that a file holds: its lines, or the whole of it."""
+    text = file.read_text()
+    return text.splitlines() if file.suffix == ".jsonl" else [text]
 
 
 def damage(path: Path, rng: random.Random) -> tuple[str, str]:
@@ -111,7 +146,7 @@ def _lines(file: Path, rng: random.Random) -> None:
 
 
 def _value(file: Path, rng: random.Random) -> None:
-    lines = file.read_text().splitlines() if file.suffix == ".jsonl" else [file.read_text()]
+    lines = _texts(file)
     place = rng.randrange(len(lines))
     content = json.loads(lines[place])
     spots: list[tuple[Any, Any]] = []
@@ -126,7 +161,7 @@ def _value(file: Path, rng: random.Random) -> None:
     walk(content)
     holder, key = rng.choice(spots)
     holder[key] = rng.choice(VALUES)
-    lines[place] = json.dumps(content)
+    lines[place] = json.dumps(content, separators=(",", ":"))
     file.write_text("\n".join(lines) + "\n")
 
 
@@ -145,8 +180,8 @@ KINDS: dict[str, Callable[[Path, random.Random], object]] = {
 }
 
 
-def look(path: Path, file: str, want: str) -> list[str]:
-    """What reading, report and resume make of a damaged run."""
+def look(path: Path, file: str, want: str | None) -> list[str]:
+    """What reading, report and resume make of a damaged run; ``want`` None: any content will do."""
     try:
         got = everything(path)
     except RunError as error:
@@ -159,7 +194,7 @@ def look(path: Path, file: str, want: str) -> list[str]:
     else:
         if got == want:
             return ["read: the same content"]
-        outcomes = ["BAD read: other content, silently"]
+        outcomes = ["read: something" if want is None else "BAD read: other content, silently"]
     for command in (["report", str(path)], ["resume", str(path), "--rounds", "4"]):
         outcomes.append(f"{command[0]}: {called(command, file)}".replace(": BAD", ": BAD "))
     return [f"BAD {one}" if ": BAD" in one else one for one in outcomes]
@@ -184,6 +219,7 @@ def everything(path: Path) -> str:
     """All that can be read of a run, as text."""
     run = Run.load(path)
     parts: list[object] = [run.manifest, run.partition, run.evaluations.to_dict()]
+    parts += [(row.round, row.error) for row in run.evidence.itertuples()]
     for number in (0, *run.rounds):
         record = run.record(number)
         groups = [record.weights, record.state, *(c.weights for c in record.clients)]

@@ -28,6 +28,7 @@ from fedcircuit.observers.circuits import CircuitObserver
 from fedcircuit.observers.evaluation import EvaluationObserver
 from fedcircuit.observers.inertia import InertiaObserver
 from fedcircuit.observers.information import InformationObserver
+from fedcircuit.records.folder import MANIFEST
 from fedcircuit.records.manifest import build_manifest
 from fedcircuit.records.round_record import Observer, RoundRecord
 from fedcircuit.records.rounds import Storage
@@ -100,7 +101,8 @@ def resume_run(path: Path, *, rounds: int | None = None, on_round: OnRound | Non
                 f"{path} was recorded by observe(), not by 'fedcircuit run': resume it in your "
                 "own program with RecorderOptions(round_offset=...)"
             )
-        config = parse_study(store.manifest["config"], where=f"the configuration of {path}")
+        where = f"the configuration in {path / MANIFEST}"
+        config = parse_study(store.manifest["config"], where=where)
         check_options(config.strategy)
         target = config.training.rounds if rounds is None else rounds
         done = max(store.rounds(), default=0)

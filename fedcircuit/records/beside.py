@@ -15,6 +15,7 @@ from fedcircuit.records.folder import (
     EVIDENCE,
     PARTITION,
     RECORDED,
+    Counts,
     RunFolder,
     open_round_file,
     recorded_counts,
@@ -92,6 +93,26 @@ def _evaluations(path: Path, seal: str) -> tuple[list[tuple[int, dict[str, float
     return found, last
 
 
+def bring_up_to_date(folder: RunFolder) -> None:
+    """Note what is complete where a killed process or a full disk left the note behind.
+
+    Raises
+    ------
+    RunError
+        If evaluations or the partition are damaged: nobody goes on writing beside such.
+    """
+    path = folder.path
+    said = recorded_counts(path)
+    found = Counts(
+        folder.n_rounds,
+        len(read_evaluations(path, folder.seal)),
+        int(read_partition(path, folder.seal) is not None),
+        len(evidence_files(path)),
+    )
+    if found != said and folder.seal:
+        note_recorded(path, **found._asdict())
+
+
 def note_recorded(path: Path, **counts: int) -> None:
     """Note how much is complete, so that a file that was cut or deleted does not pass.
 
@@ -165,6 +186,8 @@ def read_evidence(file: Path, seal: str) -> tuple[RoundRecord, str]:
             raise RunError(f"{arrays} is damaged or was replaced: it does not fit the digest in "
                            f"{file.name}; restore it from a copy of the run")  # fmt: skip
     with reading(file):
+        if content["round"] != int(file.stem.partition("-")[0]):
+            raise ValueError(f"it is of round {content['round']}, which its name does not say")
         return round_from(content, open_round_file(arrays), None), str(content["error"])
 
 

@@ -145,6 +145,6 @@ def _write(descriptor: int, data: bytes) -> None:
 def _is_json(line: bytes) -> bool:
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # nested deeper than anything we write
         return False
     return True

@@ -249,7 +249,10 @@ def recorded_counts(path: Path) -> Counts:
     """What is noted; zeros for a run that was just begun, or one of an earlier version."""
     file = path / RECORDED
     with reading(file):
-        return Counts(*map(int, file.read_text("ascii").split())) if file.exists() else Counts()
+        counts = Counts(*map(int, file.read_text("ascii").split())) if file.exists() else Counts()
+        if min(counts) < 0:
+            raise ValueError(f"counts are at least 0, got {tuple(counts)}")
+        return counts
 
 
 def _numbers_of_arrays(path: Path) -> list[int]:

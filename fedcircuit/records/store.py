@@ -53,6 +53,7 @@ class RunStore:
         for folder in (path, path / ROUNDS, path / EVIDENCE):
             remove_leftovers(folder)
         self._folder = RunFolder(path)
+        beside.bring_up_to_date(self._folder)  # before anything of a damaged file is set aside
         self._cut_torn_lines()
 
     @classmethod

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from fedcircuit.records import integrity
 from fedcircuit.records.beside import (
     evidence_files,
     read_evaluations,
     read_evidence,
     read_partition,
 )
-from fedcircuit.records.disk import complete_lines
+from fedcircuit.records.disk import TEMPORARY, complete_lines
 from fedcircuit.records.folder import (
     EVALUATIONS,
     EVIDENCE,
@@ -24,9 +26,11 @@ from fedcircuit.records.folder import (
     RECORDED,
     ROUNDS,
     RunFolder,
+    read_manifest,
+    recorded_counts,
 )
 from fedcircuit.records.lock import LOCK
-from fedcircuit.records.reading import RunError
+from fedcircuit.records.reading import RunError, reading
 
 _KNOWN = {MANIFEST, LINES, EVALUATIONS, PARTITION, RECORDED, LOCK, "report.html"}
 _KNOWN_FOLDERS = {ROUNDS, EVIDENCE, "figures"}
@@ -54,7 +58,7 @@ def verify_run(path: Path | str) -> tuple[Finding, ...]:
 
     A run may be verified while it is being written: what comes meanwhile is left out.
     """
-    return tuple(_findings(Path(path)))
+    return tuple(dict.fromkeys(_findings(Path(path))))  # one cause may show twice
 
 
 def _findings(path: Path) -> Iterator[Finding]:
@@ -62,6 +66,8 @@ def _findings(path: Path) -> Iterator[Finding]:
         folder = RunFolder(path)
     except RunError as error:  # nothing behind a broken line can be trusted
         yield Finding(str(error), damage=True)
+        with suppress(RunError):
+            yield from _beside(path, read_manifest(path).get(integrity.DIGEST, ""))
         return
     if folder.n_unsealed:
         yield Finding(
@@ -72,7 +78,14 @@ def _findings(path: Path) -> Iterator[Finding]:
     for number in range(folder.n_rounds):
         yield from _round(folder, number)
     yield from _beside(path, folder.seal)
-    yield from _strays(folder)
+    try:
+        yield from _behind(folder)
+        with reading(path):
+            strays = list(_strays(path))
+    except RunError as error:
+        yield Finding(str(error), damage=True)
+    else:
+        yield from strays
 
 
 def _round(folder: RunFolder, number: int) -> Iterator[Finding]:
@@ -110,23 +123,46 @@ def _beside(path: Path, seal: str) -> Iterator[Finding]:
             yield Finding(str(error), damage=True)
 
 
-def _strays(folder: RunFolder) -> Iterator[Finding]:
+def _behind(folder: RunFolder) -> Iterator[Finding]:
+    """Whether the number of complete lines is noted; a writer is at most one line ahead of it."""
+    said = recorded_counts(folder.path).rounds  # after the lines: they may only have become more
+    if folder.seal and said < folder.n_rounds - 1:
+        yield Finding(
+            f"{folder.path / RECORDED} speaks of {said} lines of {LINES}, there are "
+            f"{folder.n_rounds}: it was changed or deleted, and a cut of the others would pass; "
+            "it is put right when the run goes on",
+            damage=False,
+        )
+
+
+def _strays(path: Path) -> Iterator[Finding]:
     """What lies in the folder and belongs to no round."""
-    path = folder.path
-    complete = sum(map(len, complete_lines(path / LINES)))
-    if (path / LINES).exists() and (path / LINES).stat().st_size > complete:
-        words = "ends in a line that was cut off; it is set aside when the run goes on"
-        yield Finding(f"{path / LINES} {words}", damage=False)
+    entries = sorted((path / ROUNDS).iterdir()) if (path / ROUNDS).exists() else []
+    for file in (path / LINES, path / EVALUATIONS):
+        size = file.stat().st_size if file.exists() else 0
+        if size > sum(map(len, complete_lines(file))):  # longer by now at most, being written
+            words = "ends in a line that was cut off; it is set aside when the run goes on"
+            yield Finding(f"{file} {words}", damage=False)
+    for entry in (entry for entry in path.rglob(TEMPORARY) if entry.is_file()):
+        words = "is not finished: its writer is at work, or was stopped"
+        yield Finding(f"{entry} {words}", damage=False)
+    folder = RunFolder(path)  # as far as it is by now
     expected = {folder.round_path(number).name for number in range(folder.n_rounds)}
-    for entry in sorted((path / ROUNDS).iterdir()):
+    for entry in entries:
         if entry == folder.round_path(folder.n_rounds):
             words = "has no line yet: its writer is at work, or was stopped before it wrote one"
             yield Finding(f"{entry} (round {folder.n_rounds}) {words}", damage=False)
-        elif entry.name not in expected:
+        elif entry.name not in expected and not entry.match(TEMPORARY):
             yield Finding(f"{entry} belongs to no round", damage=False)
+    for file in sorted((path / EVIDENCE).glob("*")):
+        lonely = file.suffix != ".json" and not file.with_suffix(".json").exists()
+        if lonely and not file.match(TEMPORARY):
+            words = "has no .json: its writer is at work, or was stopped before it wrote one"
+            yield Finding(f"{file} {words}", damage=False)
     for entry in sorted(path.iterdir()):
         known = _KNOWN_FOLDERS if entry.is_dir() else _KNOWN
-        if entry.name not in known and not _ASIDE.fullmatch(entry.name):
+        aside = _ASIDE.fullmatch(entry.name) or entry.match(TEMPORARY)
+        if entry.name not in known and not aside:
             yield Finding(f"{entry} is no part of a run", damage=False)
 
 

@@ -135,6 +135,9 @@ def trouble(run: Run) -> list[dict[str, Any]]:
             [row["round"], row["part"], "not available", row["reason"]]
             for row in records(tables.frame(run, "unavailable"))
         ]
+    if run.n_unsealed:
+        words = "written by an earlier version, without digests: damage to them may pass unseen"
+        rows.append([0, "run folder", f"{run.n_unsealed} rounds not checked", words])
     names = ("round", "who", "what", "reason")
     return [dict(zip(names, row, strict=True)) for row in sorted(rows, key=lambda row: row[0])]
 

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,23 @@ def test_a_finished_run_is_not_resumed_but_can_be_extended(finished: Path) -> No
     assert refused.returncode == 1
     assert "has all 2 rounds; ask for more with --rounds" in refused.stderr
     assert "round 3/3" in extended.stdout
+
+
+def test_a_run_is_verified_and_damage_is_named_in_one_line(finished: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished / "run", tmp_path / ("a long name " * 9 + "x")))
+    whole = fedcircuit("verify", copy, cwd=tmp_path)
+    for number in (0, 1):
+        with (copy / f"rounds/000{number}.safetensors").open("ab") as file:
+            file.write(b"x")
+
+    damaged = fedcircuit("verify", copy, cwd=tmp_path)
+
+    assert (whole.returncode, whole.stdout) == (0, f"{copy} is whole\n")
+    assert damaged.returncode == 1
+    first, second, end = damaged.stdout.splitlines()
+    assert first.startswith(f"damaged: {copy}/rounds/0000.safetensors (round 0) is damaged")
+    assert second.startswith(f"damaged: {copy}/rounds/0001.safetensors (round 1) is damaged")
+    assert end == "2 damaged"
 
 
 def test_the_partition_is_shown_without_training(finished: Path) -> None:

@@ -66,6 +66,12 @@ def arrays_as_folder(path: Path) -> None:
     file.mkdir()
 
 
+def evaluations_as_folder(path: Path) -> None:
+    file = path / "evaluations.jsonl"
+    file.unlink()
+    file.mkdir()
+
+
 def line_of_another_run(path: Path) -> None:
     lines, others = lines_of(path), lines_of(write_run(path.parent / "other", seed=1))
     put_lines(path, [*lines[:2], others[2], lines[3]])
@@ -153,6 +159,29 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "the arrays of a failed round": (
         lambda p: shutil.copy(p / "rounds/0001.safetensors", p / f"evidence/000{N}-0.safetensors"),
         rf"000{N}-0\.safetensors is damaged",
+    ),
+    "the last evaluation is no JSON": (
+        lambda p: (p / "evaluations.jsonl").write_bytes(
+            (p / "evaluations.jsonl").read_bytes()[:-2] + b"x\n"
+        ),
+        r"evaluations\.jsonl has 1 whole lines, 2 were recorded",
+    ),
+    "evaluations nested without end": (
+        lambda p: (p / "evaluations.jsonl").write_bytes(b"[" * 200_000 + b"]" * 200_000 + b"\n"),
+        r"evaluations\.jsonl has 0 whole lines, 2 were recorded",
+    ),
+    "evaluations are a folder": (
+        evaluations_as_folder, r"evaluations\.jsonl cannot be read: Is a directory",
+    ),
+    "all arrays gone": (lambda p: shutil.rmtree(p / "rounds"), r"0000\.safetensors is missing"),
+    "a failed round under another name": (
+        lambda p: [
+            file.rename(file.with_stem("0007-0")) for file in (p / "evidence").iterdir()
+        ],
+        r"0007-0\.json is damaged: ValueError: it is of round 4",
+    ),
+    "the number of lines below zero": (
+        lambda p: (p / "recorded").write_text("-4 2 1 1"), r"recorded is damaged: ValueError",
     ),
     "the number of lines": (lambda p: (p / "recorded").write_text("many"), "recorded is damaged"),
 }  # fmt: skip

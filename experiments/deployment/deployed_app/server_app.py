@@ -97,6 +97,7 @@ def _strategy(config: Config, store: RunStore, done: int, target: int) -> Circui
         options=RecorderOptions(
             seed=int(config["seed"]),
             round_offset=done,
+            node_timeout=float(config["node-timeout"]),
             on_round=lambda record: _tell(record, target),
         ),
     )

@@ -106,7 +106,9 @@ def damage(path: Path, rng: random.Random) -> tuple[str, str]:
     file = rng.choice(files)
     kind = rng.choice([k for k in KINDS if k != "value" or file.suffix in (".json", ".jsonl")])
     KINDS[kind](file, rng)
-    return f"{kind} in {file.relative_to(path)}", file.name
+    # failed rounds are counted, not listed: one that is gone is named by its folder
+    gone = kind == "deleted" and file.parent.name == "evidence"
+    return f"{kind} in {file.relative_to(path)}", file.parent.name if gone else file.name
 
 
 def _flip(file: Path, rng: random.Random) -> None:

@@ -68,7 +68,8 @@ def read_evaluations(path: Path, seal: str) -> list[tuple[int, dict[str, float]]
 
 def _evaluations(path: Path, seal: str) -> tuple[list[tuple[int, dict[str, float]]], str]:
     """Evaluations, and the digest of the last line."""
-    file, last = path / EVALUATIONS, seal
+    file = path / EVALUATIONS
+    last = integrity.bound(seal, file)  # no line of another file fits here
     said = recorded_counts(path).evaluations  # first: a writer goes on meanwhile
     with reading(file):
         lines = complete_lines(file)
@@ -136,15 +137,14 @@ def add_evidence(folder: RunFolder, record: RoundRecord, error: str) -> Path:
     exact = Storage("none" if storage.updates == "none" else "full", storage.scores)
     data = round_bytes(record, exact, None)
     content = {**record_to_json(record), "error": error, integrity.ARRAYS: integrity.digest(data)}
-    line = to_line(integrity.sealed(content, folder.seal))
-    place = path / EVIDENCE
+    place, number = path / EVIDENCE, 0
+    while (file := place / f"{record.round:04d}-{number}.json").exists():
+        number += 1
+    line = to_line(integrity.sealed(content, integrity.bound(folder.seal, file)))
     with explained(path, f"the evidence of round {record.round}", len(data) + len(line)):
         if not place.is_dir():
             place.mkdir()
             sync_folder(path)
-        number = 0
-        while (file := place / f"{record.round:04d}-{number}.json").exists():
-            number += 1
         write_whole(file.with_suffix(".safetensors"), data)
         write_whole(file, line)
     note_recorded(path, evidence=len(list(place.glob("*.json"))))
@@ -206,7 +206,8 @@ def write_partition(path: Path, payload: Mapping[str, object], seal: str) -> Non
             f"{path} was made with another partition, which is never overwritten; resume with the "
             "data and the seed of its manifest"
         )
-    sealed = integrity.sealed(content, seal) if seal else content
+    bound = integrity.bound(seal, path / PARTITION)
+    sealed = integrity.sealed(content, bound) if seal else content
     data = (json.dumps(sealed, allow_nan=False, separators=(",", ":")) + "\n").encode()
     with explained(path, "the partition", len(data)):
         write_whole(path / PARTITION, data)
@@ -236,7 +237,7 @@ def _checked(file: Path, seal: str) -> dict[str, Any]:
         content = json.loads(file.read_bytes())
         if not isinstance(content, dict):
             raise TypeError(f"expected an object, got {type(content).__name__}")
-        fits = integrity.fits(content, seal)
+        fits = integrity.fits(content, integrity.bound(seal, file))
     if fits is False or (fits is None and seal):
         raise RunError(
             f"{file} is damaged or was changed: its content does not fit its digest; restore it "

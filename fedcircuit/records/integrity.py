@@ -84,6 +84,19 @@ def fits(content: Mapping[str, Any], bound_to: str = "") -> bool | None:
     return bool(said == _digest_of(content, bound_to))
 
 
+def bound(seal: str, file: Path) -> str:
+    """What a file beside the rounds is bound to: the run, and its own name; empty without digests.
+
+    Parameters
+    ----------
+    seal
+        The digest in the run's manifest.
+    file
+        The file.
+    """
+    return f"{seal}/{file.name}" if seal else ""
+
+
 def _digest_of(content: Mapping[str, Any], bound_to: str) -> str:
     others = {key: value for key, value in content.items() if key != DIGEST}
     text = json.dumps(others, sort_keys=True, separators=(",", ":"))

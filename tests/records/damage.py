@@ -142,6 +142,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a failed round deleted": (
         lambda p: (p / f"evidence/000{N}-0.json").unlink(), "has 0 failed rounds, 1 were recorded",
     ),
+    "rounds in place of evaluations": (
+        lambda p: shutil.copy(p / "rounds.jsonl", p / "evaluations.jsonl"),
+        r"evaluations\.jsonl, line 1 is damaged",
+    ),
+    "a failed round in place of the partition": (
+        lambda p: shutil.copy(p / f"evidence/000{N}-0.json", p / "partition.json"),
+        r"partition\.json is damaged",
+    ),
     "an evaluation": (
         lambda p: change_json(p / "evaluations.jsonl", lambda x: x.update(round=2), 0),
         r"evaluations\.jsonl, line 1 is damaged",
@@ -178,7 +186,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: [
             file.rename(file.with_stem("0007-0")) for file in (p / "evidence").iterdir()
         ],
-        r"0007-0\.json is damaged: ValueError: it is of round 4",
+        r"0007-0\.json is damaged",
     ),
     "the number of lines below zero": (
         lambda p: (p / "recorded").write_text("-4 2 1 1"), r"recorded is damaged: ValueError",

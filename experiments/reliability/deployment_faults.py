@@ -37,7 +37,7 @@ from reference import differences, run_in_process  # noqa: E402
 from fedcircuit import Run  # noqa: E402
 
 SECONDS_OF_A_ROUND = 15.0  # the moments of faults are spread over all rounds
-ROUND_TIMEOUT = 60.0
+ROUND_TIMEOUT = 45.0
 LIMIT = 900.0  # for a try
 KINDS = ("none", *FAULTS, *REFUSED)
 

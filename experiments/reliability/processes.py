@@ -13,7 +13,7 @@ from pathlib import Path
 from layout import Deployment
 from supervisor import child_of
 
-HELD_SECONDS = 75.0  # longer than a round may take
+HELD_SECONDS = 55.0  # longer than a round may take; Flower ends an app that is silent for a minute
 FIND_SECONDS = 40.0  # for a process that comes and goes
 
 
@@ -37,16 +37,24 @@ def kill_serverapp(deployment: Deployment, rng: random.Random) -> str:
 def hold_client(deployment: Deployment, rng: random.Random) -> str:
     """Hold a client's process for longer than a round may take, then let it go on."""
     index = rng.randrange(deployment.n_nodes)
-    found = _wait_for(deployment.node(index) / "supernode.pid", "flwr-clientapp")
-    if found is None:
-        return "no ClientApp was found"
+    for _ in range(3):
+        found = _wait_for(deployment.node(index) / "supernode.pid", "flwr-clientapp")
+        if found is None:
+            return "no ClientApp was found"
+        if _held(found):
+            return f"ClientApp {index} was held for {HELD_SECONDS:g} s"
+    return f"ClientApp {index} ended first, three times"
+
+
+def _held(pid: int) -> bool:
+    """Hold a process; False where it ended before its time was over."""
     try:
-        os.kill(found, signal.SIGSTOP)
+        os.kill(pid, signal.SIGSTOP)
         time.sleep(HELD_SECONDS)
-        os.kill(found, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
     except ProcessLookupError:
-        return f"ClientApp {index} ended first"
-    return f"ClientApp {index} was held for {HELD_SECONDS:g} s"
+        return False
+    return True
 
 
 FAULTS: dict[str, Callable[[Deployment, random.Random], str]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -164,7 +164,9 @@ class MessageHooks:
             read = ReplyReader(self.roster, weight_key(self._strategy)).read
             good = [message for message in received if not message.has_error()]
             good.sort(key=lambda message: client_order(self.roster.name(node_of(message, nodes))))
-            self.recorder.hide([read(message, node_of(message, nodes)) for message in received])
+            came = {message.metadata.reply_to_message_id for message in received}
+            hidden = [read(message, node_of(message, nodes)) for message in received]
+            self.recorder.hide([*hidden, *self._lost(nodes, came)])
             return [*good, *errors]
         reader = ReplyReader(
             self.roster, weight_key(self._strategy), self._weights, len(self.recorder.before)
@@ -184,13 +186,16 @@ class MessageHooks:
                 reply = Reply(reply.client, error=("stranger", "it answers no message of ours"))
             answered.add(to)
             replies.append(reply)
-        lost = [
+        accepted = self.recorder.accept([*replies, *self._lost(nodes, answered)])
+        return [*(received[i] for i in accepted), *errors]
+
+    def _lost(self, nodes: Mapping[str, int], answered: Collection[str]) -> list[Reply]:
+        """What stands for each node that was asked and did not answer in time."""
+        return [
             Reply(self.roster.name(node), error=("lost", "no reply in time"))
             for message_id, node in nodes.items()
             if message_id not in answered
         ]
-        accepted = self.recorder.accept([*replies, *lost])
-        return [*(received[i] for i in accepted), *errors]
 
     def _hidden(self, received: list[Message]) -> bool:
         """Whether all replies carry the very same new weights, as after secure aggregation."""

@@ -31,7 +31,7 @@ def check_model(model: object) -> None:
     Raises
     ------
     PreflightError
-        If it is no module, is wrapped, has no weights yet, or other numbers than float32.
+        If it is no module, is wrapped, has no weights yet, or other numbers than finite float32.
     """
     if not isinstance(model, nn.Module):
         raise PreflightError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -50,6 +50,10 @@ def check_model(model: object) -> None:
             raise PreflightError(
                 f"{name!r} of the model is {values.dtype}; circuits are looked for in float32: "
                 "give model.float(), clients may train in another precision"
+            )
+        if values.is_floating_point() and not torch.isfinite(values).all():
+            raise PreflightError(
+                f"{name!r} of the model holds NaN or infinity; build it anew, or load good weights"
             )
 
 

@@ -165,7 +165,7 @@ class RunFolder:
             raise RunError(f"{self.path} has no round {number}; it has {known}")
 
     def line(self, number: int) -> dict[str, Json]:
-        """The line of a recorded round."""
+        """The line of a recorded round, without its seal, which was checked."""
         self.check(number)
         return next(self.lines(number))
 
@@ -182,6 +182,7 @@ class RunFolder:
                 with reading(path, f"line {number + 1} (round {number})"):
                     text = file.read(self._ends[number + 1] - self._ends[number])
                     line = checked_line(json.loads(text))
+                    line.pop(integrity.SEAL, None)
                 yield line
 
     def round_path(self, number: int) -> Path:

@@ -27,7 +27,8 @@ from typing import Any
 
 DIGEST = "digest"  # in a file of JSON, over its other content
 ARRAYS = "arrays"  # in a line, over the bytes of the arrays' file
-_LINE = b',"line":"'
+SEAL = "line"  # at the end of a line, over its own bytes and the line before
+_LINE = f',"{SEAL}":"'.encode()
 _END = b'"}\n'
 LENGTH = 22
 

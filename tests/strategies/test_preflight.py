@@ -83,6 +83,12 @@ def test_what_is_merely_convenient_is_taken(kind: Callable[[Tensor], Any]) -> No
     observe(FedAvg(), model=build_net(), probe=(kind(PROBE.inputs), kind(PROBE.labels)))
 
 
+def spoilt(net: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        next(net.parameters())[0, 0] = float("nan")
+    return net
+
+
 MODELS: dict[str, tuple[Callable[[], Any], str]] = {
     "DataParallel": (lambda: nn.DataParallel(build_net()), "DataParallel: give the network inside"),
     "compiled": (lambda: torch.compile(build_net()), "OptimizedModule: give the network before"),
@@ -90,6 +96,7 @@ MODELS: dict[str, tuple[Callable[[], Any], str]] = {
     "double": (lambda: build_net().double(), r"torch\.float64; circuits are looked for in float32"),
     "brain float": (lambda: build_net().bfloat16(), r"torch\.bfloat16"),
     "meta": (lambda: build_net().to("meta"), "on the device 'meta' and has no values"),
+    "NaN": (lambda: spoilt(build_net()), r"'0\.weight' of the model holds NaN or infinity"),
     "a function": (lambda: build_net, r"must be a torch\.nn\.Module, got function"),
 }
 

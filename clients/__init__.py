@@ -6,8 +6,9 @@ if __name__ != "fedcircuit.clients":
         "write 'from fedcircuit.clients import ...'"
     )
 
-from fedcircuit.clients.app import ClientCircuits, client_app
+from fedcircuit.clients.app import client_app
 from fedcircuit.clients.bridge import numpyclient_mod
+from fedcircuit.clients.circuits import ClientCircuits
 from fedcircuit.clients.sparse_client import SparseClient
 
 __all__ = ["ClientCircuits", "SparseClient", "client_app", "numpyclient_mod"]

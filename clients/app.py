@@ -13,16 +13,12 @@ from flwr.clientapp import ClientApp
 from torch import nn
 
 from fedcircuit import messages
-from fedcircuit.circuits.exchange import to_message
-from fedcircuit.circuits.model_circuits import circuits_of_model
-from fedcircuit.circuits.probe import Probe
-from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.clients import lips, memory
 from fedcircuit.clients.arrays import array_record
+from fedcircuit.clients.circuits import ClientCircuits
 from fedcircuit.clients.identity import identity, partition_of
 from fedcircuit.clients.sparse_client import SparseClient, round_of, training_metrics
 from fedcircuit.learning.optimizers import last_gradient
-from fedcircuit.learning.seeds import derived_seed
 from fedcircuit.learning.training import LocalTraining
 from fedcircuit.learning.weights import Weights, get_weights
 from fedcircuit.samples import Samples
@@ -31,28 +27,6 @@ from fedcircuit.wire import decoded
 ModelFactory = Callable[[], nn.Module]
 ClientData = Callable[[Context], Samples]
 Mod = Callable[[Message, Context, Callable[[Message, Context], Message]], Message]
-
-
-@dataclass(frozen=True)
-class ClientCircuits:
-    """Clients look for circuits on their own data and send the masks: no data, a few kilobytes.
-
-    The masks tell which units matter for which class, and so which classes a client holds.
-
-    Parameters
-    ----------
-    settings
-        Method and ablation, as on the server.
-    every
-        Look in rounds divisible by this.
-    """
-
-    settings: CircuitSettings
-    every: int = 1
-
-    def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ValueError(f"every must be >= 1, got {self.every}")
 
 
 def client_app(
@@ -138,8 +112,7 @@ class _Clients:
         if self.class_counts:
             said[messages.CLASS_COUNTS] = client.samples.counts(self.n_classes).tolist()
         number = round_of(sent.config)
-        if self.circuits is not None and number % self.circuits.every == 0:
-            said.update(_circuits(client, self.circuits, number))
+        said.update(client.own_circuits(number))
         arrays = array_record({name: trained[own] for name, own in sent.names.items()})
         metrics = {**training_metrics(result), "num-examples": result.num_examples}
         if self.personal_eval or sent.config.get(messages.PERSONAL_EVAL, False):
@@ -177,6 +150,7 @@ class _Clients:
             n_classes=self.n_classes,
             seed=self.seed,
             client=partition,
+            circuits=self.circuits,
             test=None if self.test is None else self.test(context),
         )
 
@@ -225,18 +199,3 @@ def _incoming(message: Message, model: nn.Module) -> _Incoming:
         raise ValueError(f"the message has the weights {list(weights)}, the model {own}")
     config = {name: value for record in configs for name, value in record.items()}
     return _Incoming(key, names, weights, config)
-
-
-def _circuits(client: SparseClient, circuits: ClientCircuits, round_number: int) -> dict[str, Any]:
-    """Circuits of the client's own model, found and checked on its own data, packed."""
-    seed = derived_seed(client.seed, "client-circuits", round_number, client.client)
-    samples, names = client.samples, tuple(map(str, range(client.n_classes)))
-    # a single sample of a class cannot both find a circuit and check it
-    enough = samples.counts(client.n_classes)[samples.labels] > 1
-    n_classes = len(set(samples.labels[enough].tolist()))
-    # resample ablation shows a unit as it is on another class
-    if n_classes < (2 if circuits.settings.ablation == "resample" else 1):
-        return {}
-    probe = Probe.split(samples.take(enough), names, seed)
-    found = circuits_of_model(client.model, probe, circuits.settings, seed=seed)
-    return dict(to_message(found.masks, found.found, found.validity))

@@ -11,6 +11,8 @@ from flwr.client import NumPyClient
 from numpy.typing import NDArray
 from torch import nn
 
+from fedcircuit.circuits.exchange import MessageValue, as_scalars
+from fedcircuit.clients.circuits import ClientCircuits, own_circuits
 from fedcircuit.learning.optimizers import State
 from fedcircuit.learning.seeds import derived_seed
 from fedcircuit.learning.training import (
@@ -47,6 +49,9 @@ class SparseClient(NumPyClient):
         (t - 1) * steps and on.
     test
         Samples to evaluate on; left out: the training samples.
+    circuits
+        Look for circuits of the trained model on the training samples, and send them along: as
+        plain values of the metrics, which pass secure aggregation beside the masked weights.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class SparseClient(NumPyClient):
         seed: int = 0,
         client: int = 0,
         test: Samples | None = None,
+        circuits: ClientCircuits | None = None,
     ) -> None:
         self.model = model
         self.samples = samples
@@ -67,6 +73,7 @@ class SparseClient(NumPyClient):
         self.seed = seed
         self.client = client
         self.test = samples if test is None else test
+        self.circuits = circuits
 
     def get_parameters(self, config: dict[str, Any]) -> list[NDArray[np.generic]]:
         """Weights in the order of the model's state dict."""
@@ -89,7 +96,9 @@ class SparseClient(NumPyClient):
                 "use fedcircuit.clients.client_app, or optimizer_state 'fresh'"
             )
         result = self.train(self._named(parameters), config)
-        return self.get_parameters(config), result.num_examples, training_metrics(result)
+        said = as_scalars(self.own_circuits(round_of(config)))
+        metrics = {**training_metrics(result), **said}
+        return self.get_parameters(config), result.num_examples, metrics
 
     def evaluate(
         self, parameters: list[NDArray[np.generic]], config: dict[str, Any]
@@ -132,6 +141,14 @@ class SparseClient(NumPyClient):
                 optimizer={} if optimizer is None else optimizer,
             ),
         )
+
+    def own_circuits(self, number: int) -> Mapping[str, MessageValue]:
+        """Circuits of the model as it is, packed; empty where none are asked for in this round."""
+        if self.circuits is None or number % self.circuits.every:
+            return {}
+        seed = derived_seed(self.seed, "client-circuits", number, self.client)
+        settings = self.circuits.settings
+        return own_circuits(self.model, self.samples, settings, n_classes=self.n_classes, seed=seed)
 
     def _first_step(self, number: int) -> int:
         if self.training.steps is None:

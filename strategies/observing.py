@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,8 @@ from fedcircuit.strategies.assembly import (
 )
 from fedcircuit.strategies.message_api import MessageHooks
 from fedcircuit.strategies.recorder import RecorderOptions, RoundRecorder
+
+logger = logging.getLogger(__name__)
 
 AnyStrategy = TypeVar("AnyStrategy")
 
@@ -77,6 +80,7 @@ def observe(
         If the folder exists and is not empty.
     """
     _check_kind(strategy)
+    _warn_of_raw_updates(strategy, recorded=run_dir is not None or store is not None)
     recorder = build_recorder(
         strategy,
         Sources(model, probe, example, discover_on),
@@ -112,6 +116,18 @@ def _check_kind(strategy: object) -> None:
         raise TypeError(
             "expected a strategy of flwr.serverapp.strategy or flwr.server.strategy, "
             f"got {type(strategy).__module__}.{type(strategy).__qualname__}"
+        )
+
+
+def _warn_of_raw_updates(strategy: object, *, recorded: bool) -> None:
+    """Noise that is added to the average does not cover what the server records of each client."""
+    names = [kind.__name__ for kind in type(strategy).__mro__]
+    if recorded and any(name.startswith("DifferentialPrivacyServerSide") for name in names):
+        logger.warning(
+            "%s adds its noise on the server, to the average alone: the run folder also holds "
+            "every client's own update without noise. Observe the strategy inside it, "
+            "DP(observe(...)), or record no updates (Storage(updates='none')); guard the folder",
+            names[0],
         )
 
 

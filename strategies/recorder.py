@@ -195,7 +195,9 @@ class RoundRecorder:
         weights = read_only({name: self._in_initial_dtype(name, v) for name, v in returned.items()})
         self._judge(after)
         visible = tuple(client for client in self._clients if client.weights)
-        observations, errors = self._observe(RoundView(self.round, self.before, weights, visible))
+        hidden = tuple(client for client in self._clients if not client.weights)
+        view = RoundView(self.round, self.before, weights, visible, hidden)
+        observations, errors = self._observe(view)
         record = RoundRecord(
             round=self.round,
             weights=weights,

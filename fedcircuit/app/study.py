@@ -20,7 +20,8 @@ from fedcircuit.app.study_data import (
 )
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.settings import CircuitSettings
-from fedcircuit.clients.app import ClientCircuits, client_app
+from fedcircuit.clients.app import client_app
+from fedcircuit.clients.circuits import ClientCircuits
 from fedcircuit.learning.models import Activation, Initialisation, build_model
 from fedcircuit.learning.objectives import FedRS
 from fedcircuit.learning.partitions import Partition

@@ -60,6 +60,20 @@ def to_message(
     return entries
 
 
+def as_scalars(entries: Mapping[str, MessageValue]) -> dict[str, bytes | str]:
+    """The same entries as bytes and text alone: what metrics of Flower's legacy API can hold.
+
+    There a number is taken for a metric that may be averaged, and a list is not allowed.
+    """
+    out: dict[str, bytes | str] = {}
+    for name, value in entries.items():
+        if isinstance(value, list):
+            out[name] = bytes(value)
+        else:
+            out[name] = str(value) if isinstance(value, int) else value
+    return out
+
+
 def from_message(
     entries: Mapping[str, object], *, n_classes: int, n_units: int
 ) -> SentCircuits | None:
@@ -73,7 +87,9 @@ def from_message(
     if MASKS not in entries:
         return None
     packed, found, units = (entries.get(key) for key in (MASKS, MASKS_FOUND, MASKS_UNITS))
-    if units != n_units:
+    if isinstance(found, bytes):  # as_scalars
+        found = [bool(value) for value in found]
+    if units not in (n_units, str(n_units)):
         raise ValueError(f"circuits were sent for {units} units, the model has {n_units}")
     if not isinstance(found, Sequence) or len(found) != n_classes:
         raise ValueError(f"{MASKS_FOUND} must list {n_classes} classes, got {found!r}")

@@ -17,7 +17,7 @@ from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.sites import evaluating, find_sites
 from fedcircuit.observers.ceiling import checked_ceilings, global_ceiling
 from fedcircuit.observers.circuit_tables import round_observation
-from fedcircuit.observers.unprobed import Architecture, unprobed_observation
+from fedcircuit.observers.unprobed import Architecture, unprobed_observation, with_hidden
 from fedcircuit.records.round_record import ClientRecord, Observation, RoundView
 
 
@@ -33,7 +33,7 @@ class CircuitObserver:
 
     Without a probe nothing can be run, so only what clients sent is recorded: their circuits, the
     overlaps among them (``client_overlap``) and their own checks; a table ``unavailable`` names
-    what is missing.
+    what is missing. So it is for clients whose weights secure aggregation hides.
 
     Parameters
     ----------
@@ -130,10 +130,25 @@ class CircuitObserver:
         if view.round % self._every:
             return Observation()
         order = self._order(view)
-        chosen = [record for record in view.clients if record.client in set(order)]
-        sent, unreadable = self._sent(chosen)
+        chosen = [record for record in view.clients if record.client in order]
+        hidden = [record for record in view.hidden if record.client in order]
         if self._probe is None:
-            return unprobed_observation(self._architecture, chosen, sent, unreadable)
+            everyone = [*chosen, *hidden]
+            sent, unreadable = self._sent(everyone)
+            return unprobed_observation(self._architecture, everyone, sent, unreadable, view.after)
+        names = {record.client for record in chosen}
+        seen = self._on_probe(view, chosen, [client for client in order if client in names])
+        if not hidden:
+            return seen
+        sent, unreadable = self._sent(hidden)
+        return with_hidden(seen, self._architecture, hidden, sent, unreadable, view.after)
+
+    def _on_probe(
+        self, view: RoundView, chosen: Sequence[ClientRecord], order: Sequence[str]
+    ) -> Observation:
+        """Circuits of the global model and of clients whose weights are there."""
+        assert self._probe is not None
+        sent, unreadable = self._sent(chosen) if self._on_clients else ({}, ())
         left_out = dict(unreadable)
         readable = [record for record in chosen if record.client not in left_out]
         task = RoundTask(
@@ -161,7 +176,7 @@ class CircuitObserver:
 
     def _order(self, view: RoundView) -> list[str]:
         """The clients to look at, in the order of work; the same for any order of replies."""
-        clients = sorted(record.client for record in view.clients)
+        clients = sorted(record.client for record in (*view.clients, *view.hidden))
         shuffled = torch.randperm(
             len(clients), generator=stream(self._seed, view.round, "sample of clients")
         )
@@ -173,8 +188,6 @@ class CircuitObserver:
         """Circuits the clients sent, and whose could not be read."""
         sent: dict[str, SentCircuits] = {}
         unreadable: list[tuple[str, str]] = []
-        if not self._on_clients:
-            return sent, ()
         shape = self._architecture
         for record in clients:
             try:

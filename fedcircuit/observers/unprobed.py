@@ -1,4 +1,7 @@
-"""A round without a probe: what clients sent is recorded, what cannot be known is named."""
+"""What cannot be known is named: a round without a probe, or without the clients' weights.
+
+What clients found themselves, and sent, is recorded in either case.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +18,7 @@ from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.connectivity import live_units
 from fedcircuit.circuits.exchange import SentCircuits
 from fedcircuit.circuits.overlap import Overlap, Side, paired_overlaps
-from fedcircuit.learning.weights import set_weights
+from fedcircuit.learning.weights import Weights, set_weights
 from fedcircuit.observers.circuit_tables import (
     mask_arrays,
     models_table,
@@ -31,6 +35,13 @@ UNAVAILABLE = (
     ("function", _WHY),
     ("overlap", _WHY + "; overlaps among clients are in client_overlap"),
     ("verdicts", _WHY),
+)
+_HIDDEN = "needs every client's own weights, which secure aggregation keeps from the server"
+UNSEEN = (
+    ("circuits of clients", _HIDDEN + "; those that clients sent are recorded"),
+    ("function", _HIDDEN),
+    ("overlap", _HIDDEN + "; overlaps among what clients sent are in client_overlap"),
+    ("verdicts", _HIDDEN),
 )
 COLUMNS = (
     "client_a", "client_b", "class", "layer", "iou", "chance", "adjusted", "p_value", "size_a",
@@ -58,6 +69,7 @@ def unprobed_observation(
     clients: Sequence[ClientRecord],
     sent: Mapping[str, SentCircuits],
     skipped: Sequence[tuple[str, str]],
+    after: Weights,
 ) -> Observation:
     """The circuits that clients sent, their own checks, and the overlaps among them.
 
@@ -69,33 +81,88 @@ def unprobed_observation(
         Clients looked at, and by client what they sent; who sent nothing is named in ``skipped``.
     skipped
         Clients left out already, with the reason.
+    after
+        The average: it stands in for weights that are hidden where live units are counted.
     """
-    here = [record for record in clients if record.client in sent]
+    own = _sent_circuits(architecture, clients, sent, after)
+    tables = {
+        "sites": sites_table(architecture.sites, torch.from_numpy(own.arrays["live"]).any(0)),
+        **own.tables,
+        "unavailable": Table(("part", "reason"), UNAVAILABLE),
+        "skipped": Table(("client", "reason"), _with_silent(clients, sent, skipped)),
+    }
+    return Observation({name: rounded(table) for name, table in tables.items()}, own.arrays)
+
+
+def with_hidden(
+    seen: Observation,
+    architecture: Architecture,
+    clients: Sequence[ClientRecord],
+    sent: Mapping[str, SentCircuits],
+    skipped: Sequence[tuple[str, str]],
+    after: Weights,
+) -> Observation:
+    """What was seen of a round, and what clients sent of themselves whose weights are hidden.
+
+    Parameters
+    ----------
+    seen
+        Of the global model, and of clients whose weights were seen.
+    architecture, clients, sent, skipped, after
+        As for :func:`unprobed_observation`; ``clients`` are those hidden.
+    """
+    own = _sent_circuits(architecture, clients, sent, after)
+    tables = dict(seen.tables)
+    for name in ("models", "validity"):
+        table = own.tables[name]
+        tables[name] = Table(table.columns, (*tables[name].rows, *rounded(table).rows))
+    tables["client_overlap"] = rounded(own.tables["client_overlap"])
+    tables["unavailable"] = Table(("part", "reason"), UNSEEN)
+    rows = (*tables["skipped"].rows, *_with_silent(clients, sent, skipped))
+    tables["skipped"] = Table(("client", "reason"), rows)
+    arrays = {
+        name: np.concatenate([values, own.arrays[name]]) if name in own.arrays else values
+        for name, values in seen.arrays.items()
+    }
+    return Observation(tables, arrays)
+
+
+def _with_silent(
+    clients: Sequence[ClientRecord],
+    sent: Mapping[str, SentCircuits],
+    skipped: Sequence[tuple[str, str]],
+) -> tuple[tuple[str, str], ...]:
     out = dict(skipped)
     silent = [r.client for r in clients if r.client not in sent and r.client not in out]
-    skipped = (*skipped, *((client, "the client sent no circuits") for client in silent))
+    return (*skipped, *((client, "the client sent no circuits") for client in silent))
+
+
+def _sent_circuits(
+    architecture: Architecture,
+    clients: Sequence[ClientRecord],
+    sent: Mapping[str, SentCircuits],
+    after: Weights,
+) -> Observation:
+    """Tables ``models``, ``validity`` and ``client_overlap``, and the masks, of what was sent."""
+    here = [record for record in clients if record.client in sent]
     n_classes, n_units = architecture.n_classes, architecture.n_units
     empty = torch.zeros(0, n_classes, n_units, dtype=torch.bool)
     masks = torch.cat([empty, *(sent[record.client].masks[None] for record in here)])
     found = torch.cat([empty[..., 0], *(sent[record.client].found[None] for record in here)])
-    live = torch.cat([empty[:, 0], *(_live(architecture, record)[None] for record in here)])
+    live = torch.cat([empty[:, 0], *(_live(architecture, r.weights or after)[None] for r in here)])
     names = [record.client for record in here]
     reported = {name: sent[name].validity for name in names}
     tables = {
-        "sites": sites_table(architecture.sites, live.any(0)),
         "models": models_table(names),
         "validity": validity_table({k: v for k, v in reported.items() if v is not None}),
         "client_overlap": _client_overlap(architecture, names, masks, found, live),
-        "unavailable": Table(("part", "reason"), UNAVAILABLE),
-        "skipped": Table(("client", "reason"), tuple(skipped)),
     }
-    arrays = mask_arrays(masks, found, live)
-    return Observation({name: rounded(table) for name, table in tables.items()}, arrays)
+    return Observation(tables, mask_arrays(masks, found, live))
 
 
-def _live(architecture: Architecture, record: ClientRecord) -> Tensor:
+def _live(architecture: Architecture, weights: Weights) -> Tensor:
     model = copy.deepcopy(architecture.model)
-    set_weights(model, record.weights)
+    set_weights(model, weights)
     return live_units(model, architecture.sites, architecture.example)
 
 

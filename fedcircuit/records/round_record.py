@@ -99,12 +99,17 @@ class Failure:
 
 @dataclass(frozen=True)
 class RoundView:
-    """What an observer sees: the round, the weights sent and averaged, the accepted clients."""
+    """What an observer sees: the round, the weights sent and averaged, the accepted clients.
+
+    ``hidden`` are clients whose weights the server never saw (secure aggregation): what they said
+    beside them is there, ``weights`` is empty.
+    """
 
     round: int
     before: Weights
     after: Weights
     clients: tuple[ClientRecord, ...]
+    hidden: tuple[ClientRecord, ...] = ()
 
     def start_of(self, client: str) -> Weights:
         """Weights that a client's training started from.

@@ -60,6 +60,7 @@ soak-hour: $(VENV)/.installed
 	$(SOAK)/corruption.py --tries 400
 	$(SOAK)/config_fuzz.py --tries 600
 	$(SOAK)/endurance.py
+	$(SOAK)/killed_studies.py --kills 300
 	$(BIN)/python experiments/benchmarks/kill_test.py --kills 300
 	$(SOAK)/deployment_faults.py $(OUT) --tries 5
 	$(SOAK)/deployment_faults.py $(OUT) --table

@@ -65,7 +65,7 @@ def run_in_process(
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """Where two runs differ in weights, circuits or tables; empty where they are the same bits."""
+    """Where two runs differ in weights, metrics, circuits or tables; empty for the same bits."""
     first, second = Run.load(one), Run.load(other)
     if first.rounds != second.rounds:
         return [f"rounds {first.rounds} and {second.rounds}"]
@@ -78,6 +78,7 @@ def differences(one: Path, other: Path) -> list[str]:
         pairs = {"global": (a.weights, b.weights), "state": (a.state, b.state)}
         for mine, theirs in zip(a.clients, b.clients, strict=True):
             pairs[f"client {mine.client}"] = (mine.weights, theirs.weights)
+            pairs[f"what client {mine.client} received"] = (mine.received, theirs.received)
         for name in a.observations:
             seen, known = a.observations[name], b.observations[name]
             pairs[name] = (seen.arrays, known.arrays)
@@ -87,6 +88,8 @@ def differences(one: Path, other: Path) -> list[str]:
                 for key in timeless
                 if repr(seen.tables[key]) != repr(known.tables[key])
             ]
+        if repr(dict(a.metrics)) != repr(dict(b.metrics)):
+            found.append(f"round {number}: metrics {dict(a.metrics)} and {dict(b.metrics)}")
         found += [f"round {number}: {what}" for what, pair in pairs.items() if not _same(*pair)]
     return found
 

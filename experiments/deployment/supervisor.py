@@ -17,6 +17,7 @@ from refusals import Ending
 
 STOP_SECONDS = 15.0  # for a process to leave by itself
 _TAIL = 8192  # bytes of output read for the reason of an ending
+_NOTE_BYTES = 256  # more than the numbers of two processes and a date take
 _LOG_BYTES = 50_000_000  # a longer log starts anew; one old one is kept
 
 
@@ -60,6 +61,7 @@ class Supervisor:
             If another supervisor looks after the same process.
         """
         lock = _locked(self.log.with_suffix(".pid"), self.name)
+        _note(lock, None)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
         refused_since: float | None = None
@@ -143,8 +145,17 @@ def stop(pid_file: Path) -> bool:
 
 
 def child_of(pid_file: Path) -> int:
-    """Process id of what a supervisor keeps alive at the moment."""
-    return int(json.loads(pid_file.read_text())["child"])
+    """Process id of what a supervisor keeps alive at the moment.
+
+    Raises
+    ------
+    ProcessLookupError
+        If it has started nothing yet.
+    """
+    child = json.loads(pid_file.read_text())["child"]
+    if child is None:
+        raise ProcessLookupError(f"nothing was started yet, see {pid_file}")
+    return int(child)
 
 
 def say(text: str) -> None:
@@ -172,16 +183,17 @@ def _is_locked(pid_file: Path) -> bool:
     return False
 
 
-def _note(lock: int, child: int) -> None:
-    data = json.dumps(
-        {"supervisor": os.getpid(), "child": child, "started": _started(child)}
-    ).encode()
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, data, 0)
+def _note(lock: int, child: int | None) -> None:
+    """Write who runs, in one piece of fixed length: a reader never finds half of it."""
+    started = "" if child is None else _started(child)
+    data = json.dumps({"supervisor": os.getpid(), "child": child, "started": started})
+    os.pwrite(lock, data.ljust(_NOTE_BYTES).encode(), 0)
 
 
 def _still_runs(noted: Mapping[str, object]) -> bool:
     """Whether the very process that was noted still runs: numbers are used again."""
+    if noted["child"] is None:
+        return False
     started = _started(int(str(noted["child"])))
     return started != "" and started == noted["started"]
 

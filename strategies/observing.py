@@ -80,7 +80,6 @@ def observe(
         If the folder exists and is not empty.
     """
     _check_kind(strategy)
-    _warn_of_raw_updates(strategy, recorded=run_dir is not None or store is not None)
     recorder = build_recorder(
         strategy,
         Sources(model, probe, example, discover_on),
@@ -95,6 +94,7 @@ def observe(
 
 
 def _put_around(strategy: object, recorder: RoundRecorder, names: Sequence[str] | None) -> None:
+    _warn_of_raw_updates(strategy, recorded=recorder.store is not None)
     if isinstance(strategy, Strategy):
         _observe_messages(strategy, MessageHooks(strategy, recorder, names))
         return

@@ -12,9 +12,11 @@ from flwr.serverapp import Grid
 from fedcircuit import messages
 from fedcircuit.strategies.bounds import client_name
 from fedcircuit.strategies.replies import client_order
+from fedcircuit.strategies.waiting import telling
 
 logger = logging.getLogger(__name__)
 
+_MOST_NODES = 10  # named in a line
 QUERY_TIMEOUT = 120.0  # seconds that all clients together have to say who they are
 SIMULATED = 1e9  # seconds; a heartbeat this rare is a simulated node's
 
@@ -134,7 +136,10 @@ def _answers(grid: Grid, node_ids: list[int]) -> list[Message]:
     ]
     if not questions:
         return []
-    with _unlogged():
+    nodes = ", ".join(map(str, node_ids[:_MOST_NODES]))
+    more = f" and {len(node_ids) - _MOST_NODES} more" if len(node_ids) > _MOST_NODES else ""
+    what = f"waiting for nodes {nodes}{more} to say which partition they hold"
+    with _unlogged(), telling(f"{what}, at most {QUERY_TIMEOUT:g} s"):
         return list(grid.send_and_receive(questions, timeout=QUERY_TIMEOUT))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from flwr.serverapp import Grid
@@ -84,6 +86,27 @@ class NodeWait:
             more = f" and {len(missing) - _MOST_NAMES} more" if len(missing) > _MOST_NAMES else ""
             text += f", missing is client {', '.join(missing[:_MOST_NAMES])}{more}"
         return text
+
+
+@contextmanager
+def telling(what: str, every: float = SAY_SECONDS) -> Iterator[None]:
+    """Say every so many seconds that something in the block is still waited for, and for how long.
+
+    For calls that only return when they are done, as those of Flower's Grids.
+    """
+    begin, over = time.monotonic(), threading.Event()
+
+    def tell() -> None:
+        while not over.wait(every):
+            logger.warning("%s: %.0f s by now", what, time.monotonic() - begin)
+
+    thread = threading.Thread(target=tell, name="fedcircuit-telling", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def wait_for_nodes(grid: Grid, wait: NodeWait) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from toy_federation import SortedGrid, initial_weights, toy_app
 from fedcircuit import CircuitFedAvg, RecorderOptions, observe
 from fedcircuit.app.grid import InProcessGrid
 from fedcircuit.strategies.grids import GridView
-from fedcircuit.strategies.waiting import NodeWait, wait_for_nodes
+from fedcircuit.strategies.roster import Roster
+from fedcircuit.strategies.waiting import NodeWait, telling, wait_for_nodes
 
 
 class Growing(GridView):
@@ -61,6 +63,36 @@ def test_many_missing_clients_are_counted() -> None:
     wait.note([0])
     with pytest.raises(TimeoutError, match=r"1 are there, missing is client .*node-10 and 3 more"):
         wait.note([0])
+
+
+def test_a_call_that_takes_long_is_said_until_it_returns(caplog: pytest.LogCaptureFixture) -> None:
+    with telling("waiting for nodes 5, 7", every=0.01):
+        end = time.monotonic() + 60
+        while len(caplog.messages) < 2 and time.monotonic() < end:
+            time.sleep(0.01)
+    said = list(caplog.messages)
+    assert said[:2] == ["waiting for nodes 5, 7: 0 s by now"] * 2
+    time.sleep(0.05)
+    assert caplog.messages == said
+
+
+def test_a_node_that_does_not_say_who_it_is_is_named_while_it_is_asked(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telling.__wrapped__, "__defaults__", (0.01,))
+
+    class Slow(SortedGrid):
+        def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> Any:
+            time.sleep(0.1)
+            return super().send_and_receive(messages, timeout=timeout)
+
+    grid = Slow(toy_app(), 2)
+    Roster().update(grid)
+
+    first, second = grid.get_node_ids()
+    words = "to say which partition they hold, at most 120 s: 0 s by now"
+    assert f"waiting for nodes {first} {words}" in caplog.messages
+    assert f"waiting for nodes {second} {words}" in caplog.messages
 
 
 @pytest.mark.parametrize("make", [CircuitFedAvg, lambda **o: observe(FedMedian(), **o)])

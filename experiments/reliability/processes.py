@@ -7,7 +7,8 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from layout import Deployment
@@ -46,6 +47,25 @@ def hold_client(deployment: Deployment, rng: random.Random) -> str:
     return f"ClientApp {index} ended first, three times"
 
 
+def let_sleep(deployment: Deployment, rng: random.Random) -> str:
+    """Hold all processes of a device while its client is at work, then let them go on."""
+    index = rng.randrange(deployment.n_nodes)
+    pid_file = deployment.node(index) / "supernode.pid"
+    if _wait_for(pid_file, "flwr-clientapp") is None:
+        return "no ClientApp was found"
+    processes = {child_of(pid_file), *_below(child_of(pid_file))}
+    _signal(processes, signal.SIGSTOP)
+    time.sleep(HELD_SECONDS)
+    _signal(processes, signal.SIGCONT)
+    return f"device {index} was asleep for {HELD_SECONDS:g} s"
+
+
+def _signal(processes: Iterable[int], number: signal.Signals) -> None:
+    for pid in processes:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
 def _held(pid: int) -> bool:
     """Hold a process; False where it ended before its time was over."""
     try:
@@ -60,6 +80,7 @@ def _held(pid: int) -> bool:
 FAULTS: dict[str, Callable[[Deployment, random.Random], str]] = {
     "node": kill_node,
     "straggler": hold_client,
+    "asleep": let_sleep,
     "serverapp": kill_serverapp,
     "superlink": kill_superlink,
 }
@@ -93,14 +114,15 @@ def _wait_for(pid_file: Path, word: str) -> int | None:
     """A process below a supervised one with this word in its command, as soon as there is one."""
     end = time.monotonic() + FIND_SECONDS
     while time.monotonic() < end:
-        found = _below(child_of(pid_file), word)
-        if found is not None:
-            return found
+        for pid, words in _below(child_of(pid_file)).items():
+            if word in words:
+                return pid
         time.sleep(0.1)
     return None
 
 
-def _below(root: int, word: str) -> int | None:
+def _below(root: int) -> dict[int, str]:
+    """All that a process has started, and what that has started: number and command."""
     listed = subprocess.run(
         ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     ).stdout
@@ -108,7 +130,4 @@ def _below(root: int, word: str) -> int | None:
     below = {root}
     for _ in range(6):  # generations
         below |= {int(row[0]) for row in rows if int(row[1]) in below}
-    for row in rows:
-        if int(row[0]) in below and len(row) == 3 and word in row[2]:
-            return int(row[0])
-    return None
+    return {int(row[0]): row[2] for row in rows if int(row[0]) in below - {root} and len(row) == 3}

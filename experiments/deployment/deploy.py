@@ -31,6 +31,7 @@ from credentials import make_node_key, make_server_credentials
 from layout import Deployment, DeploymentError, Node
 from refusals import Ending, ending
 from runs import run
+from settings import checked
 from supervisor import Supervisor, say, stop
 
 UP_SECONDS = 120.0  # for SuperLink and SuperNodes to be there
@@ -157,13 +158,10 @@ def _wait(there: object, what: str, logs: Path) -> None:
 
 def submit(arguments: argparse.Namespace) -> int:
     """Run the app to its end."""
-    config = {}
-    for pair in arguments.config:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise DeploymentError(f"-c takes KEY=VALUE, got {pair!r}")
-        config[key.strip()] = value.strip()
-    return 0 if run(Deployment.load(arguments.folder), config, arguments.attempts) else 1
+    deployment = Deployment.load(arguments.folder)
+    config = {"min-nodes": str(deployment.n_nodes)}
+    config |= checked(arguments.config, arguments.attempts)
+    return 0 if run(deployment, config, arguments.attempts) else 1
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -212,7 +210,9 @@ def main() -> int:
         "-c", dest="config", action="append", default=[], metavar="KEY=VALUE",
         help="a setting of the app, see pyproject.toml",
     )  # fmt: skip
-    parts["run"].add_argument("--attempts", type=int, default=1, help="resume after failures")
+    parts["run"].add_argument(
+        "--attempts", type=int, default=1, help="resume after failures; needs -c run-dir=FOLDER"
+    )
     arguments = parser.parse_args()
     try:
         return actions[arguments.command](arguments)

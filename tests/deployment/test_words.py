@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from flwr.common.config import parse_config_args
 from layout import Deployment, DeploymentError, Node
 from refusals import ending
+from settings import checked
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "deployment"
 
@@ -98,8 +101,42 @@ def test_a_damaged_folder_is_named(tmp_path: Path) -> None:
         Deployment.load(tmp_path)
 
 
-def test_a_setting_without_a_value_is_refused(tmp_path: Path) -> None:
+SETTINGS = {
+    "num-rounds": "-c takes KEY=VALUE, got 'num-rounds'",
+    "num-rounds=abc": "num-rounds takes a whole number, got 'abc'",
+    "num-rounds=0": "num-rounds must be above 0, got 0",
+    "round-timeout=nan": "round-timeout must be above 0, got nan",
+    "nonsense=1": "'nonsense' is no setting of the app; there are num-rounds, min-nodes",
+    "evaluate=perhaps": "evaluate takes true or false, got 'perhaps'",
+    "run-dir=here/run": "run-dir must be an absolute folder on the server, got 'here/run'",
+    "run-dir=/it's": "run-dir must hold neither quotes nor backslashes",
+    "resume=true": "resume=true needs the folder to go on in: -c run-dir=/absolute/folder",
+}
+
+
+@pytest.mark.parametrize("pair", SETTINGS)
+def test_a_setting_that_cannot_be_used_is_refused_before_a_run_is_submitted(pair: str) -> None:
+    with pytest.raises(DeploymentError, match=re.escape(SETTINGS[pair])):
+        checked([pair])
+
+
+def test_settings_are_written_as_flower_reads_them() -> None:
+    pairs = ["num-rounds = 5", "evaluate=False", "run-dir=/data/run 1", "round-timeout=2.5"]
+    written = checked([*pairs, "resume=true"], attempts=4)
+    assert written == {
+        "num-rounds": "5", "evaluate": "false", "run-dir": "'/data/run 1'",
+        "round-timeout": "2.5", "resume": "true",
+    }  # fmt: skip
+    given = [" ".join(f"{key}={value}" for key, value in written.items())]
+    assert parse_config_args(given) == {
+        "num-rounds": 5, "evaluate": False, "run-dir": "/data/run 1", "round-timeout": 2.5,
+        "resume": True,
+    }  # fmt: skip
+    assert checked(["run-dir='/data/run-1'"]) == checked(["run-dir=/data/run-1"])
+
+
+def test_attempts_without_a_folder_to_resume_in_are_refused(tmp_path: Path) -> None:
     deploy("prepare", tmp_path / "f", "--nodes", "1")
-    told = deploy("run", tmp_path / "f", "-c", "num-rounds")
+    told = deploy("run", tmp_path / "f", "--attempts", "3")
     assert told.returncode == 1
-    assert "-c takes KEY=VALUE, got 'num-rounds'" in told.stdout
+    assert "--attempts needs the folder to go on in" in told.stdout

@@ -111,11 +111,15 @@ def _kill(pid: int, name: str) -> str:
 
 
 def _wait_for(pid_file: Path, word: str) -> int | None:
-    """A process below a supervised one with this word in its command, as soon as there is one."""
+    """A new process below a supervised one with this word in its command, once there is one.
+
+    One that is there already may have done its work and be about to end.
+    """
     end = time.monotonic() + FIND_SECONDS
+    before = set(_below(child_of(pid_file)))
     while time.monotonic() < end:
         for pid, words in _below(child_of(pid_file)).items():
-            if word in words:
+            if word in words and pid not in before:
                 return pid
         time.sleep(0.1)
     return None

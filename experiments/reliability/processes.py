@@ -39,7 +39,7 @@ def hold_client(deployment: Deployment, rng: random.Random) -> str:
     """Hold a client's process for longer than a round may take, then let it go on."""
     index = rng.randrange(deployment.n_nodes)
     for _ in range(3):
-        found = _wait_for(deployment.node(index) / "supernode.pid", "flwr-clientapp")
+        found = _wait_for(deployment.node(index) / "supernode.pid", "flwr-clientapp", new=True)
         if found is None:
             return "no ClientApp was found"
         if _held(found):
@@ -51,7 +51,7 @@ def let_sleep(deployment: Deployment, rng: random.Random) -> str:
     """Hold all processes of a device while its client is at work, then let them go on."""
     index = rng.randrange(deployment.n_nodes)
     pid_file = deployment.node(index) / "supernode.pid"
-    if _wait_for(pid_file, "flwr-clientapp") is None:
+    if _wait_for(pid_file, "flwr-clientapp", new=True) is None:
         return "no ClientApp was found"
     processes = {child_of(pid_file), *_below(child_of(pid_file))}
     _signal(processes, signal.SIGSTOP)
@@ -110,13 +110,13 @@ def _kill(pid: int, name: str) -> str:
     return f"{name} killed"
 
 
-def _wait_for(pid_file: Path, word: str) -> int | None:
-    """A new process below a supervised one with this word in its command, once there is one.
+def _wait_for(pid_file: Path, word: str, *, new: bool = False) -> int | None:
+    """A process below a supervised one with this word in its command, once there is one.
 
-    One that is there already may have done its work and be about to end.
+    With ``new`` one that was not there at first: another may have done its work already.
     """
     end = time.monotonic() + FIND_SECONDS
-    before = set(_below(child_of(pid_file)))
+    before = set(_below(child_of(pid_file))) if new else set()
     while time.monotonic() < end:
         for pid, words in _below(child_of(pid_file)).items():
             if word in words and pid not in before:

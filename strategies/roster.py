@@ -138,8 +138,8 @@ def _answers(grid: Grid, node_ids: list[int]) -> list[Message]:
         return []
     nodes = ", ".join(map(str, node_ids[:_MOST_NODES]))
     more = f" and {len(node_ids) - _MOST_NODES} more" if len(node_ids) > _MOST_NODES else ""
-    what = f"waiting for nodes {nodes}{more} to say which partition they hold"
-    with _unlogged(), telling(f"{what}, at most {QUERY_TIMEOUT:g} s"):
+    what = f"not all nodes have said which partition they hold (asked: {nodes}{more})"
+    with _unlogged(), telling(f"{what}, at most {QUERY_TIMEOUT:g} s are waited"):
         return list(grid.send_and_receive(questions, timeout=QUERY_TIMEOUT))
 
 

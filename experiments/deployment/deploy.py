@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -32,7 +33,7 @@ from layout import Deployment, DeploymentError, Node
 from refusals import Ending, ending
 from runs import run
 from settings import checked
-from supervisor import Supervisor, say, stop
+from supervisor import Supervisor, running, say, stop
 
 UP_SECONDS = 120.0  # for SuperLink and SuperNodes to be there
 KEY_SECONDS = 150.0  # a killed SuperNode's key is refused for about 60
@@ -44,6 +45,11 @@ def prepare(arguments: argparse.Namespace) -> int:
     if folder.exists() and any(folder.iterdir()):
         raise DeploymentError(
             f"{folder} is not empty; new certificates would lock its devices out. Choose another"
+        )
+    last = arguments.port + arguments.nodes
+    if arguments.nodes < 1 or arguments.port < 1 or last > 65535:
+        raise DeploymentError(
+            f"need one SuperNode or more, and ports {arguments.port} to {last} within 1 to 65535"
         )
     hosts = arguments.host or ["127.0.0.1", "localhost"]
     make_server_credentials(folder / "server", hosts, arguments.days)
@@ -74,7 +80,7 @@ def superlink(arguments: argparse.Namespace) -> int:
 
 def _superlink_ending(output: str, deployment: Deployment) -> Ending:
     if "address already in use" in output:
-        return Ending(f"port {deployment.port} is taken; choose another with --port", final=True)
+        return Ending(f"port {deployment.port} is taken; end what listens there", final=True)
     words = ending(output, superlink=deployment.address, port=deployment.port).words
     return Ending(f"{words} (see {deployment.server / 'superlink.log'})", final=False)
 
@@ -116,6 +122,8 @@ def register_all(arguments: argparse.Namespace) -> int:
 def up(arguments: argparse.Namespace) -> int:
     """Start everything on this machine, in the background, and wait until it is there."""
     deployment = Deployment.load(arguments.folder)
+    if not running(deployment.server / "superlink.pid"):
+        _check_free(deployment.port)
     _background("superlink", deployment.folder, deployment.server / "supervisor.log")
     _wait(lambda: online(deployment) is not None, "the SuperLink", deployment.server)
     register_all(arguments)
@@ -125,6 +133,19 @@ def up(arguments: argparse.Namespace) -> int:
     _wait(lambda: wanted <= online(deployment), "all SuperNodes", deployment.folder / "nodes")
     say(f"the SuperLink is at {deployment.address}, {len(wanted)} SuperNodes are online")
     return 0
+
+
+def _check_free(port: int) -> None:
+    """Make sure that nobody else listens on the SuperLink's port."""
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("0.0.0.0", port))
+        except OSError as error:
+            raise DeploymentError(
+                f"port {port} is taken ({error.strerror}); end what listens there, or prepare "
+                "another folder with --port"
+            ) from error
 
 
 def _background(what: str, folder: Path, log: Path) -> None:

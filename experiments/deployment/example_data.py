@@ -9,6 +9,7 @@ Each device holds neighbouring digits and shares some with the next. With data o
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,10 @@ def main() -> None:
     """Write the files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="the folder that deploy.py prepare made")
-    nodes = sorted((parser.parse_args().folder / "nodes").iterdir(), key=lambda p: int(p.name))
+    folder = parser.parse_args().folder / "nodes"
+    if not folder.is_dir():
+        sys.exit(f"error: {folder} is no folder; 'deploy.py prepare' makes it")
+    nodes = sorted(folder.iterdir(), key=lambda path: int(path.name))
     digits = load_dataset(DataSource("digits"), seed=0)
     for index, node in enumerate(nodes):
         held = held_classes(index, len(nodes))

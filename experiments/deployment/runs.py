@@ -15,6 +15,7 @@ from supervisor import say
 APP = Path(__file__).parent
 POLL_SECONDS = 3.0
 SELDOM_SECONDS = 20.0  # between two questions while the log goes on: each is a process of its own
+NOTHING = "there is nothing to go on with"  # of deployed_app.server_app
 PATIENCE = 180.0  # seconds without an answer of the SuperLink; it may be starting again
 LOG_SECONDS = 3.0  # for the last lines of the log
 
@@ -27,11 +28,12 @@ def run(deployment: Deployment, config: Mapping[str, str], attempts: int) -> boo
     bool
         Whether it completed. Where it did not, one line says why.
     """
+    begun = False
     for attempt in range(1, attempts + 1):
-        again = {} if attempt == 1 else {"resume": "true"}
-        reason = _once(deployment, {**config, **again})
+        reason = _once(deployment, {**config, **({"resume": "true"} if begun else {})})
         if reason is None:
             return True
+        begun = NOTHING not in reason  # a ServerApp that ended before it made the folder
         if attempt < attempts:
             say(f"attempt {attempt} of {attempts} failed: {reason}; resuming")
     say(f"error: {reason}")

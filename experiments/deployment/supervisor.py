@@ -144,6 +144,11 @@ def stop(pid_file: Path) -> bool:
     return True
 
 
+def running(pid_file: Path) -> bool:
+    """Whether a supervisor holds this file."""
+    return pid_file.exists() and _is_locked(pid_file)
+
+
 def child_of(pid_file: Path) -> int:
     """Process id of what a supervisor keeps alive at the moment.
 

@@ -93,13 +93,13 @@ def resume(
     rounds: Annotated[int | None, typer.Option(help="Total rounds to reach.")] = None,
 ) -> None:
     """Go on after the last recorded round."""
-    from fedcircuit.app.federation import resume_run
+    from fedcircuit.app.federation import resume_run, study_of
     from fedcircuit.app.progress import RoundProgress
     from fedcircuit.app.stopping import stoppable
     from fedcircuit.records.run import Run
 
     known = Run.load(run)
-    target = rounds or known.manifest["config"]["training"]["rounds"]
+    target = rounds or study_of(known.manifest, run).training.rounds
     with stoppable(run, target):
         with RoundProgress(console, target, max(known.rounds, default=0)) as progress:
             resume_run(run, rounds=rounds, on_round=progress)

@@ -96,13 +96,7 @@ def resume_run(path: Path, *, rounds: int | None = None, on_round: OnRound | Non
     """
     store = RunStore.open(path)
     try:
-        if store.manifest["config"] is None:
-            raise RunError(
-                f"{path} was recorded by observe(), not by 'fedcircuit run': resume it in your "
-                "own program with RecorderOptions(round_offset=...)"
-            )
-        where = f"the configuration in {path / MANIFEST}"
-        config = parse_study(store.manifest["config"], where=where)
+        config = study_of(store.manifest, path)
         check_options(config.strategy)
         target = config.training.rounds if rounds is None else rounds
         done = max(store.rounds(), default=0)
@@ -112,6 +106,24 @@ def resume_run(path: Path, *, rounds: int | None = None, on_round: OnRound | Non
     finally:
         store.close()
     return path
+
+
+def study_of(manifest: Mapping[str, Any], path: Path) -> StudyConfig:
+    """The study that a run folder was made from.
+
+    Raises
+    ------
+    RunError
+        If it was not made by 'fedcircuit run'.
+    """
+    config = manifest.get("config")
+    if not isinstance(config, Mapping) or "training" not in config:
+        raise RunError(
+            f"{path} was not recorded by 'fedcircuit run' but by a program of its own: resume it "
+            "there (in your own program with RecorderOptions(round_offset=...); in a deployment "
+            f"with deploy.py run FOLDER -c run-dir={path.absolute()} -c resume=true)"
+        )
+    return parse_study(config, where=f"the configuration in {path / MANIFEST}")
 
 
 def _run(study: Study, store: RunStore, rounds: int, done: int, on_round: OnRound | None) -> None:

@@ -284,6 +284,6 @@ def _refuse_existing(path: Path) -> None:
         raise RunError(f"{path} is a file; choose another folder with --out")
     if path.exists() and any(entry.name != lock.LOCK for entry in path.iterdir()):
         raise RunError(
-            f"{path} exists already and is left as it is; choose another folder with --out, or "
-            f"continue the run in it with 'fedcircuit resume {path}'"
+            f"{path} exists already and is left as it is; choose another folder (--out, run_dir), "
+            f"or continue the run in it, as with 'fedcircuit resume {path}'"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from fedcircuit.records.run import Run
@@ -74,17 +75,23 @@ def _of_the_clients(run: Run) -> str:
     last = validity[validity["round"] == number]
     valid = (last["status"] == "valid").sum()
     told = (
-        f"In round {number} {valid} of {len(last)} circuits that clients looked for on their own "
+        f"In round {number}, {valid} of {len(last)} circuits that clients looked for on their own "
         "data passed their checks"
     )
     pairs = tables.frame(run, "client_overlap")
     pairs = pairs[(pairs["round"] == number) & (pairs["layer"] == tables.ALL_LAYERS)]
-    pairs = pairs[pairs["iou"].notna()]
+    passed = set(last.loc[last["status"] == "valid", ["client", "class"]].itertuples(index=False))
+    both = [
+        (a, index) in passed and (b, index) in passed
+        for a, b, index in pairs[["client_a", "client_b", "class"]].itertuples(index=False)
+    ]
+    pairs = pairs[np.array(both, dtype=bool) & pairs["iou"].notna()]
     if pairs.empty:
-        return f"{told}; no two clients have a circuit of the same class."
+        return f"{told}; no two clients have a valid circuit of the same class."
     return (
-        f"{told}; circuits of the same class in two clients overlap by {pairs['iou'].mean():.2f} "
-        f"(IoU) where chance gives {pairs['chance'].mean():.2f} ({len(pairs)} pairs)."
+        f"{told}; valid circuits of the same class in two clients overlap by "
+        f"{pairs['iou'].mean():.2f} (IoU) where chance gives {pairs['chance'].mean():.2f} "
+        f"({len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'})."
     )
 
 

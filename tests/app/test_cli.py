@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from fedcircuit.records.manifest import build_manifest
+from fedcircuit.records.store import RunStore
+
 SMALL = [
     "--set", "data.train_limit=200", "--set", "data.test_limit=150",
     "--set", "training.rounds=2", "--set", "circuits.probe_per_class=6",
@@ -64,6 +67,19 @@ def test_a_finished_run_is_not_resumed_but_can_be_extended(finished: Path) -> No
     assert refused.returncode == 1
     assert "has all 2 rounds; ask for more with --rounds" in refused.stderr
     assert "round 3/3" in extended.stdout
+
+
+@pytest.mark.parametrize("config", [None, {"num-rounds": 3}])
+def test_a_run_of_another_program_is_resumed_there(tmp_path: Path, config: object) -> None:
+    manifest = build_manifest("other", config, seed=0, class_names=[], thresholds={})  # type: ignore[arg-type]
+    RunStore.create(tmp_path / "run", manifest).close()
+
+    told = fedcircuit("resume", "run", cwd=tmp_path)
+
+    assert told.returncode == 1
+    assert "Traceback" not in told.stderr
+    assert "was not recorded by 'fedcircuit run' but by a program of its own" in told.stderr
+    assert f"-c run-dir={tmp_path / 'run'} -c resume=true" in told.stderr
 
 
 def test_a_run_is_verified_and_damage_is_named_in_one_line(finished: Path, tmp_path: Path) -> None:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import runs
+from deployed_app import server_app
+from deployed_app.task import training_samples
+from flwr.app import Context, RecordDict
 from flwr.common.config import parse_config_args
 from layout import Deployment, DeploymentError, Node
 from refusals import ending
@@ -140,3 +147,100 @@ def test_attempts_without_a_folder_to_resume_in_are_refused(tmp_path: Path) -> N
     told = deploy("run", tmp_path / "f", "--attempts", "3")
     assert told.returncode == 1
     assert "--attempts needs the folder to go on in" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--nodes", "0"], "need one SuperNode or more"),
+        (["--nodes", "3", "--port", "65533"], "ports 65533 to 65536 within 1 to 65535"),
+        (["--days", "-1"], "days >= 1"),
+    ],
+)
+def test_what_cannot_be_prepared_is_refused(tmp_path: Path, options: list[str], words: str) -> None:
+    told = deploy("prepare", tmp_path / "f", *options)
+    assert told.returncode == 1
+    assert words in told.stdout
+    assert "Traceback" not in told.stderr
+
+
+def test_a_port_that_is_taken_is_named_at_once(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        deploy("prepare", tmp_path / "f", "--nodes", "1", "--port", str(port))
+        told = deploy("up", tmp_path / "f")
+    assert told.returncode == 1
+    assert f"port {port} is taken" in told.stdout
+    assert not (tmp_path / "f" / "server" / "superlink.pid").exists()
+
+
+def test_example_data_for_a_folder_that_was_never_prepared_are_refused(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, FOLDER / "example_data.py", tmp_path], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert told.returncode == 1
+    assert told.stderr.strip().endswith("is no folder; 'deploy.py prepare' makes it")
+    assert "Traceback" not in told.stderr
+
+
+def test_labels_out_of_range_are_named_with_their_file(tmp_path: Path) -> None:
+    images = np.zeros((2, 1, 8, 8))
+    np.savez(tmp_path / "train.npz", inputs=images, labels=np.array([3, 42]))
+    context = Context(1, 1, {"data": str(tmp_path)}, RecordDict(), {})
+    with pytest.raises(ValueError, match=r"train\.npz must hold labels from 0 to 9, got 3 to 42"):
+        training_samples(context)
+
+
+FOLDERS: dict[str, tuple[dict[str, Any], str]] = {
+    "resume nothing": ({"resume": True}, "run does not exist: there is nothing to go on with"),
+    "relative": ({"run-dir": "run"}, "run-dir must be an absolute folder on the server"),
+    "existing": ({"exists": True}, "choose another run-dir, or go on with -c resume=true"),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_run_folder_that_cannot_be_used_is_refused_before_a_round(
+    tmp_path: Path, name: str
+) -> None:
+    changes, words = FOLDERS[name]
+    if changes.get("exists"):
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "something").touch()
+    config = {"run-dir": str(tmp_path / "run"), "resume": False, **changes}
+    with pytest.raises(ValueError, match=words):
+        server_app._folder(config, run_id=1)
+
+
+class Attempts:
+    """Stands for submitting a run: takes the reasons of failures from a list."""
+
+    def __init__(self, *reasons: str | None) -> None:
+        self.reasons = list(reasons)
+        self.resumed: list[bool] = []
+
+    def __call__(self, deployment: object, config: dict[str, str]) -> str | None:
+        self.resumed.append(config.get("resume") == "true")
+        return self.reasons.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "resumed", "completed"),
+    [
+        ([None], [False], True),
+        (["killed", None], [False, True], True),
+        (["killed", f"x does not exist: {runs.NOTHING}", None], [False, True, False], True),
+        (["killed", "killed", "killed"], [False, True, True], False),
+    ],
+)
+def test_a_failed_run_is_resumed_or_begun_where_nothing_was_recorded(
+    monkeypatch: pytest.MonkeyPatch, reasons: list[str | None], resumed: list[bool], completed: bool
+) -> None:
+    attempts = Attempts(*reasons)
+    monkeypatch.setattr(runs, "_once", attempts)
+    assert runs.run(None, {"run-dir": "'/x'"}, 3) is completed  # type: ignore[arg-type]
+    assert attempts.resumed == resumed
+
+
+def test_both_sides_mean_the_same_by_nothing_to_go_on_with() -> None:
+    assert runs.NOTHING == server_app.NOTHING

@@ -11,7 +11,7 @@ import pytest
 from made_up_runs import Story, make_run
 
 from fedcircuit.records.manifest import build_manifest
-from fedcircuit.records.round_record import RoundRecord
+from fedcircuit.records.round_record import Observation, RoundRecord, Table
 from fedcircuit.records.run import Run
 from fedcircuit.records.store import RunStore
 from fedcircuit.report import tables
@@ -116,6 +116,34 @@ def test_federated_evaluation_stands_in_for_held_out_samples(tmp_path: Path) -> 
     run = Run.load(tmp_path / "run")
     assert "Accuracy of the global model: 0.625 in round 4." in headline(run)
     assert list(tables.accuracy(run)["source"]) == ["clients' evaluation"]
+
+
+def test_only_valid_circuits_of_two_clients_are_said_to_overlap(tmp_path: Path) -> None:
+    status = {("0", 0): "valid", ("1", 0): "valid", ("0", 1): "valid", ("1", 1): "undiscovered"}
+    validity = tuple((model, index, word) for (model, index), word in status.items())
+    overlap = (
+        ("0", "1", 0, "all", 0.5, 0.125),
+        ("0", "1", 0, "conv", 0.75, 0.25),  # one layer of the same pair
+        ("0", "1", 1, "all", 1.0, 0.25),  # one of the two did not pass
+    )
+    seen = Observation(
+        {
+            "validity": Table(("model", "class", "status"), validity),
+            "client_overlap": Table(
+                ("client_a", "client_b", "class", "layer", "iou", "chance"), overlap
+            ),
+        }
+    )
+    manifest = build_manifest("clients", None, seed=0, class_names=("a", "b"))
+    weights = {"w": np.zeros(1, dtype=np.float32)}
+    with RunStore.create(tmp_path / "run", manifest) as store:
+        store.append(RoundRecord(0, weights))
+        store.append(RoundRecord(1, weights, observations={"circuits": seen}))
+    assert (
+        "In round 1, 3 of 4 circuits that clients looked for on their own data passed their "
+        "checks; valid circuits of the same class in two clients overlap by 0.50 (IoU) where "
+        "chance gives 0.12 (1 pair)."
+    ) in headline(Run.load(tmp_path / "run"))
 
 
 def test_a_run_without_rounds_says_so(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from fedcircuit.report.page import write_report
 from fedcircuit.report.verdict_text import headline
 
 LOCK_SECONDS = 90.0  # a ServerApp that lost its SuperLink ends after about 20 s
+NOTHING = "there is nothing to go on with"
 Config = Mapping[str, str | int | float | bool]
 
 app = ServerApp()
@@ -58,12 +59,19 @@ def _folder(config: Config, run_id: int) -> Path:
     folder = Path(given or f"runs/deployed-{run_id}")
     if given and not folder.is_absolute():
         raise ValueError(f"run-dir must be an absolute folder on the server, got {given!r}")
+    if config["resume"] and not folder.exists():
+        raise ValueError(f"{folder} does not exist: {NOTHING}; leave out resume to begin")
+    if not config["resume"] and folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(
+            f"{folder} exists already and is left as it is; choose another run-dir, or go on with "
+            "-c resume=true"
+        )
     return folder.absolute()
 
 
 def _store(folder: Path, config: Config) -> RunStore:
     """The run folder: a new one, or the one to go on with."""
-    if not (config["resume"] and folder.exists()):
+    if not config["resume"]:
         manifest = build_manifest(
             "deployment",
             dict(config),

@@ -61,4 +61,9 @@ def _samples(context: Context, name: str) -> Samples:
             f"{folder}/{name} must hold inputs [n, {', '.join(map(str, INPUT_SHAPE))}], "
             f"got {tuple(inputs.shape)}"
         )
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < N_CLASSES:
+        raise ValueError(
+            f"{folder}/{name} must hold labels from 0 to {N_CLASSES - 1}, got "
+            f"{int(labels.min())} to {int(labels.max())}"
+        )
     return Samples(inputs, labels)

@@ -119,8 +119,9 @@ def run_on_ray(engine: Engine, strategy: Strategy, federation: Federation) -> Re
             )
     except Exception as error:  # noqa: BLE001  # whatever it is, _outcome raises it or its reason
         failed = error
-    stopped.set()
-    left.wait(LEAVE_SECONDS)
+    finally:  # after Ctrl-C, too: the server's thread would wait for ever, and keep the process
+        stopped.set()
+        left.wait(LEAVE_SECONDS)
     return _outcome(results, errors, failed)
 
 

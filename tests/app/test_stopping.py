@@ -75,6 +75,23 @@ def test_a_stopped_run_says_how_to_go_on_and_goes_on(
     assert all(np.array_equal(a[name], b[name]) for name in b)
 
 
+@pytest.mark.slow
+def test_a_run_on_ray_is_stopped_too_and_its_process_ends(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(f"{STUDY}engine: {{name: ray}}\n")
+    run = tmp_path / "run"
+    process = started(tmp_path, "run", "s.yaml", "--out", str(run))
+    until(run / "rounds.jsonl", 2, process)
+
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)  # a thread that goes on would keep it for ever
+
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    done = max(Run.load(run).rounds)
+    line = f"stopped after round {done}, which is recorded; go on with 'fedcircuit resume {run}'"
+    assert said.strip().splitlines()[-1] == line
+
+
 def test_what_to_do_depends_on_how_far_it_came(tmp_path: Path) -> None:
     assert how_to_go_on(tmp_path / "none", 3) == "stopped before anything was recorded"
     (tmp_path / "manifest.json").write_text("{")

@@ -36,11 +36,14 @@ def stoppable(path: Path, rounds: int) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        ray = isinstance(stop, SystemExit) and stop.code == signal.SIGTERM  # Ray takes the signal
+        if isinstance(stop, SystemExit) and not ray:
+            raise
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
         print(f"\n{how_to_go_on(path, rounds)}", file=sys.stderr, flush=True)  # noqa: T201
-        sys.exit(143 if isinstance(stop, Terminated) else 130)
+        sys.exit(143 if ray or isinstance(stop, Terminated) else 130)
     finally:
         signal.signal(signal.SIGTERM, before)
 

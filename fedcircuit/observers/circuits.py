@@ -17,7 +17,7 @@ from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.sites import evaluating, find_sites
 from fedcircuit.observers.ceiling import checked_ceilings, global_ceiling
 from fedcircuit.observers.circuit_tables import round_observation
-from fedcircuit.observers.unprobed import Architecture, unprobed_observation, with_hidden
+from fedcircuit.observers.unprobed import Architecture, Reported, unprobed_observation, with_hidden
 from fedcircuit.records.round_record import ClientRecord, Observation, RoundView
 
 
@@ -133,15 +133,16 @@ class CircuitObserver:
         chosen = [record for record in view.clients if record.client in order]
         hidden = [record for record in view.hidden if record.client in order]
         if self._probe is None:
-            everyone = [*chosen, *hidden]
-            sent, unreadable = self._sent(everyone)
-            return unprobed_observation(self._architecture, everyone, sent, unreadable, view.after)
+            everyone = self._reported([*chosen, *hidden], view)
+            return unprobed_observation(self._architecture, everyone)
         names = {record.client for record in chosen}
         seen = self._on_probe(view, chosen, [client for client in order if client in names])
         if not hidden:
             return seen
-        sent, unreadable = self._sent(hidden)
-        return with_hidden(seen, self._architecture, hidden, sent, unreadable, view.after)
+        return with_hidden(seen, self._architecture, self._reported(hidden, view))
+
+    def _reported(self, clients: Sequence[ClientRecord], view: RoundView) -> Reported:
+        return Reported(clients, *self._sent(clients), view.after)
 
     def _on_probe(
         self, view: RoundView, chosen: Sequence[ClientRecord], order: Sequence[str]

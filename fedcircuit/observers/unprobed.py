@@ -12,6 +12,7 @@ from itertools import combinations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site
@@ -64,97 +65,87 @@ class Architecture:
         return sum(site.n_units for site in self.sites)
 
 
-def unprobed_observation(
-    architecture: Architecture,
-    clients: Sequence[ClientRecord],
-    sent: Mapping[str, SentCircuits],
-    skipped: Sequence[tuple[str, str]],
-    after: Weights,
-) -> Observation:
-    """The circuits that clients sent, their own checks, and the overlaps among them.
+@dataclass(frozen=True)
+class Reported:
+    """What clients sent of their own circuits.
 
     Parameters
     ----------
-    architecture
-        The model and its sites.
     clients, sent
-        Clients looked at, and by client what they sent; who sent nothing is named in ``skipped``.
-    skipped
-        Clients left out already, with the reason.
+        Clients looked at, and by client what they sent.
+    unreadable
+        Whose circuits could not be read, with the reason.
     after
         The average: it stands in for weights that are hidden where live units are counted.
     """
-    own = _sent_circuits(architecture, clients, sent, after)
+
+    clients: Sequence[ClientRecord]
+    sent: Mapping[str, SentCircuits]
+    unreadable: tuple[tuple[str, str], ...]
+    after: Weights
+
+    @property
+    def skipped(self) -> tuple[tuple[str, str], ...]:
+        """Who is left out and why; who sent nothing is among them."""
+        out = {*self.sent, *dict(self.unreadable)}
+        silent = [record.client for record in self.clients if record.client not in out]
+        return (*self.unreadable, *((client, "the client sent no circuits") for client in silent))
+
+
+def unprobed_observation(architecture: Architecture, reported: Reported) -> Observation:
+    """The circuits that clients sent, their own checks, and the overlaps among them."""
+    own = _sent_circuits(architecture, reported)
     tables = {
         "sites": sites_table(architecture.sites, torch.from_numpy(own.arrays["live"]).any(0)),
         **own.tables,
         "unavailable": Table(("part", "reason"), UNAVAILABLE),
-        "skipped": Table(("client", "reason"), _with_silent(clients, sent, skipped)),
+        "skipped": Table(("client", "reason"), reported.skipped),
     }
     return Observation({name: rounded(table) for name, table in tables.items()}, own.arrays)
 
 
-def with_hidden(
-    seen: Observation,
-    architecture: Architecture,
-    clients: Sequence[ClientRecord],
-    sent: Mapping[str, SentCircuits],
-    skipped: Sequence[tuple[str, str]],
-    after: Weights,
-) -> Observation:
-    """What was seen of a round, and what clients sent of themselves whose weights are hidden.
-
-    Parameters
-    ----------
-    seen
-        Of the global model, and of clients whose weights were seen.
-    architecture, clients, sent, skipped, after
-        As for :func:`unprobed_observation`; ``clients`` are those hidden.
-    """
-    own = _sent_circuits(architecture, clients, sent, after)
+def with_hidden(seen: Observation, architecture: Architecture, hidden: Reported) -> Observation:
+    """What was seen of a round, and what clients sent of themselves whose weights are hidden."""
+    own = _sent_circuits(architecture, hidden)
     tables = dict(seen.tables)
     for name in ("models", "validity"):
         table = own.tables[name]
         tables[name] = Table(table.columns, (*tables[name].rows, *rounded(table).rows))
     tables["client_overlap"] = rounded(own.tables["client_overlap"])
     tables["unavailable"] = Table(("part", "reason"), UNSEEN)
-    rows = (*tables["skipped"].rows, *_with_silent(clients, sent, skipped))
+    rows = (*tables["skipped"].rows, *hidden.skipped)
     tables["skipped"] = Table(("client", "reason"), rows)
+    n_own = len(own.arrays["masks"])
     arrays = {
-        name: np.concatenate([values, own.arrays[name]]) if name in own.arrays else values
+        name: np.concatenate(
+            [values, own.arrays[name] if name in own.arrays else _undefined(values, n_own)]
+        )
         for name, values in seen.arrays.items()
     }
     return Observation(tables, arrays)
 
 
-def _with_silent(
-    clients: Sequence[ClientRecord],
-    sent: Mapping[str, SentCircuits],
-    skipped: Sequence[tuple[str, str]],
-) -> tuple[tuple[str, str], ...]:
-    out = dict(skipped)
-    silent = [r.client for r in clients if r.client not in sent and r.client not in out]
-    return (*skipped, *((client, "the client sent no circuits") for client in silent))
+def _undefined(values: NDArray[np.generic], n_models: int) -> NDArray[np.generic]:
+    """NaN for models that have no such values: nobody sends scores."""
+    return np.full((n_models, *values.shape[1:]), np.nan, dtype=values.dtype)
 
 
-def _sent_circuits(
-    architecture: Architecture,
-    clients: Sequence[ClientRecord],
-    sent: Mapping[str, SentCircuits],
-    after: Weights,
-) -> Observation:
+def _sent_circuits(architecture: Architecture, reported: Reported) -> Observation:
     """Tables ``models``, ``validity`` and ``client_overlap``, and the masks, of what was sent."""
-    here = [record for record in clients if record.client in sent]
+    sent = reported.sent
+    here = [record for record in reported.clients if record.client in sent]
     n_classes, n_units = architecture.n_classes, architecture.n_units
     empty = torch.zeros(0, n_classes, n_units, dtype=torch.bool)
     masks = torch.cat([empty, *(sent[record.client].masks[None] for record in here)])
     found = torch.cat([empty[..., 0], *(sent[record.client].found[None] for record in here)])
-    live = torch.cat([empty[:, 0], *(_live(architecture, r.weights or after)[None] for r in here)])
+    live = torch.cat(
+        [empty[:, 0], *(_live(architecture, r.weights or reported.after)[None] for r in here)]
+    )
     names = [record.client for record in here]
-    reported = {name: sent[name].validity for name in names}
+    checks = {name: sent[name].validity for name in names}
     tables = {
         "models": models_table(names),
-        "validity": validity_table({k: v for k, v in reported.items() if v is not None}),
+        "validity": validity_table({k: v for k, v in checks.items() if v is not None}),
         "client_overlap": _client_overlap(architecture, names, masks, found, live),
     }
     return Observation(tables, mask_arrays(masks, found, live))

@@ -80,7 +80,9 @@ def test_a_probe_that_cannot_be_used_is_refused(
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.Tensor.tolist, lambda x: x.double()])
 def test_what_is_merely_convenient_is_taken(kind: Callable[[Tensor], Any]) -> None:
-    observe(FedAvg(), model=build_net(), probe=(kind(PROBE.inputs), kind(PROBE.labels)))
+    probe = (kind(PROBE.inputs), kind(PROBE.labels))
+    strategy = observe(FedAvg(), model=build_net(), probe=probe)
+    assert getattr(strategy, "fedcircuit_observed", False)
 
 
 def spoilt(net: nn.Module) -> nn.Module:

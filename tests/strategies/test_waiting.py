@@ -56,6 +56,8 @@ def test_enough_nodes_are_no_reason_to_give_up() -> None:
     wait = NodeWait(limit=0, wanted=2, every=0)
     for _ in range(3):
         wait.note([7, 8])
+    with pytest.raises(TimeoutError, match="1 of 2 are there"):
+        wait.note([7])
 
 
 def test_many_missing_clients_are_counted() -> None:

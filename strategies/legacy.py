@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from flwr.server.strategy import Strategy
 from fedcircuit import messages
 from fedcircuit.learning.weights import Weights
 from fedcircuit.records.reading import in_short
+from fedcircuit.records.round_record import Metric
 from fedcircuit.strategies.bounds import client_name, kept_extra, kept_metrics, short
 from fedcircuit.strategies.failures import ClientError, readable
 from fedcircuit.strategies.legacy_clients import OrderedClients, grid_of, hides_clients
@@ -134,7 +135,7 @@ class LegacyHooks:
             raise
         with self.recorder.guarded(f"round {self.recorder.round}"):
             weights = None if parameters is None else self._weights(parameters)
-            self.recorder.finish(weights, _numbers(metrics), strategy_state(self._strategy))
+            self.recorder.finish(weights, _reported(metrics), strategy_state(self._strategy))
         return parameters, metrics
 
     def _usable(self, results: list[Result], failures: Failures) -> list[Result]:
@@ -187,14 +188,14 @@ class LegacyHooks:
         client = self.roster.name(proxy.node_id)
         try:
             numbers = _numbers(result.metrics)
-            metrics, cut = kept_metrics(numbers)
-            extra = kept_extra({k: v for k, v in result.metrics.items() if k not in numbers})
+            beside = kept_extra({k: v for k, v in result.metrics.items() if k not in numbers})
+            metrics, extra = kept_metrics(numbers, beside)
             return Reply(
                 client,
                 num_examples=result.num_examples,
                 weights={} if hidden else self._weights(result.parameters),
                 metrics=metrics,
-                extra=extra if cut is None else {**extra, "metrics": cut},
+                extra=extra,
             )
         except Exception as error:  # noqa: BLE001  # whatever a client has sent
             return Reply(client, error=("unreadable", short(in_short(error))))
@@ -210,7 +211,7 @@ class LegacyHooks:
         loss, metrics = inner(self.recorder.round, ordered, failures)
         if loss is not None:
             with self.recorder.guarded(f"the evaluation of round {self.recorder.round}"):
-                self.recorder.evaluated({"loss": loss, **_numbers(metrics)})
+                self.recorder.evaluated(_evaluation(loss, metrics))
         return loss, metrics
 
     def _order(self, proxy: ClientProxy) -> tuple[str, int]:
@@ -273,7 +274,18 @@ def _words(failure: Any) -> str:
     return str(failure[1].status.message)
 
 
-def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
+def _reported(metrics: Mapping[str, Any]) -> dict[str, Metric]:
+    """What an aggregation function made of the clients' metrics, as it came."""
+    return dict(metrics)
+
+
+def _evaluation(loss: float, metrics: Mapping[str, Any]) -> dict[str, Metric]:
+    """The loss beside the metrics; where these have another of this name, both are kept."""
+    name = "loss" if metrics.get("loss", loss) == loss else "loss.aggregated"
+    return {**metrics, name: loss}
+
+
+def _numbers(metrics: dict[str, Any]) -> dict[str, Metric]:
     return {
         key: value
         for key, value in metrics.items()

@@ -15,9 +15,9 @@ from fedcircuit.strategies.failures import ClientError
 from fedcircuit.strategies.grids import OrderedGrid
 from fedcircuit.strategies.message_replies import (
     ReplyReader,
+    metrics_of,
     named,
     node_of,
-    numbers_of,
     weight_key,
     with_start,
 )
@@ -151,7 +151,7 @@ class MessageHooks:
         with self.recorder.guarded(f"round {self.recorder.round}"):
             self.recorder.finish(
                 None if arrays is None else self._weights(arrays),
-                {} if metrics is None else numbers_of(metrics),
+                {} if metrics is None else metrics_of(metrics),
                 strategy_state(self._strategy),
             )
         return result
@@ -229,7 +229,7 @@ class MessageHooks:
         metrics = inner(self.recorder.round, ordered)
         if metrics is not None:
             with self.recorder.guarded(f"the evaluation of round {self.recorder.round}"):
-                self.recorder.evaluated(numbers_of(metrics))
+                self.recorder.evaluated(metrics_of(metrics))
         return metrics
 
     def _nodes(self) -> dict[str, int]:

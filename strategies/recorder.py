@@ -18,12 +18,14 @@ from fedcircuit.records.round_record import (
     GLOBAL,
     ClientRecord,
     Failure,
+    Metric,
     Observation,
     Observer,
     RoundRecord,
     RoundView,
 )
 from fedcircuit.records.store import RunStore
+from fedcircuit.strategies.bounds import with_entry
 from fedcircuit.strategies.failures import AllClientsFailedError, ClientError
 from fedcircuit.strategies.observation import Observers
 from fedcircuit.strategies.options import RecorderOptions
@@ -145,7 +147,7 @@ class RoundRecorder:
         ordered = sorted(replies, key=lambda reply: client_order(reply.client))
         hidden = [r for r in ordered if r.error is None and np.isfinite(r.num_examples)]
         self._clients = tuple(
-            replace(client_record(reply), extra={**reply.extra, "weights": HIDDEN})
+            replace(client_record(reply), extra=with_entry(reply.extra, "weights", HIDDEN))
             for reply in (replace(reply, weights={}) for reply in hidden)
         )
         self._failures = tuple(
@@ -181,7 +183,7 @@ class RoundRecorder:
         self.failed(str(error))
         raise error from (raised.exception if raised is not None else None)
 
-    def finish(self, after: Weights | None, metrics: Mapping[str, float], state: Weights) -> None:
+    def finish(self, after: Weights | None, metrics: Mapping[str, Metric], state: Weights) -> None:
         """Observe and record the round; ``after`` is None where nothing was aggregated.
 
         Raises
@@ -255,7 +257,7 @@ class RoundRecorder:
             record = RoundRecord(self.round, self.before, clients, failures=failures)
             self.store.add_evidence(record, error)
 
-    def evaluated(self, metrics: Mapping[str, float]) -> None:
+    def evaluated(self, metrics: Mapping[str, Metric]) -> None:
         """Keep the clients' evaluation of the round."""
         if self.store is not None:
             self.store.add_evaluation(self.round, metrics)

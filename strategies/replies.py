@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fedcircuit.learning.weights import Weights
-from fedcircuit.records.round_record import Failure
+from fedcircuit.records.round_record import Failure, Metric
 from fedcircuit.strategies.bounds import short
 
 LEAST_COUNT = 1e-9  # below this a client's weight in the average is an accident
@@ -37,7 +37,7 @@ class Reply:
     client: str
     num_examples: float = float("nan")
     weights: Weights = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
     extra: Mapping[str, object] = field(default_factory=dict)
     error: tuple[str, str] | None = None
     received: Weights = field(default_factory=dict)

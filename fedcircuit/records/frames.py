@@ -81,6 +81,17 @@ def _joined(pieces: Iterable[_Column]) -> Any:
     return pd.Series(cells, dtype=None if cells else object)  # pandas finds text and truth values
 
 
+def named_beside(columns: Sequence[str], metrics: Mapping[str, object]) -> dict[str, object]:
+    """Metrics as columns beside ours: one that has the name of ours becomes ``metrics.NAME``."""
+    named = {name: value for name, value in metrics.items() if name not in columns}
+    for name in [name for name in metrics if name in columns]:
+        free = f"metrics.{name}"
+        while free in named:
+            free = f"metrics.{free}"
+        named[free] = metrics[name]
+    return named
+
+
 def frame_of(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:
     """A frame of rows of plain values whose first columns are given, ``round`` as int64."""
     names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))

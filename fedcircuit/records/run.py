@@ -21,11 +21,11 @@ from fedcircuit.records.beside import (
 )
 from fedcircuit.records.codec import Array
 from fedcircuit.records.folder import LINES, RunFolder
-from fedcircuit.records.frames import Frames, frame_of
+from fedcircuit.records.frames import Frames, frame_of, named_beside
 from fedcircuit.records.reading import RunError, reading
 from fedcircuit.records.round_record import RoundRecord
 from fedcircuit.records.stored_circuits import stored_circuits
-from fedcircuit.records.values import Json, numbers_from_json
+from fedcircuit.records.values import Json, metrics_from_json
 
 __all__ = ["Run", "RunError", "UnknownTableError"]
 
@@ -144,7 +144,7 @@ class Run:
 
     def _numbers(self, key: str) -> pd.DataFrame:
         rows = [
-            {"round": line["round"], **numbers_from_json(line[key])}
+            {"round": line["round"], **named_beside(["round"], metrics_from_json(line[key]))}
             for line in self._parts[1]
             if line["round"] > 0
         ]
@@ -152,18 +152,22 @@ class Run:
 
     @property
     def clients(self) -> pd.DataFrame:
-        """Accepted replies: ``round``, ``client``, ``num_examples`` and the client's metrics."""
+        """Accepted replies: ``round``, ``client``, ``num_examples`` and the client's metrics.
+
+        A metric that is called as one of these three stands under ``metrics.NAME``.
+        """
+        columns = ["round", "client", "num_examples"]
         rows = [
             {
                 "round": line["round"],
                 "client": client["client"],
                 "num_examples": client["num_examples"],
-                **numbers_from_json(client["metrics"]),
+                **named_beside(columns, metrics_from_json(client["metrics"])),
             }
             for line in self._parts[1]
             for client in line["clients"]
         ]
-        return frame_of(rows, ["round", "client", "num_examples"])
+        return frame_of(rows, columns)
 
     @property
     def failures(self) -> pd.DataFrame:
@@ -192,7 +196,8 @@ class Run:
         rows: dict[int, dict[str, object]] = {}
         for number, metrics in read_evaluations(self.path, self._folder.seal):
             if number < self._folder.n_rounds:
-                rows.setdefault(number, {"round": number}).update(metrics)
+                row = rows.setdefault(number, {"round": number})
+                row.update(named_beside(["round"], metrics))
         return frame_of([rows[number] for number in sorted(rows)], ["round"])
 
     @property

@@ -169,10 +169,3 @@ def _joined(probe: Probe) -> Samples:
     """Both halves: no client trains on them, and accuracy needs no separate half."""
     inputs = torch.cat([probe.discovery.inputs, probe.checking.inputs])
     return Samples(inputs, torch.cat([probe.discovery.labels, probe.checking.labels]))
-
-
-def parameter_names(names: Sequence[str] | None, model: nn.Module | None) -> tuple[str, ...] | None:
-    """Names of numbered weights: those given, else those of the model."""
-    if names is not None:
-        return tuple(names)
-    return None if model is None else tuple(model.state_dict())

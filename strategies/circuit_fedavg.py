@@ -21,10 +21,11 @@ from fedcircuit.strategies.assembly import (
     ProbeLike,
     Sources,
     build_recorder,
-    parameter_names,
 )
+from fedcircuit.strategies.copies import warn_of_copy
 from fedcircuit.strategies.message_api import MessageHooks
-from fedcircuit.strategies.recorder import RecorderOptions
+from fedcircuit.strategies.names import WeightNames
+from fedcircuit.strategies.recorder import RecorderOptions, RoundRecorder
 from fedcircuit.strategies.records import in_dtype
 from fedcircuit.strategies.waiting import wait_for_nodes
 
@@ -79,7 +80,19 @@ class CircuitFedAvg(FedAvg):
             circuits=circuits,
             options=options,
         )
-        self.fedcircuit_hooks = MessageHooks(self, recorder, parameter_names(None, model))
+        self.fedcircuit_hooks = MessageHooks(self, recorder, WeightNames(None, model))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the recorder: a copy records nothing."""
+        warn_of_copy(self)
+        options = replace(self.fedcircuit_hooks.recorder.options, on_round=None)
+        return {**self.__dict__, "fedcircuit_hooks": options}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A strategy that behaves as the one copied, without a folder and observers."""
+        self.__dict__.update(state)
+        recorder = RoundRecorder(None, (), replace(state["fedcircuit_hooks"], round_offset=0))
+        self.fedcircuit_hooks = MessageHooks(self, recorder)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

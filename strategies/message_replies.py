@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
 from flwr.app import ArrayRecord, Error, Message, MetricRecord
-from numpy.typing import NDArray
 
 from fedcircuit import messages
 from fedcircuit.learning.weights import Weights
@@ -96,22 +94,6 @@ def with_start(reply: Reply, asked: Message, downloads: Downloads) -> Reply:
 def node_of(reply: Message, nodes: Mapping[str, int]) -> int:
     """The node a reply stands for; where the SuperLink wrote the error, its source is not."""
     return nodes.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id)
-
-
-def named(weights: Weights, names: Sequence[str] | None) -> dict[str, NDArray[np.generic]]:
-    """Weights that are only numbered, under their names.
-
-    Raises
-    ------
-    ValueError
-        If there is another number of names.
-    """
-    numbered = list(weights) == [str(index) for index in range(len(weights))]
-    if names is None or not numbered:
-        return dict(weights)
-    if len(names) != len(weights):
-        raise ValueError(f"{len(names)} names of parameters for {len(weights)} arrays")
-    return dict(zip(names, weights.values(), strict=True))
 
 
 def weight_key(strategy: object) -> str:

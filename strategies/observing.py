@@ -21,9 +21,10 @@ from fedcircuit.strategies.assembly import (
     ProbeLike,
     Sources,
     build_recorder,
-    parameter_names,
 )
+from fedcircuit.strategies.copies import plain_reduction
 from fedcircuit.strategies.message_api import MessageHooks
+from fedcircuit.strategies.names import WeightNames
 from fedcircuit.strategies.recorder import RecorderOptions, RoundRecorder
 
 logger = logging.getLogger(__name__)
@@ -89,11 +90,11 @@ def observe(
         circuits=circuits,
         options=options or RecorderOptions(),
     )
-    _put_around(strategy, recorder, parameter_names(param_names, model))
+    _put_around(strategy, recorder, WeightNames(param_names, model))
     return strategy
 
 
-def _put_around(strategy: object, recorder: RoundRecorder, names: Sequence[str] | None) -> None:
+def _put_around(strategy: object, recorder: RoundRecorder, names: WeightNames) -> None:
     _warn_of_raw_updates(strategy, recorded=recorder.store is not None)
     if isinstance(strategy, Strategy):
         _observe_messages(strategy, MessageHooks(strategy, recorder, names))
@@ -160,6 +161,9 @@ def _observe_messages(strategy: Strategy, hooks: MessageHooks) -> None:
             self, server_round: int, replies: Iterable[Message]
         ) -> MetricRecord | None:
             return hooks.aggregate_evaluate(super().aggregate_evaluate, replies)
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return plain_reduction(Observed, self, protocol)
 
     Observed.__name__ = Observed.__qualname__ = f"Observed{base.__name__}"
     become: Any = strategy

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.sites import evaluating
+from fedcircuit.learning.naming import NameFitError
 from fedcircuit.learning.weights import Weights
 from fedcircuit.records.reading import in_short
 from fedcircuit.strategies.bounds import short
@@ -57,35 +58,40 @@ def check_model(model: object) -> None:
             )
 
 
-def check_weights(weights: Weights, model: nn.Module | None) -> None:
-    """Make sure that the first weights are numbers, and those of the model.
+def check_weights(weights: Weights) -> None:
+    """Make sure that the first weights are numbers.
 
     Raises
     ------
     PreflightError
-        If a value is not finite, or names or shapes are not the model's.
+        If a value is not finite.
     """
     bad = first_non_finite(weights)
     if bad is not None:
         raise PreflightError(
             f"{bad!r} of the initial weights holds NaN or infinity; no round could mend that"
         )
-    if model is None:
-        return
-    own = {name: tuple(values.shape) for name, values in model.state_dict().items()}
-    missing = [name for name in own if name not in weights]
-    unexpected = [name for name in weights if name not in own]
-    shapes = [
-        f"{name} is {tuple(weights[name].shape)}, the model's {shape}"
-        for name, shape in own.items()
-        if name in weights and tuple(weights[name].shape) != shape
-    ]
-    if missing or unexpected or shapes:
-        raise PreflightError(
-            "model and weights do not fit: "
-            + short(f"missing {missing}, unexpected {unexpected}, other shapes {shapes}")
-            + "; give observe the network whose state_dict is exchanged"
+
+
+def misfit(error: NameFitError, model: nn.Module) -> PreflightError:
+    """Why the first weights are not those of the model, and what to do about it."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    kept = [name for name in error.missing if name in parameters]
+    mend = "give observe the network whose state_dict is exchanged"
+    if kept and not error.unexpected:
+        mend = (
+            "clients keep these for themselves, so the average is no whole network in which "
+            "circuits could be found: exchange them too, or observe without model and probe, which "
+            "records every round"
         )
+    return PreflightError(
+        "model and weights do not fit: "
+        + short(
+            f"missing {list(error.missing)}, unexpected {list(error.unexpected)}, other shapes "
+            f"{list(error.shapes)}"
+        )
+        + f"; {mend}"
+    )
 
 
 def check_inputs(model: nn.Module, inputs: Tensor, what: str) -> int:

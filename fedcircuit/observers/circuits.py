@@ -73,6 +73,7 @@ class CircuitObserver:
     """
 
     name = "circuits"
+    needs_model = True
 
     def __init__(
         self,

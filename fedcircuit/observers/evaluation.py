@@ -38,6 +38,7 @@ class EvaluationObserver:
     """
 
     name = "evaluation"
+    needs_model = True
 
     def __init__(
         self, model: nn.Module, test: Samples, class_names: Sequence[str], *, clients: bool = False

@@ -73,6 +73,7 @@ class InformationObserver:
     """
 
     name = "information"
+    needs_model = True
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from fedcircuit.learning.weights import Weights
 Cell = str | int | float | bool | None
 Metric = float | str | bytes | Sequence[float]  # lists, such as the accuracy of every class
 GLOBAL = "global"  # identity of the aggregated model beside the clients'
+NOT_FINITE_LOGITS = "not-finite-logits"  # kind of a Failure
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,12 @@ class RoundView:
 
 
 class Observer(Protocol):
-    """Looks at a round after its aggregation; whatever it raises is recorded, never fatal."""
+    """Looks at a round after its aggregation; whatever it raises is recorded, never fatal.
+
+    One that loads the weights into a model may say so by an attribute ``needs_model = True``: it is
+    left out, with the reason, where clients keep a part of the model for themselves. Where a model
+    was given to ``observe``, weights have the model's names, however they are exchanged.
+    """
 
     name: str
 

@@ -139,9 +139,13 @@ WEIGHTS: dict[str, tuple[Callable[[], nn.Module], Callable[[dict], Any], str]] =
         lambda: nn.Sequential(*build_net(), nn.Linear(3, 3)), lambda w: None,
         r"missing \['4\.weight', '4\.bias'\]",
     ),
-    "no buffers": (
-        build_net, lambda w: [w.pop(k) for k in list(w) if "running" in k or "num" in k],
-        r"missing \['1\.running_mean'",
+    "no head": (
+        build_net, lambda w: [w.pop(k) for k in list(w) if k.startswith("3.")],
+        r"missing \['3\.weight', '3\.bias'\].* clients keep these for themselves",
+    ),
+    "no batch norm": (
+        build_net, lambda w: [w.pop(k) for k in list(w) if k.startswith("1.")],
+        r"missing \['1\.weight', '1\.bias', '1\.running_mean'.* for themselves",
     ),
 }  # fmt: skip
 

@@ -30,7 +30,7 @@ from fedcircuit.strategies.bounds import with_entry
 from fedcircuit.strategies.failures import AllClientsFailedError, ClientError
 from fedcircuit.strategies.model_fit import ModelFit
 from fedcircuit.strategies.numbers import RoundNumbers
-from fedcircuit.strategies.observation import Observers
+from fedcircuit.strategies.observation import Observers, seen_failures
 from fedcircuit.strategies.options import RecorderOptions
 from fedcircuit.strategies.preflight import PreflightError
 from fedcircuit.strategies.recordable import store_round
@@ -202,7 +202,7 @@ class RoundRecorder:
             clients=self._clients,
             metrics=dict(metrics),
             observations=observations,
-            failures=self._failures,
+            failures=(*self._failures, *seen_failures(self.round, observations)),
             observer_errors=errors,
             seconds=dict(self._seconds),
             state={**state, **returned_state(returned, self._dtypes)},

@@ -10,7 +10,16 @@ from flwr.serverapp.strategy import FedAvg
 from observing_helpers import N, app_of, last_record, run
 from toy_federation import SortedGrid
 
+from fedcircuit.records.round_record import (
+    GLOBAL,
+    NOT_FINITE_LOGITS,
+    Failure,
+    Observation,
+    Observer,
+    RoundView,
+)
 from fedcircuit.records.run import Run
+from fedcircuit.report.sections import trouble
 from fedcircuit.strategies import observe
 from fedcircuit.strategies.bounds import MOST_METRICS, MOST_NAME, kept_extra, kept_metrics
 
@@ -67,3 +76,29 @@ def test_names_that_are_cut_do_not_overwrite_each_other(length: int) -> None:
     kept = kept_extra({"n" * length + end: end for end in ("a", "b", "c")})
     assert list(kept.values()) == ["a", "b", "c"]
     assert all(len(name) <= MOST_NAME for name in kept)
+
+
+def test_models_that_observers_cannot_measure_join_the_failures_once(tmp_path: Path) -> None:
+    def seeing(observer: str, *failures: Failure) -> Observer:
+        class Seeing:
+            name = observer
+
+            def __call__(self, view: RoundView) -> Observation:
+                return Observation(failures=failures)
+
+        return Seeing()
+
+    nan, late = (Failure(GLOBAL, kind, "3 of 5 samples") for kind in (NOT_FINITE_LOGITS, "late"))
+    strategy = observe(
+        FedAvg(fraction_evaluate=0.0),
+        run_dir=tmp_path / "run",
+        observers=[seeing("one", nan), seeing("other", nan, late)],
+    )
+    run(strategy, replies_with(MetricRecord({"num-examples": 4})), rounds=1)
+    failures = Run.load(tmp_path / "run").failures
+    assert failures["kind"].tolist() == [NOT_FINITE_LOGITS, "late"]
+    page = trouble(Run.load(tmp_path / "run"))
+    assert [(row["who"], row["what"]) for row in page] == [
+        ("global model", "not measured: its logits are not finite"),
+        ("global model", "late"),
+    ]

@@ -201,7 +201,7 @@ class RoundRecorder:
             weights=weights,
             clients=self._clients,
             metrics=dict(metrics),
-            observations=observations,
+            observations={**self._fit.observation(), **observations},
             failures=(*self._failures, *seen_failures(self.round, observations)),
             observer_errors=errors,
             seconds=dict(self._seconds),

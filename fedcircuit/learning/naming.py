@@ -57,6 +57,11 @@ class NameFit:
         """Whether the names themselves differ."""
         return any(own != name for own, name in self.names.items())
 
+    @property
+    def plain(self) -> bool:
+        """Whether what is exchanged is the model's ``state_dict()`` as it is."""
+        return not (self.renamed or self.filled)
+
     def of_model(self, weights: Weights) -> dict[str, NDArray[np.generic]]:
         """Exchanged weights under the model's names, and its own buffers where none came.
 

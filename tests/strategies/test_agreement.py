@@ -10,12 +10,14 @@ import flwr.server.strategy as legacy
 import numpy as np
 import pytest
 from flwr.app import Array, Context, Message
+from flwr.server.client_manager import SimpleClientManager
 from flwr.serverapp.strategy import FedAvg
 from observing_helpers import N, app_of, last_record, outcome, run
 from toy_federation import SortedGrid, build_net, initial_weights, samples_of, toy_app
 
 from fedcircuit.learning.weights import Weights
 from fedcircuit.records.run import Run
+from fedcircuit.report.sections import trouble
 from fedcircuit.strategies import observe
 from fedcircuit.strategies.agreement import agreed
 from fedcircuit.strategies.names import WeightNames
@@ -158,7 +160,6 @@ def test_names_are_decided_by_the_first_weights() -> None:
 
 def test_a_legacy_strategy_may_exchange_parameters_alone(tmp_path: Path) -> None:
     from flwr.common import ndarrays_to_parameters
-    from flwr.server.client_manager import SimpleClientManager
 
     arrays = [value.detach().numpy() for value in build_net().parameters()]
     strategy: Any = observe(
@@ -171,3 +172,60 @@ def test_a_legacy_strategy_may_exchange_parameters_alone(tmp_path: Path) -> None
     strategy.configure_fit(1, ndarrays_to_parameters(arrays), SimpleClientManager())
     names = [name for name, _ in build_net().named_parameters()]
     assert list(Run.load(tmp_path / "run").weights(0)) == names
+
+
+def prefixed(reply: Message, client: int) -> None:
+    arrays = reply.content["arrays"]
+    for name in list(arrays):
+        arrays[f"module.{name}"] = arrays.pop(name)
+
+
+BUFFERS = ("1.running_mean", "1.running_var", "1.num_batches_tracked")
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"), [(prefixed, "other name"), (without(*BUFFERS), "value of the model")]
+)
+def test_replies_under_other_names_than_were_sent_are_read_too(
+    tmp_path: Path, change: Callable[[Message, int], None], rule: str
+) -> None:
+    strategy = observe(
+        FedAvg(fraction_evaluate=0.0),
+        model=build_net(),
+        probe=(PROBE.inputs, PROBE.labels),
+        run_dir=tmp_path / "run",
+    )
+    run(strategy, grid_of(change), rounds=1)
+    recorded = Run.load(tmp_path / "run")
+    assert recorded.observer_errors.empty
+    exchange = recorded.table("exchange")
+    assert exchange["round"].tolist() == [1] * len(exchange)
+    assert exchange["rule"].str.startswith(rule).all()
+    assert len(recorded.table("accuracy")) == 4  # all classes, and three
+    reasons = [row["what"] for row in trouble(recorded)]
+    assert reasons == [f"{exchange['rule'][0]}: {len(exchange)} tensors"]
+
+
+def test_bodies_of_the_legacy_api_are_averaged_as_without_observation(tmp_path: Path) -> None:
+    from flwr.common import Code, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
+
+    class Proxy:
+        def __init__(self, number: int) -> None:
+            self.cid, self.node_id = str(number), number
+
+    def averaged(strategy: Any) -> list[bytes]:
+        whole = [np.asarray(values) for values in initial_weights().values()]
+        manager = SimpleClientManager()
+        strategy.min_available_clients = strategy.min_fit_clients = 0
+        strategy.configure_fit(1, ndarrays_to_parameters(whole), manager)
+        results = []
+        for i in range(3):
+            body = ndarrays_to_parameters([values + i for values in whole[:7]])
+            results.append((Proxy(i), FitRes(Status(Code.OK, ""), body, 5, {})))
+        parameters, _ = strategy.aggregate_fit(1, results, [])
+        return [values.tobytes() for values in parameters_to_ndarrays(parameters)]
+
+    names = list(initial_weights())
+    observed = observe(legacy.FedAvg(), run_dir=tmp_path / "run", param_names=names)
+    assert averaged(observed) == averaged(legacy.FedAvg())
+    assert list(Run.load(tmp_path / "run").weights(1)) == [str(index) for index in range(7)]

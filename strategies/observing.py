@@ -13,12 +13,12 @@ from flwr.serverapp.strategy import FedXgbBagging, FedXgbCyclic, Strategy
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from fedcircuit.circuits.fitting import ProbeLike
 from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.records.round_record import Observer
 from fedcircuit.records.store import RunStore
 from fedcircuit.strategies.assembly import (
     DiscoverOn,
-    ProbeLike,
     Sources,
     build_recorder,
 )

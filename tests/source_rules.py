@@ -18,22 +18,27 @@ OUTSIDE = ("strategies", "clients")  # folders at the top that are sub-packages 
 # no line names a part of a later one, so the table itself has no cycle.
 MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "samples": (),
+    "logits": (),
     "messages": (),
     "wire": (),
-    "circuits": ("samples", "messages"),
-    "learning": ("samples", "messages"),
+    "circuits": ("samples", "logits", "messages"),
+    "learning": ("samples", "logits", "messages"),
     "aggregation": ("learning",),
-    "analysis": ("samples", "circuits", "learning"),
+    "analysis": ("samples", "logits", "circuits", "learning"),
     "records": ("samples", "messages", "circuits.circuit", "learning.weights"),
-    "observers": ("samples", "messages", "circuits", "learning", "analysis", "records"),
+    "observers": (
+        "samples", "logits", "messages", "circuits", "learning", "analysis", "records",
+    ),
     "report": ("circuits.circuit", "analysis", "records"),
     "strategies": (
-        "samples", "messages", "wire", "circuits", "learning", "aggregation", "analysis",
+        "samples", "logits", "messages", "wire", "circuits", "learning", "aggregation", "analysis",
         "records", "observers",
     ),
-    "clients": ("samples", "messages", "wire", "circuits", "learning", "aggregation"),
+    "clients": (
+        "samples", "logits", "messages", "wire", "circuits", "learning", "aggregation",
+    ),
     "app": (
-        "samples", "messages", "wire", "circuits", "learning", "aggregation", "analysis",
+        "samples", "logits", "messages", "wire", "circuits", "learning", "aggregation", "analysis",
         "records", "observers", "report", "strategies", "clients",
     ),
 }  # fmt: skip
@@ -43,7 +48,7 @@ DRAWING = {"seaborn", "matplotlib", "jinja2"}
 TERMINAL = {"typer", "click", "rich"}
 CONFIGURATION = {"pydantic", "yaml"}
 CORE = (
-    "samples", "messages", "wire", "circuits", "learning", "aggregation", "analysis", "records",
+    "samples", "logits", "messages", "wire", "circuits", "learning", "aggregation", "analysis", "records",
     "observers",
 )  # fmt: skip
 BANNED: Mapping[str, set[str]] = {

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from fedcircuit.circuits.chance import Floats
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.sites import capture, evaluating
+from fedcircuit.logits import inputs_for
 
 _CONSTANT = 1e-6  # spread of a unit relative to its size, below which it does not vary
 
@@ -176,7 +177,7 @@ def _is_constant(x: Tensor) -> bool:
 @torch.no_grad()
 def _activations(model: nn.Module, sites: Sequence[Site], inputs: Tensor) -> dict[str, Tensor]:
     with evaluating(model), capture(model, sites) as seen:
-        model(inputs)
+        model(inputs_for(model, inputs))
     return {name: activation.cpu() for name, activation in seen.items()}
 
 

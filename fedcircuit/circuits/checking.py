@@ -26,6 +26,7 @@ from fedcircuit.circuits.validity import (
     ValidityThresholds,
     judged,
 )
+from fedcircuit.logits import not_finite_reason
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,9 @@ def _before_checks(
     """The status of a class that no circuit can change; None if it depends on the circuit."""
     if not int(subject.counts[task % len(subject.counts)]):
         return Status.ABSENT, "no sample of the class to check on"
+    bad = int(subject.not_finite[task // len(subject.counts)])
+    if bad:
+        return Status.NOT_FINITE, not_finite_reason(bad, subject.n_samples)
     recall, fpr = float(subject.full.recall[task]), float(subject.full.fpr[task])
     if recall < thresholds.full_recall:
         return Status.NOT_LEARNED, (

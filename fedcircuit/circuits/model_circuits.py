@@ -18,17 +18,20 @@ from fedcircuit.circuits.checks import Candidates, CheckedModel, checked_model
 from fedcircuit.circuits.circuit import Circuit, Site, split_by_site
 from fedcircuit.circuits.discovery import Discovery, Task
 from fedcircuit.circuits.discovery.attribution import Attribution
-from fedcircuit.circuits.discovery.protocol import frozen
+from fedcircuit.circuits.discovery.protocol import frozen, nothing_found
 from fedcircuit.circuits.exchange import SentCircuits
-from fedcircuit.circuits.masking import fast_copy
+from fedcircuit.circuits.fitting import ProbeLike, as_probe
+from fedcircuit.circuits.layouts import fast_copy
+from fedcircuit.circuits.memory import Memory
+from fedcircuit.circuits.modes import searching, workable
 from fedcircuit.circuits.probe import Probe
+from fedcircuit.circuits.readable import require_readable
 from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.circuits.validity import NOT_FOUND, Validity
 from fedcircuit.circuits.verdict import CircuitFunction
+from fedcircuit.logits import n_not_finite, not_finite_reason
 from fedcircuit.samples import Samples
-
-_GRAPH_ROWS = 500  # samples of which the graph of the reference pass is kept
 
 
 @dataclass(frozen=True)
@@ -101,17 +104,16 @@ def stream(seed: int, *words: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
+@searching()
 def circuits_of_model(
-    model: nn.Module, probe: Probe, settings: CircuitSettings | None = None, *, seed: int = 0
+    model: nn.Module, probe: ProbeLike, settings: CircuitSettings | None = None, *, seed: int = 0
 ) -> ModelCircuits:
     """Find and check the circuits of all classes of one model.
 
     Parameters
     ----------
-    model
-        Takes ``[n, ...]`` and gives logits ``[n, classes]``; it is left as it came.
-    probe
-        Labelled samples in two halves.
+    model, probe
+        As `fedcircuit.circuits.discover.discover` takes them; the model is left as it came.
     settings, seed
         None takes the defaults; the seed is that of random controls and random methods.
 
@@ -120,10 +122,11 @@ def circuits_of_model(
     ValueError
         If the model has no sites or does not fit the probe.
     """
-    settings = settings or CircuitSettings()
-    example = probe.checking.inputs[:2]
-    sites = find_sites(model, example)
-    search = Search(sites, probe, settings, seed, 0, Clock())
+    require_readable(model)
+    model, settings = workable(model), settings or CircuitSettings()
+    known = as_probe(probe, model, seed)
+    example = known.checking.inputs[:2]
+    search = Search.of(model, known, settings, seed, 0, Clock())
     return search.examine(fast_copy(model, example), "model")[0]
 
 
@@ -137,6 +140,23 @@ class Search:
     seed: int
     round: int
     clock: Clock
+    memory: Memory | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        probe: Probe,
+        settings: CircuitSettings,
+        seed: int,
+        round_: int,
+        clock: Clock,
+    ) -> Search:
+        """A search in models of this architecture."""
+        inputs = probe.checking.inputs
+        sites = find_sites(model, inputs[:2])
+        memory = Memory.of(model, sites, inputs, settings.memory_bytes)
+        return cls(sites, probe, settings, seed, round_, clock, memory)
 
     def examine(
         self, model: nn.Module, name: str, *, sent: SentCircuits | None = None
@@ -172,6 +192,7 @@ class Search:
                 reference,
                 n_classes=n_classes,
                 batch=self.settings.batch,
+                memory=self.memory,
             )
             validity = check_circuits(
                 subject,
@@ -192,13 +213,18 @@ class Search:
         return Candidates(found.masks, found.found)
 
     def _found(self, model: nn.Module, task: Task, *name: str) -> Discovery:
+        if task.seen is not None:
+            bad = n_not_finite(task.seen.logits)
+            if bad:
+                why = not_finite_reason(bad, len(task.samples))
+                return nothing_found(self.sites, task.n_classes, why)
         random = stream(self.seed, self.round, *name, "discovery")
         return self.settings.discovery()(model, self.sites, task, random)
 
     def _task(self, model: nn.Module, samples: Samples, *name: str) -> Task:
         """The samples, with the activations of ablated units on, or for, them."""
-        # attribution differentiates this very pass; a graph of many samples takes much memory
-        graph = type(self.settings.discovery()) is Attribution and len(samples) <= _GRAPH_ROWS
+        # attribution differentiates this very pass, if memory allows to keep it
+        graph = type(self.settings.discovery()) is Attribution
         with frozen(model):
             reference, seen = observed_reference(
                 model,
@@ -208,8 +234,9 @@ class Search:
                 ablation=self.settings.ablation,
                 generator=stream(self.seed, self.round, *name, "partners"),
                 graph=graph,
+                memory=self.memory,
             )
-        return Task(samples, self.probe.n_classes, reference, seen)
+        return Task(samples, self.probe.n_classes, reference, seen, self.memory)
 
 
 def with_reasons(validity: Sequence[Validity], reasons: Sequence[str]) -> tuple[Validity, ...]:
@@ -235,7 +262,8 @@ def circuit_functions(
     subject
         The receiving model on the checking samples.
     masks, chosen
-        ``[rows, units]`` bool, and ``[rows]`` bool: the circuits to run; the others are NaN.
+        ``[rows, units]`` bool, and ``[rows]`` bool: the circuits to run; the others are NaN, and
+        so are all in a model whose logits are not finite.
     tasks
         ``[rows]`` int64, the class of each row, and of several models which (`CheckedModel`); None
         is one row for each class.
@@ -245,9 +273,10 @@ def circuit_functions(
         lower it by less than a tenth.
     """
     result = [CircuitFunction()] * len(masks)
-    rows = chosen.nonzero().flatten()
+    every = torch.arange(len(masks)) if tasks is None else tasks
+    rows = (chosen & (subject.not_finite[subject.split(every)[0]] == 0)).nonzero().flatten()
     if len(rows):
-        wanted = rows if tasks is None else tasks[rows]
+        wanted = every[rows]
         measured = subject.measured(masks[rows], wanted, negatives=negatives)
         accuracy = measured.balanced_accuracy
         room = subject.known.balanced_accuracy[wanted] - 0.5

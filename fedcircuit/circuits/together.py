@@ -19,7 +19,6 @@ from fedcircuit.circuits.stacked import Layers, Stack, layers_of, stack
 from fedcircuit.circuits.stacked_masks import StackedModels, masked_models
 from fedcircuit.circuits.validity import Validity
 
-_BYTES = 2**26  # activations of all models of a group on half of the probe
 Weights = Mapping[str, NDArray[np.generic]]
 
 
@@ -50,7 +49,8 @@ def common_layers(search: Search, model: nn.Module, weights: Weights) -> Layers 
 def most_together(search: Search) -> int:
     """How many models fit into one group, at least 1."""
     n = max(len(search.probe.discovery), len(search.probe.checking))
-    return max(1, _BYTES // (4 * n * sum(site.n_units for site in search.sites)))
+    size = 4 * n * sum(site.n_units for site in search.sites)
+    return max(1, search.settings.memory_bytes // 8 // size)
 
 
 def examined_together(

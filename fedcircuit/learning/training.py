@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, nan
 from typing import Literal
 
 import torch
@@ -17,6 +17,7 @@ from fedcircuit.learning.optimizers import State, optimizer_arrays, restore_opti
 from fedcircuit.learning.progress import Progress
 from fedcircuit.learning.sparsity import Pruning, WeightSparsity, density
 from fedcircuit.learning.weights import get_weights
+from fedcircuit.logits import logits_of, n_not_finite, predicted
 from fedcircuit.samples import Samples
 
 
@@ -198,7 +199,7 @@ def _train(
     model.train()
     progress = Progress(epoch)
     for step, batch in enumerate(batches, start=1):
-        logits = model(batch.inputs)
+        logits = logits_of(model, batch.inputs)
         scaled = logits if scale is None else logits * scale
         loss = functional.cross_entropy(scaled, batch.labels)
         total = loss
@@ -252,7 +253,8 @@ class Evaluation:
     """Loss and accuracy, and per class recall, false positive rate and number of samples.
 
     Recall is NaN for a class without samples, the false positive rate where all samples are of
-    the class; loss and accuracy are NaN without any sample.
+    the class; loss and accuracy are NaN without any sample. All are NaN where the model's logits
+    are NaN or infinite for a sample; ``not_finite`` says for how many.
     """
 
     loss: float
@@ -260,6 +262,14 @@ class Evaluation:
     recall: tuple[float, ...]
     fpr: tuple[float, ...]
     counts: tuple[int, ...]
+    not_finite: int = 0
+
+    @classmethod
+    def undefined(cls, samples: Samples, n_classes: int, not_finite: int) -> Evaluation:
+        """Of a model whose logits are not finite for some samples."""
+        none = (nan,) * n_classes
+        counts = tuple(int(n) for n in samples.counts(n_classes))
+        return cls(nan, nan, none, none, counts, not_finite)
 
 
 @torch.no_grad()
@@ -269,17 +279,23 @@ def evaluate(
     """How well the model in eval mode predicts the samples; its mode is given back."""
     mode = model.training
     model.eval()
-    loss = torch.zeros((), dtype=torch.float64)
+    loss, bad = torch.zeros((), dtype=torch.float64), 0
     confusion = torch.zeros(n_classes, n_classes, dtype=torch.int64)  # [label, prediction]
     try:
         for index in torch.split(torch.arange(len(samples)), batch_size):
             batch = samples.take(index)
-            logits = model(batch.inputs)
-            loss += functional.cross_entropy(logits, batch.labels, reduction="sum")
-            pairs = batch.labels * n_classes + logits.argmax(1)
+            logits = logits_of(model, batch.inputs).cpu()
+            bad += n_not_finite(logits)
+            if bad:
+                continue
+            labels = batch.labels.cpu()
+            loss += functional.cross_entropy(logits, labels, reduction="sum")
+            pairs = labels * n_classes + predicted(logits)
             confusion += torch.bincount(pairs, minlength=n_classes**2).reshape(confusion.shape)
     finally:
         model.train(mode)
+    if bad:
+        return Evaluation.undefined(samples, n_classes, bad)
     counts, hits = confusion.sum(1).double(), confusion.diagonal().double()
     false = confusion.sum(0).double() - hits
     total = counts.sum()

@@ -14,7 +14,7 @@ from torch import nn
 
 from fedcircuit.circuits.chance import Floats
 from fedcircuit.circuits.discover import discover
-from fedcircuit.circuits.masking import fast_copy
+from fedcircuit.circuits.layouts import fast_copy
 from fedcircuit.circuits.model_circuits import stream
 from fedcircuit.circuits.overlap import ALL_LAYERS, Side, paired_overlaps
 from fedcircuit.circuits.preservation import GLOBAL, RoundCircuits, RoundTask, load_weights

@@ -14,7 +14,7 @@ from fedcircuit.circuits.ablation import resample_partners
 from fedcircuit.circuits.discover import discover
 from fedcircuit.circuits.discovery import Cost, Discovery, Task
 from fedcircuit.circuits.exchange import SentCircuits
-from fedcircuit.circuits.masking import fast_copy
+from fedcircuit.circuits.layouts import fast_copy
 from fedcircuit.circuits.model_circuits import Clock, Search, circuits_of_model, stream
 from fedcircuit.circuits.preservation import RoundTask, analyse_round
 from fedcircuit.circuits.probe import Probe

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fedcircuit.circuits.ablation import Seen
 from fedcircuit.circuits.circuit import Circuit, Site, split_by_site
+from fedcircuit.circuits.memory import Memory
 from fedcircuit.samples import Samples
 
 
@@ -30,12 +31,19 @@ class Task:
         Activations of ablated units by site name, ``[1, ...]`` or ``[n, ...]``; None is zero.
     seen
         What the model showed of these samples already, which saves a pass; None if nothing.
+    memory
+        How much may be held at a time; None counts when it is asked for, with the default budget.
     """
 
     samples: Samples
     n_classes: int
     reference: Mapping[str, Tensor] | None
     seen: Seen | None = None
+    memory: Memory | None = None
+
+    def memory_of(self, model: nn.Module, sites: Sequence[Site]) -> Memory:
+        """How much the model may hold at a time on these samples."""
+        return self.memory or Memory.of(model, sites, self.samples.inputs)
 
 
 @dataclass(frozen=True)
@@ -206,4 +214,18 @@ def absent_reasons(counts: Tensor) -> tuple[str, ...]:
         if count == 0
         else ("no sample of any other class" if present < 2 else "")
         for count in counts.tolist()
+    )
+
+
+def nothing_found(sites: Sequence[Site], n_classes: int, reason: str) -> Discovery:
+    """No circuit of any class, for one reason."""
+    n_units = sum(site.n_units for site in sites)
+    return Discovery(
+        tuple(sites),
+        torch.zeros(n_classes, n_units, dtype=torch.bool),
+        torch.zeros(n_classes, dtype=torch.bool),
+        torch.full((n_classes, n_units), torch.nan),
+        (reason,) * n_classes,
+        Cost(0, 0, 0.0),
+        (None,) * n_classes,
     )

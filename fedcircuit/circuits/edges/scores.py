@@ -21,12 +21,12 @@ from fedcircuit.circuits.discovery.contrast import contrast_of_logits
 from fedcircuit.circuits.discovery.protocol import Meter, frozen
 from fedcircuit.circuits.edges.circuit import EdgeLayer
 from fedcircuit.circuits.edges.layers import edge_weight
+from fedcircuit.circuits.memory import DEFAULT_BYTES, Memory
 from fedcircuit.circuits.sites import CONVOLUTIONS, Route, evaluating, rerouted
+from fedcircuit.logits import logits_of
 from fedcircuit.samples import Samples
 
 Against = Literal["both", "all"]
-
-_ROWS = 500  # samples in one forward and backward pass: bounds the memory
 
 
 def edge_scores(
@@ -38,6 +38,7 @@ def edge_scores(
     n_classes: int,
     against: Against = "both",
     meter: Meter | None = None,
+    memory_bytes: int = DEFAULT_BYTES,
 ) -> Tensor:
     """Scores ``[classes, edges]`` of all edges of all layers, larger is more important.
 
@@ -55,7 +56,7 @@ def edge_scores(
 
     Parameters
     ----------
-    model, layers, samples, references, n_classes, meter
+    model, layers, samples, references, n_classes, meter, memory_bytes
         As `edge_effects` takes them.
     against
         ``"both"`` or ``"all"``.
@@ -70,7 +71,15 @@ def edge_scores(
     n_edges = sum(layer.n_edges for layer in layers)
     own = torch.full((n_classes, n_edges), torch.nan)
     best, mean = torch.full_like(own, -torch.inf), torch.zeros_like(own)
-    effects = edge_effects(model, layers, samples, references, n_classes=n_classes, meter=meter)
+    effects = edge_effects(
+        model,
+        layers,
+        samples,
+        references,
+        n_classes=n_classes,
+        meter=meter,
+        memory_bytes=memory_bytes,
+    )
     present = int((samples.counts(n_classes) > 0).sum())
     if present < 2:
         return own
@@ -90,6 +99,7 @@ def edge_effects(
     *,
     n_classes: int,
     meter: Meter | None = None,
+    memory_bytes: int = DEFAULT_BYTES,
 ) -> Iterator[tuple[int, Tensor]]:
     """Mean first-order effect of every edge on every class's contrast, by the true class.
 
@@ -109,6 +119,8 @@ def edge_effects(
         Number of classes of the task.
     meter
         Counts the images; None counts nothing.
+    memory_bytes
+        How much may be held at a time.
 
     Yields
     ------
@@ -122,14 +134,15 @@ def edge_effects(
     for weight in weights.values():
         weight.requires_grad_()
     n_edges = sum(layer.n_edges for layer in layers)
+    rows = Memory.of(model, (), samples.inputs, memory_bytes).rows(graph=True)
     for label in samples.counts(n_classes).nonzero().flatten().tolist():
         members = (samples.labels == label).nonzero().flatten()
         total = torch.zeros(n_classes, n_edges)
-        for part in torch.split(members, _ROWS):
+        for part in torch.split(members, rows):
             few = samples.take(part)
             with evaluating(model), frozen(model), torch.enable_grad():
                 with _centred(model, weights, references):
-                    logits = model(few.inputs)
+                    logits = logits_of(model, few.inputs)
                 for c in range(n_classes):
                     target = torch.full_like(few.labels, c)
                     contrast = contrast_of_logits(few.labels, target, n_classes)

@@ -64,6 +64,7 @@ LETTERS = {
     "valid": "v",
     "undiscovered": "u",
     "not_learned": "n",
+    "not_finite": "f",
     "absent": "a",
 }
 

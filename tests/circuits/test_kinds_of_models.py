@@ -67,8 +67,7 @@ def test_double_precision_sees_what_single_cannot() -> None:
         model[2].bias.zero_()
     labels = torch.arange(40) % 2
     inputs = (1 + labels.double() * 1e-10)[:, None]
-    found = discover(model, (inputs, labels))
-    assert found.masks.tolist() == [[False, True], [True, False]] or bool(found.found.all())
+    assert discover(model, (inputs, labels)).found.all()
     assert not discover(copy.deepcopy(model).float(), (inputs, labels)).found.any()
 
 

@@ -5,7 +5,8 @@
 Weights are random: what is measured is how much is held, and how long it takes. The memory is the
 largest resident size beyond that after the model, the probe and one small forward pass of theirs.
 The reference, in another process, is one forward and one backward pass over the same samples in
-mini-batches of 32, with gradients of the inputs.
+mini-batches of 32, with gradients of the inputs. With ``--limit`` a search is stopped after so
+many seconds: the passes that take most memory, forward and backward, are its first.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -98,7 +100,34 @@ def one_pass(model: nn.Module, probe: Probe) -> None:
         torch.autograd.grad(model(inputs).sum(), inputs)
 
 
-def measure(name: str, what: str, images: int, memory_bytes: int) -> dict[str, object]:
+class OutOfTimeError(Exception):
+    """The limit is reached."""
+
+
+def _stop(number: int, frame: object) -> None:
+    raise OutOfTimeError
+
+
+def searched(model: nn.Module, probe: Probe, memory_bytes: int, limit: int) -> dict[str, float]:
+    """What ``discover`` found, and its cost; nothing if it was stopped."""
+    signal.signal(signal.SIGALRM, _stop)
+    signal.alarm(limit)
+    try:
+        result = discover(model, probe, memory_bytes=memory_bytes)
+    except OutOfTimeError:
+        return {}
+    finally:
+        signal.alarm(0)
+    return {
+        "found": int(result.found.sum()),
+        "units": result.masks.shape[1],
+        "size": float(result.masks[result.found].sum(1).double().mean()),
+        "forward": result.cost.forward_images,
+        "backward": result.cost.backward_images,
+    }
+
+
+def measure(name: str, what: str, images: int, memory_bytes: int, limit: int) -> dict[str, float]:
     """One case in this process."""
     model, channels = build(name, CASES[name][0])
     probe = probe_of(name, channels, images)
@@ -108,11 +137,7 @@ def measure(name: str, what: str, images: int, memory_bytes: int) -> dict[str, o
     if what == "pass":
         one_pass(model, probe)
     else:
-        result = discover(model, probe, memory_bytes=memory_bytes)
-        found = {"found": int(result.found.sum()), "units": result.masks.shape[1]}
-        found |= {"size": float(result.masks[result.found].sum(1).double().mean())}
-        cost = result.cost
-        found |= {"forward": cost.forward_images, "backward": cost.backward_images}
+        found = searched(model, probe, memory_bytes, limit)
     return {
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - cpu,
@@ -127,16 +152,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--images", type=int, default=10, help="images a class, half to find on")
+    parser.add_argument("--limit", type=int, default=0, help="seconds of a search; 0 is none")
     parser.add_argument("--memory-bytes", type=int, default=2**29)
     parser.add_argument("--one", nargs=2, metavar=("CASE", "WHAT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(measure(*arguments.one, arguments.images, arguments.memory_bytes)))
+        print(
+            json.dumps(
+                measure(*arguments.one, arguments.images, arguments.memory_bytes, arguments.limit)
+            )
+        )
         return
     print(f"threads {torch.get_num_threads()}, budget {arguments.memory_bytes / 2**20:.0f} MiB")
     print(
         "| case | found | GB beyond model and probe | s | passes over the probe "
-        "| of one pass: GB, s | ratio of s |"
+        "| of one pass: GB, s | ratio of processor s |"
     )
     print("|---|---|---|---|---|---|---|")
     for name in arguments.cases:
@@ -144,19 +174,29 @@ def main() -> None:
         for what in ("discover", "pass"):
             command = [sys.executable, str(Path(__file__).resolve()), "--one", name, what]
             command += ["--memory-bytes", str(arguments.memory_bytes)]
-            command += ["--images", str(arguments.images)]
+            command += ["--images", str(arguments.images), "--limit", str(arguments.limit)]
             out = subprocess.run(command, check=True, capture_output=True, text=True)
             rows[what] = json.loads(out.stdout.splitlines()[-1])
-        mine, ref = rows["discover"], rows["pass"]
-        n = CASES[name][0] * (arguments.images - arguments.images // 2)
-        print(
-            f"| {name} | {mine['found']} of {CASES[name][0]}, {mine['size']:.0f} of "
-            f"{mine['units']} units | {mine['bytes'] / 1e9:.2f} | {mine['seconds']:.1f} | "
-            f"{mine['forward'] / n:.1f} forward, {mine['backward'] / n:.1f} backward | "
-            f"{ref['bytes'] / 1e9:.2f}, {ref['seconds']:.1f} | "
-            f"{mine['seconds'] / ref['seconds']:.1f} |",
-            flush=True,
-        )
+        print(_row(name, rows["discover"], rows["pass"], arguments.images), flush=True)
+
+
+def _row(name: str, mine: dict[str, float], ref: dict[str, float], images: int) -> str:
+    n = CASES[name][0] * (images - images // 2)
+    what, passes, over = "stopped", "", "> "
+    if "found" in mine:
+        what = f"{mine['found']} of {CASES[name][0]}, {mine['size']:.0f} of {mine['units']} units"
+        passes = f"{mine['forward'] / n:.1f} forward, {mine['backward'] / n:.1f} backward"
+        over = ""
+    cells = [
+        name,
+        what,
+        f"{mine['bytes'] / 1e9:.2f}",
+        f"{over}{mine['seconds']:.0f}",
+        passes,
+        f"{ref['bytes'] / 1e9:.2f}, {ref['seconds']:.1f}",
+        f"{over}{mine['cpu_seconds'] / ref['cpu_seconds']:.0f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":

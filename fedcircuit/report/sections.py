@@ -62,6 +62,7 @@ LETTERS = {
     "collapsed": "c",
     "valid": "v",
     "undiscovered": "u",
+    "not_finite": "x",
     "not_learned": "n",
     "absent": "a",
 }

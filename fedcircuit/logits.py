@@ -76,11 +76,10 @@ def raw_logits(output: object, n: int, model: str = "the model") -> Tensor:
             f"{model} must give one tensor, its logits [n, classes], got {type(output).__name__}; "
             "wrap it in a module that returns the logits alone"
         )
-    if found.numel() == n and (found.ndim == 1 or (n == 1 and found.ndim == 0)):
-        return found.reshape(n, 1)
-    if found.ndim != 2 or len(found) != n or not found.is_floating_point():
+    one_each = found.numel() == n and (found.ndim == 1 or (n == 1 and found.ndim == 0))
+    if not found.is_floating_point() or not (one_each or (found.ndim == 2 and len(found) == n)):
         raise LogitsError(_other_shape(found, n, model))
-    return found
+    return found.reshape(n, 1) if one_each else found
 
 
 def _field(output: object) -> object:

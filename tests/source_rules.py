@@ -48,8 +48,8 @@ DRAWING = {"seaborn", "matplotlib", "jinja2"}
 TERMINAL = {"typer", "click", "rich"}
 CONFIGURATION = {"pydantic", "yaml"}
 CORE = (
-    "samples", "logits", "messages", "wire", "circuits", "learning", "aggregation", "analysis", "records",
-    "observers",
+    "samples", "logits", "messages", "wire", "circuits", "learning", "aggregation", "analysis",
+    "records", "observers",
 )  # fmt: skip
 BANNED: Mapping[str, set[str]] = {
     **dict.fromkeys(CORE, FEDERATION | DRAWING | TERMINAL | CONFIGURATION),

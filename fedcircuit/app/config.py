@@ -125,6 +125,12 @@ class CircuitsConfig(Section):
         description="Search the global model a second time, on other samples with another seed: "
         "no overlap can be expected to exceed what the two searches share.",
     )
+    memory_mib: int = Field(
+        512,
+        ge=1,
+        description="MiB (2**20 bytes) that the search and the checks of one model may hold at a "
+        "time, beside the model, the probe and the results. It changes these by rounding at most.",
+    )
     every: int = Field(1, ge=1, description="Look at every n-th round.")
     max_clients: int | None = Field(
         None, gt=0, description="Look at a reproducible sample of this many clients."

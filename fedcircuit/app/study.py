@@ -152,4 +152,5 @@ def circuit_settings(config: StudyConfig) -> CircuitSettings:
         controls=CircuitSettings.controls if circuits.controls is None else circuits.controls,
         minimality=circuits.minimality,
         stability=circuits.stability,
+        memory_bytes=circuits.memory_mib * 2**20,
     )

@@ -72,27 +72,21 @@ def observed_reference(
 ) -> tuple[dict[str, Tensor] | None, Seen | None]:
     """Activation of ablated units by site name, None for zero ablation; and what was seen.
 
-    Mean ablation gives ``[1, ...]``: the mean at every position of a feature map, first within
-    and then over the classes that have samples, so that a frequent class weighs no more than a
-    rare one. Resample ablation gives ``[n, ...]``: row i is the activation on a sample of another
-    class than sample i (resampling: Chan et al. 2022, causal scrubbing), so it holds for these
-    samples in this order alone.
+    Mean ablation gives ``[1, ...]``: the mean at every position, first within and then over the
+    classes that have samples, so that a frequent class weighs no more than a rare one. Resample
+    ablation gives ``[n, ...]``: row i is the activation on a sample of another class than sample i
+    (resampling: Chan et al. 2022, causal scrubbing), for these samples in this order alone.
 
     Parameters
     ----------
     model, sites
         The model, in the weights it is to be ablated with, and its sites.
-    samples
-        What the mean is taken of, or partners are drawn from.
-    n_classes
-        Number of classes of the task.
-    ablation
-        What an ablated unit becomes.
-    generator
-        Draws the partners of resample ablation; not used by the others.
+    samples, n_classes
+        What the mean is taken of, or partners are drawn from; number of classes of the task.
+    ablation, generator
+        What an ablated unit becomes, and what draws the partners of resample ablation.
     graph
-        With mean ablation, keep the graph of the pass (`site_graph`) where memory allows it; the
-        caller has frozen the parameters.
+        With mean ablation, keep the graph (`site_graph`) if memory allows; parameters are frozen.
     memory
         How much may be held at a time; None counts anew, with the default budget.
 

@@ -55,17 +55,19 @@ def require_batch_first(sites: Sequence[Site], one: Sequence[Call], two: Sequenc
             )
 
 
-def same_for_sites(sites: Sequence[Site], one: Sequence[Call], two: Sequence[Call]) -> bool:
-    """Whether every site gives the first sample the same in both passes, up to rounding."""
+def same_for_sites(
+    sites: Sequence[Site], one: Sequence[Call], two: Sequence[Call], *, place: int = 0
+) -> bool:
+    """Whether every site gives the one sample the same where it is at a place of a batch."""
     return not any(
-        differ(narrow.output.select(batch, 0), wide.output.select(batch, 0), _eps(one))
+        differ(narrow.output.select(batch, 0), wide.output.select(batch, place), _eps(one))
         for narrow, wide, batch in _of_sites(sites, one, two)
     )
 
 
-def same_logits(one: Tensor, two: Tensor, calls: Sequence[Call]) -> bool:
-    """Whether the first sample has the same logits ``[n, classes]`` in both, up to rounding."""
-    return not differ(one[0], two[0], _eps(calls))
+def same_logits(one: Tensor, two: Tensor, calls: Sequence[Call], *, place: int = 0) -> bool:
+    """Whether the one sample has the same logits ``[n, classes]`` at a place of a batch."""
+    return not differ(one[0], two[place], _eps(calls))
 
 
 def _of_sites(
@@ -87,7 +89,7 @@ def _eps(calls: Sequence[Call]) -> float:
 
 
 def dependence_error(
-    model: nn.Module, one: Sequence[Call], two: Sequence[Call], *, chance: bool
+    model: nn.Module, one: Sequence[Call], two: Sequence[Call], *, chance: bool, place: int = 0
 ) -> ValueError:
     """What is wrong, from which module on, and what to do.
 
@@ -100,8 +102,10 @@ def dependence_error(
         that gave a sample different outputs.
     chance
         Whether the two passes were given the same.
+    place
+        Where the sample was in the batch of the second pass.
     """
-    found = _first(one, two)
+    found = _first(one, two, place)
     where = f"what the forward of {type(model).__name__} does between its modules"
     if found is not None and found.name:
         kind = type(found.module).__name__
@@ -121,25 +125,25 @@ def dependence_error(
     )
 
 
-def _first(one: Sequence[Call], two: Sequence[Call]) -> Call | None:
+def _first(one: Sequence[Call], two: Sequence[Call], place: int) -> Call | None:
     """The first call to end whose output differs although what it was given does not."""
     different: Call | None = None
     eps = _eps(one)
     for narrow, wide in zip(one, two, strict=False):
         if narrow.name != wide.name:
             break
-        output = _part(wide.output, narrow.output)
+        output = _part(wide.output, narrow.output, place)
         if output is None or not differ(narrow.output, output, eps):
             continue
-        incoming = _part(wide.incoming, narrow.incoming)
+        incoming = _part(wide.incoming, narrow.incoming, place)
         if incoming is not None and not differ(narrow.incoming, incoming, eps):
             return narrow
         different = different or narrow
     return different
 
 
-def _part(wide: Tensor, narrow: Tensor) -> Tensor | None:
-    """What belongs to the first sample, where the shapes tell; else None."""
+def _part(wide: Tensor, narrow: Tensor, place: int) -> Tensor | None:
+    """What belongs to the sample at a place, where the shapes tell; else None."""
     if wide.ndim != narrow.ndim:
         return None
     axes = [axis for axis in range(wide.ndim) if wide.shape[axis] != narrow.shape[axis]]
@@ -147,7 +151,8 @@ def _part(wide: Tensor, narrow: Tensor) -> Tensor | None:
         return wide
     if len(axes) > 1 or wide.shape[axes[0]] != 2 * narrow.shape[axes[0]]:
         return None
-    return wide.narrow(axes[0], 0, narrow.shape[axes[0]])
+    size = narrow.shape[axes[0]]
+    return wide.narrow(axes[0], place * size, size)
 
 
 def _hint(module: nn.Module | None) -> str:

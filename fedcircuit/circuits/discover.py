@@ -28,35 +28,33 @@ def discover(
 ) -> Discovery:
     """Circuits of every class of the model, found on the probe's discovery half.
 
-    Whether they deserve the name is for ``fedcircuit.circuits.validity`` to say, on the other
-    half. Where the model's logits are not finite there are none.
+    Whether they deserve the name is for ``fedcircuit.circuits.validity`` to say, on the other half.
 
     Parameters
     ----------
     model
         Takes ``[n, ...]`` and gives logits ``[n, classes]``; it is left as it came. One logit
-        stands for two classes, and a field ``logits`` of an output for that output.
+        stands for two classes. Where logits are not finite no circuit is found.
     probe
         Labelled samples: a `Probe`, or what one is made of: a pair (inputs, labels), a ``Dataset``,
         a ``DataLoader`` (`fedcircuit.circuits.labelled.labelled`). Of the latter every class needs
         two samples, which are halved at random with the seed.
     method
-        A name of ``METHOD_NAMES``, or a method with options of its own.
+        A name of ``METHOD_NAMES``, or a method with its options.
     ablation
         What a unit outside a circuit becomes: its class-balanced mean, zero, or its activation on
         a random sample of another class.
     seed
         Of methods, and of ablations, that draw at random.
     memory_bytes
-        How much the search may hold at a time beside the model, the probe and the results (scores
-        and masks); a single sample may exceed it. It changes the results by rounding at most.
+        How much the search may hold at a time beside model, probe and results (scores and masks);
+        one sample may take more. It changes the results by rounding at most.
 
     Raises
     ------
     ValueError
         If the model cannot be watched, has no sites or does not fit the probe; its output for a
-        sample depends on other samples or on chance; the method or ablation is unknown; or
-        resample ablation has samples of fewer than two classes.
+        sample depends on other samples or on chance; or the method or ablation cannot be used.
     """
     require_readable(model)
     model = workable(model)
@@ -74,9 +72,8 @@ def discover(
         generator=generator,
         memory=memory,
     )
-    bad = 0 if seen is None else n_not_finite(seen.logits)
-    if bad:
-        why = not_finite_reason(bad, len(samples))
+    why = "" if seen is None else not_finite_reason(n_not_finite(seen.logits), len(samples))
+    if why:
         return nothing_found(sites, known.n_classes, why)
     task = Task(samples, known.n_classes, reference, seen, memory)
     return chosen(model, sites, task, generator)

@@ -57,7 +57,8 @@ def labelled(source: object) -> Samples:
         return source
     if isinstance(source, DataLoader):
         with _undisturbed(source):
-            return _joined([_pair(batch) for batch in source], batched=True)
+            pairs = [_pair(batch) for batch in source]
+        return _joined(pairs, batched=bool(pairs) and _tensor(pairs[0][1], "labels").ndim > 0)
     if isinstance(source, Mapping) or (isinstance(source, tuple) and len(source) == 2):
         return _samples(*_pair(source))
     if isinstance(source, list) and len(source) == 2 and not _is_sample(source[0]):
@@ -93,9 +94,8 @@ def whole_labels(labels: Tensor, n_inputs: int) -> Tensor:
 
 def ordinary(values: Tensor) -> Tensor:
     """The tensor, copied if it was made under ``torch.inference_mode``; without a graph."""
-    values = values.detach()
     if not values.is_inference():
-        return values
+        return values.detach() if values.requires_grad else values
     with torch.inference_mode(mode=False):
         return values.clone()
 
@@ -116,8 +116,7 @@ def _is_sample(value: object) -> bool:
     """Whether an entry of a list of two is a labelled sample rather than all inputs."""
     if isinstance(value, Mapping):
         return True
-    is_pair = isinstance(value, tuple) and len(value) == 2
-    return is_pair and np.ndim(value[1]) == 0
+    return isinstance(value, tuple) and len(value) == 2 and np.ndim(value[1]) == 0
 
 
 def _pair(row: object) -> tuple[object, object]:

@@ -39,4 +39,6 @@ def agree(trial: Callable[[], Tensor], known: Callable[[], Tensor]) -> bool:
     except (RuntimeError, ValueError, IndexError):
         # e.g. a .view() that the layout forbids, or a batch size read from the input
         return False
-    return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return False
+    return torch.allclose(found, expected, rtol=1e-3, atol=1e-4)

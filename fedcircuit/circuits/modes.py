@@ -8,10 +8,12 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from fedcircuit.circuits.labelled import ordinary
 
 _LOW = (torch.float16, torch.bfloat16)
+_SLOTS = ("__dict__", "__weakref__")
 
 
 @contextmanager
@@ -57,7 +59,9 @@ def copied(model: nn.Module) -> nn.Module:
     """A copy of a model, also where torch does not make one.
 
     Tensors made under ``torch.inference_mode``, and results of computations that a module holds
-    (the weight of ``nn.utils.weight_norm``), are copied as plain tensors.
+    (the weight of ``nn.utils.weight_norm``), are copied as plain tensors. Parametrized modules get
+    a class of their own: torch lets copies share it, and takes the parametrized tensor from all of
+    them when the parametrization of one is removed.
     """
     memo: dict[int, object] = {}
     for module in model.modules():
@@ -65,7 +69,13 @@ def copied(model: nn.Module) -> nn.Module:
             for value in held.values():
                 if isinstance(value, Tensor) and (value.is_inference() or not value.is_leaf):
                     memo[id(value)] = _plain(value)
-    return copy.deepcopy(model, memo)
+    made = copy.deepcopy(model, memo)
+    for module in made.modules():
+        if parametrize.is_parametrized(module):
+            kind = type(module)
+            held_there = {k: v for k, v in vars(kind).items() if k not in _SLOTS}
+            module.__class__ = type(kind.__name__, kind.__bases__, held_there)
+    return made
 
 
 def workable(model: nn.Module) -> nn.Module:

@@ -38,8 +38,9 @@ class Probe:
         for name in ("discovery", "checking"):
             half = labelled(getattr(self, name))
             _require_labels(half.labels, self.n_classes)
-            half = Samples(ordinary(half.inputs), ordinary(half.labels))
             require_finite_inputs(half.inputs, "probe")
+            if half.inputs.is_inference() or half.labels.is_inference():
+                half = Samples(ordinary(half.inputs), ordinary(half.labels))
             object.__setattr__(self, name, half)
 
     @property
@@ -103,7 +104,7 @@ def require_finite_inputs(inputs: Tensor, what: str) -> None:
     ValueError
         If there are any; the message says how many.
     """
-    if not inputs.is_floating_point():
+    if not inputs.is_floating_point() or not inputs.numel():
         return
     rows = inputs.reshape(len(inputs), -1)
     count = sum(int((~part.isfinite()).any(1).sum()) for part in torch.split(rows, 500))

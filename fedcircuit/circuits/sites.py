@@ -80,7 +80,7 @@ def find_sites(model: nn.Module, example: Tensor) -> tuple[Site, ...]:
     one, other = beside(inputs_for(model, ordinary(example)))
     require_one_input(model, one)
     with trying(model):
-        calls, output = trace(model, one)
+        calls, output = _alone(model, one, other)
         raw = raw_logits(output, 1, name)
         sites = sites_of_calls(calls, raw.shape[1], name)
         _require_alike(model, sites, calls, raw, torch.cat([one, other]))
@@ -108,7 +108,7 @@ def require_independent(model: nn.Module, example: Tensor) -> None:
     """
     one, other = beside(inputs_for(model, ordinary(example)))
     with trying(model):
-        calls, output = trace(model, one)
+        calls, output = _alone(model, one, other)
         raw = raw_logits(output, 1, type(model).__name__)
         _require_alike(model, (), calls, raw, torch.cat([one, other]))
 
@@ -118,12 +118,30 @@ def _require_alike(
 ) -> None:
     """Refuse models whose output for a sample depends on others, or on chance."""
     name = type(model).__name__
-    for inputs in (both[:1], both):
+    for inputs, place in ((both[:1], 0), (both, 0), (both.flip(0), 1)):
         again, output = trace(model, inputs)
         if len(inputs) > 1:
             require_batch_first(sites, calls, again)
         logits = raw_logits(output, len(inputs), name)
-        if same_for_sites(sites, calls, again) and same_logits(raw, logits, calls):
+        if same_for_sites(sites, calls, again, place=place) and same_logits(
+            raw, logits, calls, place=place
+        ):
             continue
         first, second = (trace(model, x, every=True)[0] for x in (both[:1], inputs))
-        raise dependence_error(model, first, second, chance=len(inputs) == 1)
+        raise dependence_error(model, first, second, chance=len(inputs) == 1, place=place)
+
+
+def _alone(model: nn.Module, one: Tensor, other: Tensor) -> tuple[list[Call], object]:
+    """The calls on a sample alone, and the output; a model that takes it beside another only is
+    refused for that reason."""
+    try:
+        return trace(model, one)
+    except ValueError as error:
+        try:
+            trace(model, torch.cat([one, other]))
+        except ValueError:
+            raise error from error.__cause__
+        raise ValueError(
+            f"the model takes two samples, but none alone: its output for a sample depends on the "
+            f"other samples of the batch. {error}"
+        ) from error

@@ -264,13 +264,6 @@ class Evaluation:
     counts: tuple[int, ...]
     not_finite: int = 0
 
-    @classmethod
-    def undefined(cls, samples: Samples, n_classes: int, not_finite: int) -> Evaluation:
-        """Of a model whose logits are not finite for some samples."""
-        none = (nan,) * n_classes
-        counts = tuple(int(n) for n in samples.counts(n_classes))
-        return cls(nan, nan, none, none, counts, not_finite)
-
 
 @torch.no_grad()
 def evaluate(
@@ -284,18 +277,16 @@ def evaluate(
     try:
         for index in torch.split(torch.arange(len(samples)), batch_size):
             batch = samples.take(index)
-            logits = logits_of(model, batch.inputs).cpu()
+            logits = logits_of(model, batch.inputs)
             bad += n_not_finite(logits)
-            if bad:
-                continue
-            labels = batch.labels.cpu()
-            loss += functional.cross_entropy(logits, labels, reduction="sum")
-            pairs = labels * n_classes + predicted(logits)
+            loss += functional.cross_entropy(logits, batch.labels, reduction="sum")
+            pairs = batch.labels * n_classes + predicted(logits).clamp(min=0)
             confusion += torch.bincount(pairs, minlength=n_classes**2).reshape(confusion.shape)
     finally:
         model.train(mode)
     if bad:
-        return Evaluation.undefined(samples, n_classes, bad)
+        none, found = (nan,) * n_classes, samples.counts(n_classes).tolist()
+        return Evaluation(nan, nan, none, none, tuple(found), bad)
     counts, hits = confusion.sum(1).double(), confusion.diagonal().double()
     false = confusion.sum(0).double() - hits
     total = counts.sum()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 from torch import nn
 
+from fedcircuit.circuits.modes import copied
 from fedcircuit.learning.training import Evaluation, evaluate
 from fedcircuit.learning.weights import Weights, set_weights
 from fedcircuit.logits import not_finite_reason
@@ -54,7 +54,7 @@ class EvaluationObserver:
     ) -> None:
         if not len(test):
             raise ValueError("the evaluation needs test samples, got none")
-        self._model = copy.deepcopy(model)
+        self._model = copied(model)
         self._test = test
         self._n_classes = len(class_names)
         self._clients = clients

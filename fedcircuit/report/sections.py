@@ -63,8 +63,8 @@ LETTERS = {
     "collapsed": "c",
     "valid": "v",
     "undiscovered": "u",
+    "not_finite": "x",
     "not_learned": "n",
-    "not_finite": "f",
     "absent": "a",
 }
 

@@ -12,6 +12,7 @@ import torch
 from flwr.serverapp.strategy import FedAvg
 from observing_helpers import run
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 from toy_federation import (
     N_CLASSES,
     N_INPUTS,
@@ -85,6 +86,23 @@ def test_what_is_merely_convenient_is_taken(kind: Callable[[Tensor], Any]) -> No
     assert getattr(strategy, "fedcircuit_observed", False)
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+def test_models_of_other_types_are_observed(kind: torch.dtype) -> None:
+    strategy = observe(
+        FedAvg(), model=build_net().to(kind), probe=(PROBE.inputs.to(kind), PROBE.labels)
+    )
+    assert getattr(strategy, "fedcircuit_observed", False)
+
+
+def test_a_dataset_or_a_loader_is_a_probe() -> None:
+    dataset = TensorDataset(PROBE.inputs, PROBE.labels)
+    for probe in (dataset, DataLoader(dataset, batch_size=16)):
+        strategy = observe(FedAvg(), model=build_net(), probe=probe)
+        assert getattr(strategy, "fedcircuit_observed", False)
+    with pytest.raises(ValueError, match=r"a probe is \(inputs, labels\)"):
+        observe(FedAvg(), model=build_net(), probe=PROBE.inputs)
+
+
 def spoilt(net: nn.Module) -> nn.Module:
     with torch.no_grad():
         next(net.parameters())[0, 0] = float("nan")
@@ -94,9 +112,6 @@ def spoilt(net: nn.Module) -> nn.Module:
 MODELS: dict[str, tuple[Callable[[], Any], str]] = {
     "DataParallel": (lambda: nn.DataParallel(build_net()), "DataParallel: give the network inside"),
     "compiled": (lambda: torch.compile(build_net()), "OptimizedModule: give the network before"),
-    "half": (lambda: build_net().half(), r"'0\.weight' of the model is torch\.float16"),
-    "double": (lambda: build_net().double(), r"torch\.float64; circuits are looked for in float32"),
-    "brain float": (lambda: build_net().bfloat16(), r"torch\.bfloat16"),
     "meta": (lambda: build_net().to("meta"), "on the device 'meta' and has no values"),
     "NaN": (lambda: spoilt(build_net()), r"'0\.weight' of the model holds NaN or infinity"),
     "a function": (lambda: build_net, r"must be a torch\.nn\.Module, got function"),

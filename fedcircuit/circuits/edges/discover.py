@@ -16,7 +16,7 @@ from fedcircuit.circuits.edges.checks import EdgeCheck, EdgeSubject, check_edge_
 from fedcircuit.circuits.edges.circuit import EdgeCircuit, EdgeLayer, as_sites, split_by_layer
 from fedcircuit.circuits.edges.layers import existing_edges, find_edge_layers, layer_references
 from fedcircuit.circuits.edges.paths import on_path
-from fedcircuit.circuits.edges.scores import Against, edge_scores
+from fedcircuit.circuits.edges.scores import Against, edge_effects, scores_of_effects
 from fedcircuit.circuits.fitting import ProbeLike, as_probe
 from fedcircuit.circuits.memory import DEFAULT_BYTES, Memory
 from fedcircuit.circuits.modes import searching, workable
@@ -92,59 +92,42 @@ def edge_circuits(
 
     Parameters
     ----------
-    model
-        Takes ``[n, ...]`` and gives logits ``[n, classes]``; it is left as it came.
-    probe
-        Labelled samples in two halves, the first finds, the second checks; or what
-        `fedcircuit.circuits.discover.discover` takes for them.
-    ablation
-        What a removed edge reads: the class-balanced mean input of its layer, or zero.
-    share
-        Share of the positive score mass, in (0, 1].
-    seed
-        Of the random controls.
+    model, probe, memory_bytes
+        As `fedcircuit.circuits.discover.discover` takes them.
+    ablation, share
+        What a removed edge reads: the class-balanced mean input of its layer, or zero; share of
+        the positive score mass, in (0, 1].
+    seed, controls
+        Of the random circuits; how many, and on how many samples, None takes the defaults.
     against
-        Scores are against the mean of ``"all"`` other classes, or ``"both"`` that and the class
-        that an edge separates best, see `fedcircuit.circuits.edges.scores.edge_scores`.
-    controls
-        How many random circuits, and on how many samples; None takes the defaults.
-    memory_bytes
-        How much may be held at a time beside the model, the probe and the results.
+        As `fedcircuit.circuits.edges.scores.scores_of_effects` takes it.
 
     Raises
     ------
     ValueError
-        If the share or the ablation is out of range, or the model's layers have no edges that can
-        be told apart (`fedcircuit.circuits.edges.layers.find_edge_layers`).
+        If share or ablation is out of range, or edges cannot be told apart (`find_edge_layers`).
     """
     if not 0.0 < share <= 1.0:
         raise ValueError(f"share of the score mass must lie in (0, 1], got {share}")
     require_readable(model)
-    model = workable(model)
-    known, meter = as_probe(probe, model, seed), Meter()
+    model, meter = workable(model), Meter()
+    known = as_probe(probe, model, seed)
     samples, n_classes = known.discovery, known.n_classes
     require_independent(model, samples.inputs)
     layers = find_edge_layers(model, samples.inputs)
+    rows = Memory.of(model, (), samples.inputs, memory_bytes).rows(graph=True)
     references = layer_references(
-        model, layers, samples, n_classes=n_classes, ablation=ablation, memory_bytes=memory_bytes
+        model, layers, samples, n_classes=n_classes, ablation=ablation, rows=rows
     )
     existing = existing_edges(model, layers)
-    scores = edge_scores(
-        model,
-        layers,
-        samples,
-        references,
-        n_classes=n_classes,
-        against=against,
-        meter=meter,
-        memory_bytes=memory_bytes,
+    effects = edge_effects(
+        model, layers, samples, references, n_classes=n_classes, meter=meter, rows=rows
     )
+    scores = scores_of_effects(effects, samples, layers, n_classes=n_classes, against=against)
     chosen = edge_mass_rule(scores.nan_to_num(0.0), existing, layers, share=share)
     masks = on_path(model, layers, chosen, samples.inputs)
-    found = masks.any(1)
-    cost = meter.cost()
-    batch = Memory.of(model, (), samples.inputs, memory_bytes).rows(graph=True)
-    subject = EdgeSubject(model, layers, references, existing, known.checking, n_classes, batch)
+    found, cost = masks.any(1), meter.cost()
+    subject = EdgeSubject(model, layers, references, existing, known.checking, n_classes, rows)
     generator = torch.Generator().manual_seed(seed)
     checks = check_edge_circuits(subject, masks, found, controls or Controls(), generator)
     reasons = _reasons(samples.counts(n_classes), found, chosen.any(1))

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from fedcircuit.circuits.ablation import Ablation
 from fedcircuit.circuits.calls import UNIT_MAKERS
 from fedcircuit.circuits.edges.circuit import EdgeLayer
-from fedcircuit.circuits.memory import DEFAULT_BYTES, Memory
 from fedcircuit.circuits.sites import (
     CONVOLUTIONS,
     UNIT_LAYERS,
@@ -101,7 +100,7 @@ def layer_references(
     *,
     n_classes: int,
     ablation: Ablation,
-    memory_bytes: int = DEFAULT_BYTES,
+    rows: int = 500,
 ) -> dict[str, Tensor]:
     """What a removed edge reads: a constant input ``[1, ...]`` of every layer, by its name.
 
@@ -119,8 +118,8 @@ def layer_references(
         Number of classes of the task.
     ablation
         ``"zero"`` or ``"mean"``.
-    memory_bytes
-        How much may be held at a time.
+    rows
+        Most samples in one forward pass.
 
     Raises
     ------
@@ -137,11 +136,10 @@ def layer_references(
     counts = samples.counts(n_classes)
     weights = 1.0 / (counts[samples.labels] * (counts > 0).sum())  # [n], sums to 1
     total: dict[str, Tensor] = {}
-    at_once = Memory.of(model, (), samples.inputs, memory_bytes).rows(graph=True)
-    for part in torch.split(torch.arange(len(samples)), at_once):
+    for part in torch.split(torch.arange(len(samples)), rows):
         for name, values in _layer_inputs(model, layers, samples.inputs[part]).items():
-            rows = weights[part].to(values)
-            mean = torch.tensordot(rows, values, dims=1).unsqueeze(0)
+            share = weights[part].to(values)
+            mean = torch.tensordot(share, values, dims=1).unsqueeze(0)
             total[name] = mean if name not in total else total[name] + mean
     if ablation == "zero":
         return {name: torch.zeros_like(value) for name, value in total.items()}

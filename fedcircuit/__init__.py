@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from fedcircuit.clients import SparseClient, client_app, numpyclient_mod
     from fedcircuit.observers.inertia import InertiaObserver
     from fedcircuit.observers.information import InformationObserver, information_of_run
-    from fedcircuit.records.run import Run
     from fedcircuit.report.inertia import inertia_of_run
+    from fedcircuit.report.loaded import Run
     from fedcircuit.samples import Samples
     from fedcircuit.strategies import LIPS, CircuitFedAvg, RecorderOptions, observe
 
@@ -38,7 +38,7 @@ _HOMES = {
     "SparseClient": "fedcircuit.clients",
     "client_app": "fedcircuit.clients",
     "numpyclient_mod": "fedcircuit.clients",
-    "Run": "fedcircuit.records.run",
+    "Run": "fedcircuit.report.loaded",
     "Samples": "fedcircuit.samples",
     "CircuitFedAvg": "fedcircuit.strategies",
     "RecorderOptions": "fedcircuit.strategies",

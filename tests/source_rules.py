@@ -24,9 +24,12 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "learning": ("samples", "messages"),
     "aggregation": ("learning",),
     "analysis": ("samples", "circuits", "learning"),
-    "records": ("samples", "messages", "circuits.circuit", "learning.weights"),
+    "records": (
+        "samples", "messages", "circuits.circuit", "circuits.naming", "circuits.markup",
+        "learning.weights",
+    ),
     "observers": ("samples", "messages", "circuits", "learning", "analysis", "records"),
-    "report": ("circuits.circuit", "analysis", "records"),
+    "report": ("circuits.circuit", "circuits.naming", "circuits.markup", "analysis", "records"),
     "strategies": (
         "samples", "messages", "wire", "circuits", "learning", "aggregation", "analysis",
         "records", "observers",

@@ -22,6 +22,7 @@ from fedcircuit.circuits.calls import (
 )
 from fedcircuit.circuits.circuit import Circuit, Site
 from fedcircuit.circuits.gating import gate, of_its_own
+from fedcircuit.circuits.naming import named_sites
 
 __all__ = [
     "CONVOLUTIONS", "UNIT_LAYERS", "Route", "Transform",
@@ -47,6 +48,8 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 def find_sites(model: nn.Module, example: Tensor) -> tuple[Site, ...]:
     """Sites of a model in order of execution, found by module type, never by name.
+
+    Each comes with its kind, and with what people call it (`fedcircuit.circuits.naming`).
 
     A site is a convolution (also grouped or transposed) or linear layer together with the modules
     that directly follow it and act on each unit alone; or a ``nn.MultiheadAttention``, whose units
@@ -91,7 +94,8 @@ def find_sites(model: nn.Module, example: Tensor) -> tuple[Site, ...]:
     if heads:
         with transformed(model, dict.fromkeys(heads, torch.clone)):
             require_same_heads(heads, calls, _trace(model, one)[0])
-    return sites
+    tensors = model.state_dict().items()  # beside tensors there may be "extra state"
+    return named_sites(sites, {n: v.ndim for n, v in tensors if isinstance(v, Tensor)})
 
 
 def _trace(model: nn.Module, example: Tensor) -> tuple[list[Call], object]:

@@ -196,7 +196,9 @@ class RoundRecorder:
         self._judge(after)
         visible = tuple(client for client in self._clients if client.weights)
         hidden = tuple(client for client in self._clients if not client.weights)
-        view = RoundView(self.round, self.before, weights, visible, hidden)
+        view = RoundView(
+            self.round, self.before, weights, visible, hidden, dict(metrics), self._failures
+        )
         observations, errors = self._observe(view)
         record = RoundRecord(
             round=self.round,
@@ -236,6 +238,7 @@ class RoundRecorder:
         errors: dict[str, str] = {}
         for observer in self._observers.all:
             try:
+                view = replace(view, seen=dict(observations))
                 observations[observer.name] = self._observers.observe(observer, view)
             except Exception as error:
                 if self.options.strict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ def wandb_values(folder: Path) -> list[tuple[str, Rounds]]:
     runs = []
     for file in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
         rounds, identity = {}, ""
-        for data in _records(file.read_bytes()):
+        for data in _whole(file):
             record = wandb_internal_pb2.Record()
             record.ParseFromString(data)
             if record.HasField("run"):
@@ -48,6 +49,21 @@ def wandb_values(folder: Path) -> list[tuple[str, Rounds]]:
     return runs
 
 
+def _whole(file: Path, seconds: float = 30) -> list[bytes]:
+    """All records, the exit the last: another process of wandb's writes them out in its time."""
+    from wandb.proto import wandb_internal_pb2
+
+    end = time.monotonic() + seconds
+    while True:
+        records = list(_records(file.read_bytes()))
+        last = wandb_internal_pb2.Record()
+        last.ParseFromString(records[-1] if records else b"")
+        if last.HasField("exit"):
+            return records
+        assert time.monotonic() < end, f"{file} has no end"
+        time.sleep(0.05)
+
+
 def _records(data: bytes) -> Iterator[bytes]:
     """Records of a LevelDB log of blocks of 32 KiB behind a header of seven bytes."""
     assert data[:4] == b":W&B"
@@ -56,6 +72,8 @@ def _records(data: bytes) -> Iterator[bytes]:
         if (left := -at % 32768) and left < 7:
             at += left  # a rest of zeros
             continue
+        if at + 7 > len(data):
+            return  # not written yet
         _, length, kind = struct.unpack("<IHB", data[at : at + 7])
         whole += data[at + 7 : at + 7 + length]
         at += 7 + length

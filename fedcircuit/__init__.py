@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from fedcircuit.clients import SparseClient, client_app, numpyclient_mod
     from fedcircuit.observers.inertia import InertiaObserver
     from fedcircuit.observers.information import InformationObserver, information_of_run
-    from fedcircuit.records.run import Run
+    from fedcircuit.observers.mlflow_tracker import MlflowTracker
+    from fedcircuit.observers.tensorboard_tracker import TensorBoardTracker
+    from fedcircuit.observers.wandb_tracker import WandbTracker
     from fedcircuit.report.inertia import inertia_of_run
+    from fedcircuit.report.loaded import Run
     from fedcircuit.samples import Samples
     from fedcircuit.strategies import LIPS, CircuitFedAvg, RecorderOptions, observe
 
@@ -26,6 +29,9 @@ _HOMES = {
     "InertiaObserver": "fedcircuit.observers.inertia",
     "InformationObserver": "fedcircuit.observers.information",
     "LIPS": "fedcircuit.strategies",
+    "MlflowTracker": "fedcircuit.observers.mlflow_tracker",
+    "TensorBoardTracker": "fedcircuit.observers.tensorboard_tracker",
+    "WandbTracker": "fedcircuit.observers.wandb_tracker",
     "inertia_of_run": "fedcircuit.report.inertia",
     "information_of_run": "fedcircuit.observers.information",
     "Circuit": "fedcircuit.circuits.circuit",
@@ -38,7 +44,7 @@ _HOMES = {
     "SparseClient": "fedcircuit.clients",
     "client_app": "fedcircuit.clients",
     "numpyclient_mod": "fedcircuit.clients",
-    "Run": "fedcircuit.records.run",
+    "Run": "fedcircuit.report.loaded",
     "Samples": "fedcircuit.samples",
     "CircuitFedAvg": "fedcircuit.strategies",
     "RecorderOptions": "fedcircuit.strategies",
@@ -53,12 +59,15 @@ __all__ = [
     "CircuitStack",
     "InertiaObserver",
     "InformationObserver",
+    "MlflowTracker",
     "Probe",
     "RecorderOptions",
     "Run",
     "Samples",
     "Site",
     "SparseClient",
+    "TensorBoardTracker",
+    "WandbTracker",
     "client_app",
     "discover",
     "inertia_of_run",

@@ -194,7 +194,9 @@ class RoundRecorder:
         self._judge(after)
         visible = tuple(client for client in self._clients if client.weights)
         hidden = tuple(client for client in self._clients if not client.weights)
-        view = RoundView(self.round, self.before, weights, visible, hidden)
+        view = RoundView(
+            self.round, self.before, weights, visible, hidden, dict(metrics), self._failures
+        )
         observations, errors = self._observe(*self._fit.view(view))
         record = RoundRecord(
             round=self.round,
@@ -239,6 +241,7 @@ class RoundRecorder:
                 errors[observer.name] = no_model
                 continue
             try:
+                view = replace(view, seen=dict(observations))
                 observations[observer.name] = self._observers.observe(observer, view)
             except Exception as error:
                 if self.options.strict:

@@ -25,11 +25,14 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "learning": ("samples", "logits", "messages"),
     "aggregation": ("learning",),
     "analysis": ("samples", "logits", "circuits", "learning"),
-    "records": ("samples", "messages", "circuits.circuit", "learning.weights"),
+    "records": (
+        "samples", "messages", "circuits.circuit", "circuits.naming", "circuits.markup",
+        "learning.weights",
+    ),
     "observers": (
         "samples", "logits", "messages", "circuits", "learning", "analysis", "records",
     ),
-    "report": ("circuits.circuit", "analysis", "records"),
+    "report": ("circuits.circuit", "circuits.naming", "circuits.markup", "analysis", "records"),
     "strategies": (
         "samples", "logits", "messages", "wire", "circuits", "learning", "aggregation", "analysis",
         "records", "observers",

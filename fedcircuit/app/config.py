@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from fedcircuit.aggregation.lips import LipsSettings
 from fedcircuit.analysis.information import InformationSettings
+from fedcircuit.app.config_trackers import TrackerConfig, require_different
 from fedcircuit.app.config_training import (
     DataConfig,
     ModelConfig,
@@ -264,6 +265,9 @@ class StudyConfig(Section):
     inertia: InertiaConfig = InertiaConfig()
     information: InformationConfig = InformationConfig()
     storage: StorageConfig = StorageConfig()
+    trackers: tuple[TrackerConfig, ...] = Field(
+        (), description="Trackers of experiments that are told of every round: `[tensorboard]`."
+    )
     engine: EngineConfig = EngineConfig()
 
     @property
@@ -276,6 +280,7 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> StudyConfig:
+        require_different(self.trackers)
         lips = self.strategy.lips
         if lips is not None:
             if lips.personalised_eval and self.partition.personal_test is None:

@@ -22,6 +22,7 @@ from fedcircuit.app.config_files import ConfigError, parse_study
 from fedcircuit.app.engines import Engine, Federation, quiet_flower, run_federation
 from fedcircuit.app.strategy_options import CLASSES, check_options
 from fedcircuit.app.study import Study, build_study, circuit_settings
+from fedcircuit.app.trackers import study_trackers, tracked
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.learning.partitions import summary
 from fedcircuit.observers.circuits import CircuitObserver
@@ -60,6 +61,7 @@ def run_study(config: StudyConfig, path: Path, *, on_round: OnRound | None = Non
         If all clients of a round fail.
     """
     check_options(config.strategy)
+    study_trackers(config, path)  # a library that is missing is told now
     study = build_study(config)
     check_study(study)
     settings = circuit_settings(config)
@@ -136,17 +138,18 @@ def _run(study: Study, store: RunStore, rounds: int, done: int, on_round: OnRoun
         identify=True,
         on_round=on_round,
     )
+    trackers = study_trackers(config, store.path, study.class_names)
+    observers = [*_observers(study, store, done), *trackers]  # trackers pass on what others saw
     with quiet_flower():  # it warns of every round without federated evaluation
-        strategy = _with_lips(
-            study, _strategy(config, store, _observers(study, store, done), options)
-        )
+        strategy = _with_lips(study, _strategy(config, store, observers, options))
     if done:
         _warn_of_forgetting(config)
     initial = store.read(done).weights if done else study.initial_weights()
     engine = Engine(
         config.engine.name, config.engine.cpus_per_client, config.engine.gpus_per_client
     )
-    run_federation(engine, strategy, Federation(study.app, config.n_clients, initial, rounds))
+    with tracked(trackers, store.path):
+        run_federation(engine, strategy, Federation(study.app, config.n_clients, initial, rounds))
 
 
 def forgotten(config: StudyConfig) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site
+from fedcircuit.circuits.naming import ATTENTION, CONVOLUTION, LINEAR
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -92,22 +93,22 @@ def _is_head(layer: nn.Module, site: Site, n_logits: int | None) -> bool:
     return not isinstance(layer, nn.MultiheadAttention) and n_logits in (None, site.n_units)
 
 
-def _units(layer: nn.Module) -> tuple[int, int]:
-    """Number of units, and their axis."""
+def _units(layer: nn.Module) -> tuple[int, int, str]:
+    """Number of units, their axis, and what kind of layer makes them."""
     if isinstance(layer, (*CONVOLUTIONS, *TRANSPOSED)):
-        return layer.out_channels, 1
+        return layer.out_channels, 1, CONVOLUTION
     if isinstance(layer, nn.MultiheadAttention):
-        return layer.num_heads, 2
+        return layer.num_heads, 2, ATTENTION
     assert isinstance(layer, nn.Linear)
-    return layer.out_features, -1
+    return layer.out_features, -1, LINEAR
 
 
 def _site(calls: Sequence[Call], counts: Counter[str], index: int) -> Site:
     current, place = calls[index], index
-    n_units, axis = _units(current.module)
+    n_units, axis, kind = _units(current.module)
     name = current.name
     if isinstance(current.module, nn.MultiheadAttention):
-        return Site(name, n_units, axis, name)
+        return Site(name, n_units, axis, name, kind)
     for later, call in enumerate(calls[index + 1 :], start=index + 1):
         # the same tensor, untouched: an in-place residual addition bumps its version
         follows = (
@@ -120,8 +121,8 @@ def _site(calls: Sequence[Call], counts: Counter[str], index: int) -> Site:
         current, place = call, later
     if counts[current.name] > 1 and place > index:
         number = sum(call.name == current.name for call in calls[:place])
-        return Site(name, n_units, axis, f"{current.name}#{number}")
-    return Site(name, n_units, axis, current.name)
+        return Site(name, n_units, axis, f"{current.name}#{number}", kind)
+    return Site(name, n_units, axis, current.name, kind)
 
 
 def _keeps_units(module: nn.Module, axis: int, ndim: int) -> bool:

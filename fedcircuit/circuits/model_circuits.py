@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,13 +16,14 @@ from torch import Tensor, nn
 from fedcircuit.circuits.ablation import observed_reference
 from fedcircuit.circuits.checking import check_circuits
 from fedcircuit.circuits.checks import Candidates, CheckedModel, checked_model
-from fedcircuit.circuits.circuit import Circuit, Site, split_by_site
+from fedcircuit.circuits.circuit import Circuit, Site, circuit_of
 from fedcircuit.circuits.discovery import Discovery, Task
 from fedcircuit.circuits.discovery.attribution import Attribution
 from fedcircuit.circuits.discovery.protocol import frozen, nothing_found
 from fedcircuit.circuits.exchange import SentCircuits
 from fedcircuit.circuits.fitting import ProbeLike, as_probe
 from fedcircuit.circuits.layouts import fast_copy
+from fedcircuit.circuits.markup import block, table
 from fedcircuit.circuits.memory import Memory
 from fedcircuit.circuits.modes import searching, workable
 from fedcircuit.circuits.probe import Probe
@@ -69,7 +71,20 @@ class ModelCircuits:
         """The circuit of a class; None where none was found."""
         if not bool(self.found[class_index]):
             return None
-        return Circuit(split_by_site(self.masks[class_index], self.sites))
+        return circuit_of(self.masks[class_index], self.sites)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: statuses with counts, and what each class's circuit does."""
+        counts = Counter(str(one.status).replace("_", " ") for one in self.validity)
+        told = ", ".join(f"{n} {status}" for status, n in counts.items())
+        rows = [
+            (c, str(one.status).replace("_", " "), one.size, one.balanced_accuracy,
+             one.null_balanced_accuracy, one.full_recall, one.reason)
+            for c, one in enumerate(self.validity)
+        ]  # fmt: skip
+        head = ("class", "status", "units", "balanced accuracy", "random circuits", "recall of "
+                "the full model", "reason")  # fmt: skip
+        return block(f"Circuits of {self.model}: {told}", table(head, rows))
 
 
 class Clock:

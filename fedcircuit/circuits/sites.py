@@ -31,6 +31,7 @@ from fedcircuit.circuits.hooks import (
 )
 from fedcircuit.circuits.labelled import ordinary
 from fedcircuit.circuits.modes import evaluating, searching, trying
+from fedcircuit.circuits.naming import named_sites
 from fedcircuit.circuits.readable import (
     require_no_sigmoid,
     require_one_input,
@@ -49,6 +50,8 @@ __all__ = [
 @searching()
 def find_sites(model: nn.Module, example: Tensor) -> tuple[Site, ...]:
     """Sites of a model in order of execution, found by module type, never by name.
+
+    Each comes with its kind, and with what people call it (`fedcircuit.circuits.naming`).
 
     A site is a convolution (also grouped or transposed) or linear layer together with the modules
     that directly follow it and act on each unit alone; or a ``nn.MultiheadAttention``, whose units
@@ -90,7 +93,8 @@ def find_sites(model: nn.Module, example: Tensor) -> tuple[Site, ...]:
                 require_same_heads(heads, calls, trace(model, one)[0])
         if raw.shape[1] == 1:
             require_no_sigmoid(model, one, calls)
-    return sites
+    tensors = model.state_dict().items()  # beside tensors there may be "extra state"
+    return named_sites(sites, {n: v.ndim for n, v in tensors if isinstance(v, Tensor)})
 
 
 def require_independent(model: nn.Module, example: Tensor) -> None:

@@ -89,10 +89,13 @@ def rounded(table: Table) -> Table:
 
 
 def sites_table(sites: Sequence[Site], live: Tensor) -> Table:
-    """Units, and live units of one model, of every site."""
+    """Units, and live units of one model, of every site; its kind, and what people call it."""
     counts = [int(live[part].sum()) for part in site_slices(sites)]
-    rows = tuple((site.name, site.n_units, n) for site, n in zip(sites, counts, strict=True))
-    return Table(("site", "n_units", "live"), rows)
+    rows = tuple(
+        (site.name, site.n_units, n, site.kind, site.title)
+        for site, n in zip(sites, counts, strict=True)
+    )
+    return Table(("site", "n_units", "live", "kind", "name"), rows)
 
 
 def models_table(models: Sequence[str]) -> Table:

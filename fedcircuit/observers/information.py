@@ -220,4 +220,5 @@ def information_of_run(
         seen = observer.observe(number, record.weights, record.clients)
         written = {name: table_to_json(table) for name, table in seen.tables.items()}
         frames.add(number, {observer.name: written})
-    return InformationTables(frames.frame(PLANE), frames.frame(GAP))
+    named = run.layer_names.named
+    return InformationTables(named(frames.frame(PLANE)), named(frames.frame(GAP)))

@@ -110,7 +110,8 @@ class RoundView:
     """What an observer sees: the round, the weights sent and averaged, the accepted clients.
 
     ``hidden`` are clients whose weights the server never saw (secure aggregation): what they said
-    beside them is there, ``weights`` is empty.
+    beside them is there, ``weights`` is empty. ``metrics`` and ``failures`` are those of the round;
+    ``seen`` is what the observers before this one saw, by their names.
     """
 
     round: int
@@ -118,6 +119,9 @@ class RoundView:
     after: Weights
     clients: tuple[ClientRecord, ...]
     hidden: tuple[ClientRecord, ...] = ()
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+    seen: Mapping[str, Observation] = field(default_factory=dict)
 
     def start_of(self, client: str) -> Weights:
         """Weights that a client's training started from.

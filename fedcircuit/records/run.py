@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import html
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 import pandas as pd
 
 from fedcircuit.circuits.circuit import CircuitStack
+from fedcircuit.circuits.markup import block, facts
+from fedcircuit.records import line_frames
 from fedcircuit.records.beside import (
     evidence_files,
     read_evaluations,
@@ -22,20 +24,15 @@ from fedcircuit.records.beside import (
 from fedcircuit.records.codec import Array
 from fedcircuit.records.folder import LINES, RunFolder
 from fedcircuit.records.frames import Frames, frame_of, named_beside
-from fedcircuit.records.reading import RunError, reading
+from fedcircuit.records.layer_names import LayerNames
+from fedcircuit.records.reading import RunError, UnknownTableError, reading
 from fedcircuit.records.round_record import RoundRecord
 from fedcircuit.records.stored_circuits import stored_circuits
-from fedcircuit.records.values import Json, metrics_from_json
+from fedcircuit.records.values import Json
 
 __all__ = ["Run", "RunError", "UnknownTableError"]
 
 CIRCUITS = "circuits"  # name of the observer whose arrays are circuits
-
-
-class UnknownTableError(RunError, KeyError):
-    """No round of the run has such a table."""
-
-    __str__ = RuntimeError.__str__  # a KeyError would show its message in quotes
 
 
 class Run:
@@ -61,7 +58,7 @@ class Run:
 
     def refresh(self) -> Run:
         """The same run with the rounds recorded since."""
-        return Run(self.path)
+        return type(self)(self.path)
 
     @property
     def path(self) -> Path:
@@ -114,6 +111,9 @@ class Run:
     def table(self, name: str) -> pd.DataFrame:
         """A table of all rounds, the column ``round`` first; an undefined number is NaN.
 
+        A ``layer`` or ``site`` is called as people do (``conv1``, ``fc1``, or its own name), with
+        the module path beside it in ``path``.
+
         Raises
         ------
         UnknownTableError
@@ -122,7 +122,15 @@ class Run:
         if name not in self.table_names:
             raise UnknownTableError(f"{self.path} has no table {name!r}; {self._hint(name)}")
         with reading(self.path / LINES, f"table {name}"):
-            return self._parts[0].frame(name)
+            return self.layer_names.named(self._parts[0].frame(name))
+
+    @cached_property
+    def layer_names(self) -> LayerNames:
+        """What the layers are called in tables, figures and on the page."""
+        frames = self._parts[0]
+        known = [name for name in ("sites", f"{CIRCUITS}/sites") if name in frames.names]
+        sites = frames.frame(known[0]) if known else None
+        return LayerNames(sites, lambda: self.weights(0))
 
     def _hint(self, name: str) -> str:
         if not self._folder.n_rounds:
@@ -143,12 +151,7 @@ class Run:
         return self._numbers("seconds")
 
     def _numbers(self, key: str) -> pd.DataFrame:
-        rows = [
-            {"round": line["round"], **named_beside(["round"], metrics_from_json(line[key]))}
-            for line in self._parts[1]
-            if line["round"] > 0
-        ]
-        return frame_of(rows, ["round"])
+        return line_frames.by_round(self._parts[1], key)
 
     @property
     def clients(self) -> pd.DataFrame:
@@ -156,39 +159,17 @@ class Run:
 
         A metric that is called as one of these three stands under ``metrics.NAME``.
         """
-        columns = ["round", "client", "num_examples"]
-        rows = [
-            {
-                "round": line["round"],
-                "client": client["client"],
-                "num_examples": client["num_examples"],
-                **named_beside(columns, metrics_from_json(client["metrics"])),
-            }
-            for line in self._parts[1]
-            for client in line["clients"]
-        ]
-        return frame_of(rows, columns)
+        return line_frames.clients(self._parts[1])
 
     @property
     def failures(self) -> pd.DataFrame:
-        """Replies set aside: ``round``, ``client``, ``kind``, ``reason``."""
-        columns = ["round", "client", "kind", "reason"]
-        rows = [
-            dict(zip(columns, (line["round"], *failure), strict=True))
-            for line in self._parts[1]
-            for failure in line["failures"]
-        ]
-        return frame_of(rows, columns)
+        """Replies set aside, models not measured: ``round``, ``client``, ``kind``, ``reason``."""
+        return line_frames.failures(self._parts[1])
 
     @property
     def observer_errors(self) -> pd.DataFrame:
         """Observers that failed: ``round``, ``observer``, ``error``."""
-        rows = [
-            {"round": line["round"], "observer": name, "error": error}
-            for line in self._parts[1]
-            for name, error in line["observer_errors"].items()
-        ]
-        return frame_of(rows, ["round", "observer", "error"])
+        return line_frames.observer_errors(self._parts[1])
 
     @property
     def evaluations(self) -> pd.DataFrame:
@@ -271,27 +252,28 @@ class Run:
         tables = self._folder.line(number)["observations"].get(CIRCUITS, {})
         arrays = self.observed(number, CIRCUITS)
         with self._reading(number):
-            return stored_circuits(tables, arrays)
+            stack = stored_circuits(tables, arrays)
+        return None if stack is None else replace(stack, sites=self.layer_names.called(stack.sites))
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {len(self.rounds)} rounds)"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: what the run is, its tables and its latest metrics."""
-        facts = {
+        """What a notebook shows: what the run is, and its latest metrics."""
+        return block(self.name, facts(self.facts))
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the run is, in words and numbers."""
+        last = self.rounds[-1] if self.rounds else None
+        latest = self.metrics.tail(1).drop(columns="round").to_dict(orient="records")
+        return {
             "folder": self.path,
             "rounds": len(self.rounds),
-            "clients in the last round": len(self.clients_of(self.rounds[-1]))
-            if self.rounds
-            else 0,
+            "clients in the last round": 0 if last is None else len(self.clients_of(last)),
             "replies set aside": len(self.failures),
             "seed": self.manifest.get("seed"),
             "created": self.manifest.get("created"),
             "tables": ", ".join(self.table_names) or "none",
+            **{f"{name} of round {last}": value for row in latest for name, value in row.items()},
         }
-        rows = "".join(
-            f"<tr><th>{html.escape(key)}</th><td>{html.escape(str(value))}</td></tr>"
-            for key, value in facts.items()
-        )
-        latest = self.metrics.tail(5).to_html(index=False) if self.rounds else ""
-        return f"<h4>{html.escape(self.name)}</h4><table>{rows}</table>{latest}"

@@ -33,7 +33,7 @@ from fedcircuit.records.lock import LOCK
 from fedcircuit.records.reading import RunError, reading
 
 _KNOWN = {MANIFEST, LINES, EVALUATIONS, PARTITION, RECORDED, LOCK, "report.html"}
-_KNOWN_FOLDERS = {ROUNDS, EVIDENCE, "figures"}
+_KNOWN_FOLDERS = {ROUNDS, EVIDENCE, "figures", "trackers"}
 _ASIDE = re.compile(r".*\.torn-\d+")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
+from fedcircuit.circuits.naming import layer_title
 from fedcircuit.records.disk import write_whole, writing
 from fedcircuit.records.run import Run
 from fedcircuit.report import overlaps, tables
@@ -38,7 +39,7 @@ def summary_row(run: Run) -> dict[str, float]:
         row |= {name: float(last[name]) for name in VERDICT_NAMES}
     overlap = overlaps.mean_overlap(run)
     for layer in overlap[overlap["round"] == overlap["round"].max()].to_dict(orient="records"):
-        name = "all" if layer["layer"] == tables.ALL_LAYERS else f"layer {layer['layer']}"
+        name = layer_title(str(layer["layer"]))
         for column, word in (("iou", "IoU"), ("chance", "chance"), ("adjusted", "adjusted IoU")):
             row[f"{word} {name}"] = float(layer[column])
         if layer["layer"] == tables.ALL_LAYERS:

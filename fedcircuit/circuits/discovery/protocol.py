@@ -14,7 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.ablation import Seen
-from fedcircuit.circuits.circuit import Circuit, Site, split_by_site
+from fedcircuit.circuits.circuit import (
+    MOST_COLUMNS,
+    Circuit,
+    Site,
+    circuit_of,
+    site_slices,
+)
+from fedcircuit.circuits.markup import Html, bar, block, counted, table
 from fedcircuit.circuits.memory import Memory
 from fedcircuit.samples import Samples
 
@@ -143,7 +150,29 @@ class Discovery:
         """The circuit of a class; None where none was found."""
         if not bool(self.found[class_index]):
             return None
-        return Circuit(split_by_site(self.masks[class_index], self.sites))
+        return circuit_of(self.masks[class_index], self.sites)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the size of every class's circuit, and why there is none."""
+        n_classes, n_units = self.masks.shape
+        shown = self.sites if len(self.sites) <= MOST_COLUMNS else ()
+        parts = site_slices(shown)
+        rows = []
+        for c in range(n_classes):
+            if not bool(self.found[c]):
+                absent: list[object] = [""] * len(parts)
+                rows.append([c, "none", *absent, self.reasons[c]])
+                continue
+            size = int(self.masks[c].sum())
+            within = [int(self.masks[c, part].sum()) for part in parts]
+            rows.append([c, Html(f"{size} {bar(size / n_units)}"), *within, ""])
+        sites = [f"{site.title} (of {site.n_units})" for site in shown]
+        return block(
+            f"{counted(int(self.found.sum()), 'circuit')} found for {counted(n_classes, 'class')}",
+            f"{n_units} units at {counted(len(self.sites), 'site')}, "
+            f"{self.cost.seconds:.1f} processor seconds; found is not yet checked",
+            table(("class", "units", *sites, "why none"), rows),
+        )
 
 
 class DiscoveryMethod(Protocol):

@@ -1,4 +1,4 @@
-"""The command line: demo, run, resume, report, plot, compare, partition, verify, doctor."""
+"""The command line: demo, run, resume, look, report, plot, compare, partition, verify, doctor."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from fedcircuit.app import completion
+from fedcircuit.app.expected import is_expected
 from fedcircuit.app.voice import Quiet, Verbose, Voice
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ RunFolder = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Change a key: --set training.rounds=3.")
+]
+Looked = Annotated[
+    str | None,
+    typer.Option("--look", help="A later look at the run.", autocompletion=completion.looks),
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; it must not exist.")]
 
@@ -135,13 +140,19 @@ def resume(
         _conclude(run, voice)
 
 
-def _conclude(path: Path, voice: Voice, seen: Callable[[Run], str] | None = None) -> None:
+def _conclude(
+    path: Path,
+    voice: Voice,
+    seen: Callable[[Run], str] | None = None,
+    *,
+    look: str | None = None,
+) -> None:
     with voice.part("imports"):
         from fedcircuit.records.run import Run
         from fedcircuit.report.page import write_report
         from fedcircuit.report.verdict_text import headline
     with voice.part("report"):
-        loaded = Run.load(path)
+        loaded = Run.load(path) if look is None else Run.load(path).look(look)
         page = write_report(loaded)
     voice.say(f"\n{headline(loaded)}\n")
     if seen is not None:
@@ -150,10 +161,31 @@ def _conclude(path: Path, voice: Voice, seen: Callable[[Run], str] | None = None
     voice.last(f"report: {page}")
 
 
+@app.command(
+    epilog="Example: fedcircuit look runs/first --set circuits.method=gates --name gates --rounds 4"
+)
+def look(
+    run: RunFolder,
+    overrides: Overrides = None,
+    name: Annotated[str | None, typer.Option(help="Of the look, below RUN/looks.")] = None,
+    rounds: Annotated[str | None, typer.Option(help="Rounds to look at, such as 1,4,8.")] = None,
+    *,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Look again at the recorded weights with other settings, without training."""
+    voice = Voice(console, quiet=quiet, verbose=verbose)
+    with voice.part("imports"):
+        from fedcircuit.app.look_command import look_with_progress
+    _conclude(look_with_progress(run, overrides or (), name, rounds, voice), voice)
+
+
 @app.command(epilog="Example: fedcircuit report runs/first")
-def report(run: RunFolder, *, verbose: Verbose = False, quiet: Quiet = False) -> None:
-    """Write report.html from what a run recorded, during the run or later."""
-    _conclude(run, Voice(console, quiet=quiet, verbose=verbose))
+def report(
+    run: RunFolder, look: Looked = None, *, verbose: Verbose = False, quiet: Quiet = False
+) -> None:
+    """Write report.html from what a run or a later look recorded, during the run or later."""
+    _conclude(run, Voice(console, quiet=quiet, verbose=verbose), look=look)
 
 
 @app.command(epilog="Example: fedcircuit plot runs/first --formats pdf")
@@ -163,6 +195,7 @@ def plot(
         str,
         typer.Option(help="Comma-separated: svg, pdf, png.", autocompletion=completion.formats),
     ] = "svg,pdf,png",
+    look: Looked = None,
     *,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -173,7 +206,8 @@ def plot(
         from fedcircuit.records.run import Run
         from fedcircuit.report.figures import write_figures
     with voice.part("figures"):
-        written = write_figures(Run.load(run), formats=tuple(formats.split(",")))
+        loaded = Run.load(run) if look is None else Run.load(run).look(look)
+        written = write_figures(loaded, formats=tuple(formats.split(",")))
     for path in written[:-1]:
         voice.say(str(path))
     voice.tell_seconds()
@@ -264,14 +298,3 @@ def main() -> None:
         for line in (str(error), *getattr(error, "__notes__", ())):
             print(f"error: {line}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
-
-
-def is_expected(error: Exception) -> bool:
-    """Whether an error speaks to the user; anything else is a defect and keeps its traceback."""
-    if isinstance(error, (ValueError, OSError, ImportError)):
-        return True
-    from fedcircuit.app.engines import EngineError
-    from fedcircuit.records.store import RunError
-    from fedcircuit.strategies.recorder import AllClientsFailedError
-
-    return isinstance(error, (EngineError, RunError, AllClientsFailedError))

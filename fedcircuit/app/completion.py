@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from typer import Context
+
 MANIFEST = "manifest.json"
 FORMATS = ("svg", "pdf", "png")
 _LEVELS = 4  # of folders that are looked into, from the one that is typed on
@@ -24,6 +26,13 @@ def run_folders(incomplete: str) -> list[str]:
 def study_files(incomplete: str) -> list[str]:
     """YAML files whose path begins with what is typed."""
     return _paths(incomplete, lambda entry: entry.suffix in (".yaml", ".yml") and entry.is_file())
+
+
+def looks(context: Context, incomplete: str) -> list[str]:
+    """Looks at the run that stands on the line already."""
+    run = context.params.get("run")
+    found = [] if run is None else sorted((Path(run) / "looks").glob(f"*/{MANIFEST}"))
+    return [file.parent.name for file in found if file.parent.name.startswith(incomplete)]
 
 
 def formats(incomplete: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,9 +10,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fedcircuit.records.reading import RunError
 from fedcircuit.records.values import Json, cell_from_json, column_cells
 
+NO_ROUND = "no round is recorded yet"
+
 _Column = tuple[str, NDArray[Any]]  # type of the cells, and the cells of one round
+
+
+class UnknownTableError(RunError, KeyError):
+    """No round of the run has such a table."""
+
+    __str__ = RuntimeError.__str__  # a KeyError would show its message in quotes
 
 
 class Frames:
@@ -86,3 +96,11 @@ def frame_of(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd
     names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
     frame = pd.DataFrame([[row.get(name) for name in names] for row in rows], columns=names)
     return frame.astype({"round": np.int64})
+
+
+def table_hint(name: str, known: Sequence[str]) -> str:
+    """What to ask for in place of a table that there is not."""
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"it has {', '.join(known) or 'no tables: nothing observed its rounds'}"

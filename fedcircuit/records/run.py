@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import html
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -21,21 +20,18 @@ from fedcircuit.records.beside import (
 )
 from fedcircuit.records.codec import Array
 from fedcircuit.records.folder import LINES, RunFolder
-from fedcircuit.records.frames import Frames, frame_of
+from fedcircuit.records.frames import NO_ROUND, Frames, UnknownTableError, frame_of, table_hint
 from fedcircuit.records.reading import RunError, reading
 from fedcircuit.records.round_record import RoundRecord
 from fedcircuit.records.stored_circuits import stored_circuits
 from fedcircuit.records.values import Json, numbers_from_json
 
+if TYPE_CHECKING:
+    from fedcircuit.records.looks import Look
+
 __all__ = ["Run", "RunError", "UnknownTableError"]
 
 CIRCUITS = "circuits"  # name of the observer whose arrays are circuits
-
-
-class UnknownTableError(RunError, KeyError):
-    """No round of the run has such a table."""
-
-    __str__ = RuntimeError.__str__  # a KeyError would show its message in quotes
 
 
 class Run:
@@ -50,18 +46,33 @@ class Run:
 
     @classmethod
     def load(cls, path: Path | str) -> Run:
-        """The run in a folder, as far as it has come.
+        """The run, or the look at one, in a folder, as far as it has come.
 
         Raises
         ------
         RunError
             If the folder is no run, is damaged, or is of a newer schema.
         """
-        return cls(Path(path))
+        from fedcircuit.records.looks import Look, is_look
+
+        return (Look if is_look(Path(path)) else cls)(Path(path))
 
     def refresh(self) -> Run:
         """The same run with the rounds recorded since."""
-        return Run(self.path)
+        return type(self)(self.path)
+
+    @property
+    def looks(self) -> tuple[str, ...]:
+        """Names of the later looks at the run, made by ``fedcircuit look``."""
+        from fedcircuit.records.looks import look_names
+
+        return look_names(self.path)
+
+    def look(self, name: str) -> Look:
+        """A later look: a run with other tables and circuits of the same weights."""
+        from fedcircuit.records.looks import loaded_look
+
+        return loaded_look(self.path, name)
 
     @property
     def path(self) -> Path:
@@ -120,17 +131,10 @@ class Run:
             If no round has such a table; the nearest name is given. It is a KeyError too.
         """
         if name not in self.table_names:
-            raise UnknownTableError(f"{self.path} has no table {name!r}; {self._hint(name)}")
+            hint = table_hint(name, self.table_names) if self._folder.n_rounds else NO_ROUND
+            raise UnknownTableError(f"{self.path} has no table {name!r}; {hint}")
         with reading(self.path / LINES, f"table {name}"):
             return self._parts[0].frame(name)
-
-    def _hint(self, name: str) -> str:
-        if not self._folder.n_rounds:
-            return "no round is recorded yet"
-        near = difflib.get_close_matches(name, self.table_names, n=1)
-        if near:
-            return f"did you mean {near[0]!r}?"
-        return f"it has {', '.join(self.table_names) or 'no tables: nothing observed its rounds'}"
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -273,12 +277,11 @@ class Run:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: what the run is, its tables and its latest metrics."""
+        last = self.clients_of(self.rounds[-1]) if self.rounds else ()
         facts = {
             "folder": self.path,
             "rounds": len(self.rounds),
-            "clients in the last round": len(self.clients_of(self.rounds[-1]))
-            if self.rounds
-            else 0,
+            "clients in the last round": len(last),
             "replies set aside": len(self.failures),
             "seed": self.manifest.get("seed"),
             "created": self.manifest.get("created"),
@@ -288,5 +291,5 @@ class Run:
             f"<tr><th>{html.escape(key)}</th><td>{html.escape(str(value))}</td></tr>"
             for key, value in facts.items()
         )
-        latest = self.metrics.tail(5).to_html(index=False) if self.rounds else ""
+        latest = self.metrics.tail(5).to_html(index=False) if last else ""
         return f"<h4>{html.escape(self.name)}</h4><table>{rows}</table>{latest}"

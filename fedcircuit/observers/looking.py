@@ -16,6 +16,7 @@ from fedcircuit.records.looks import Look, look_names, look_path, seal_of
 from fedcircuit.records.manifest import plain, versions
 from fedcircuit.records.reading import RunError, in_short
 from fedcircuit.records.round_record import (
+    RETURNED,
     ClientRecord,
     Observation,
     Observer,
@@ -113,7 +114,7 @@ def look_again(
                 store.append(seen)
                 if on_round is not None and number and _is_chosen(number, asked):
                     on_round(seen)
-            before = record.weights
+            before = _as_returned(record)
     return Look(look_path(run.path, chosen))
 
 
@@ -213,6 +214,14 @@ def _view(record: RoundRecord, before: Weights) -> RoundView:
     visible = tuple(client for client in record.clients if client.weights)
     hidden = tuple(client for client in record.clients if not client.weights and _sent(client))
     return RoundView(record.round, before, record.weights, visible, hidden)
+
+
+def _as_returned(record: RoundRecord) -> Weights:
+    """Weights as the strategy gave them to the next round: records have the initial dtypes."""
+    return {
+        name: record.state.get(f"{RETURNED}{name}", values)
+        for name, values in record.weights.items()
+    }
 
 
 def _sent(client: ClientRecord) -> bool:

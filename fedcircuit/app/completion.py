@@ -30,9 +30,10 @@ def study_files(incomplete: str) -> list[str]:
 
 def looks(context: Context, incomplete: str) -> list[str]:
     """Looks at the run that stands on the line already."""
-    run = context.params.get("run")
-    found = [] if run is None else sorted((Path(run) / "looks").glob(f"*/{MANIFEST}"))
-    return [file.parent.name for file in found if file.parent.name.startswith(incomplete)]
+    words = [context.params.get("run"), *context.args]  # the line is not whole, so not parsed
+    runs = [Path(str(word)) for word in words if word and (Path(str(word)) / MANIFEST).is_file()]
+    found = sorted(file.parent.name for run in runs[:1] for file in run.glob(f"looks/*/{MANIFEST}"))
+    return [name for name in found if name.startswith(incomplete)]
 
 
 def formats(incomplete: str) -> list[str]:

@@ -22,7 +22,9 @@ from statistics import median
 
 HERE = Path(__file__).parents[2]
 LIMIT = 0.4  # of the time before that the demo may take
-CALL = "import sys; sys.path.insert(0, sys.argv.pop(1)); from fedcircuit.app.cli import main; main()"
+CALL = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1))\nfrom fedcircuit.app.cli import main; main()"
+)
 
 
 def seconds(checkout: Path, arguments: Sequence[str], cwd: Path) -> tuple[float, float]:

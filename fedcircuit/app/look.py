@@ -70,7 +70,7 @@ def look(
     model, probe, example, discover_on, circuits
         For a run of one's own program, as in :func:`fedcircuit.observe`.
     observers
-        More to look with, for such a run: an ``InertiaObserver``, an ``InformationObserver``.
+        More to look with, for such a run.
     on_round
         Called with every round that was looked at.
 
@@ -81,25 +81,34 @@ def look(
     RunError
         If there is nothing to look at, or a look of this name has other settings.
     """
-    loaded = run if isinstance(run, Run) else Run.load(run)
-    if LOOK in loaded.manifest:
-        raise RunError(f"{loaded.path} is a look itself; look at the run it belongs to")
+    loaded = _loaded(run)
     if model is None:
         given = (probe, example, circuits, observers or None)
         if any(value is not None for value in given) or discover_on != "server":
             raise ValueError("give the model as well, or only settings of a study to change")
         asked = _of_study(loaded, overrides, rounds)
+    elif overrides:
+        raise ValueError("overrides are for runs of 'fedcircuit run'; give circuits=...")
     else:
-        if overrides:
-            raise ValueError("overrides are for runs of 'fedcircuit run'; give circuits=...")
         sources = Sources(model, probe, example, discover_on)
         asked = _of_program(loaded, sources, circuits or CircuitSettings(), observers, rounds)
-    if loaded.manifest.get("storage", {}).get("updates") == "delta-fp16":
+    _tell_differences(loaded)
+    return look_again(loaded, asked, name=name, on_round=on_round)
+
+
+def _loaded(run: Run | Path | str) -> Run:
+    loaded = run if isinstance(run, Run) else Run.load(run)
+    if LOOK in loaded.manifest:
+        raise RunError(f"{loaded.path} is a look itself; look at the run it belongs to")
+    return loaded
+
+
+def _tell_differences(run: Run) -> None:
+    if run.manifest.get("storage", {}).get("updates") == "delta-fp16":
         logger.warning(
             "%s keeps clients' weights as differences in half precision: their circuits are those "
-            "of nearly the weights they sent", loaded.path,
+            "of nearly the weights they sent", run.path,
         )  # fmt: skip
-    return look_again(loaded, asked, name=name, on_round=on_round)
 
 
 def _of_study(run: Run, overrides: Sequence[str], rounds: Collection[int] | None) -> Asked:

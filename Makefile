@@ -78,6 +78,7 @@ bench-made-up: $(VENV)/.installed-bench
 	-$(BENCH)/record_size.py --clients 20
 	-$(BENCH)/lips_overhead.py --repeats 3
 	-$(BENCH)/kill_test.py --kills 10
+	-$(BENCH)/demo_time.py --repeats 2
 
 bench-mnist: $(VENV)/.installed-bench
 ifeq ($(strip $(DATA)),)

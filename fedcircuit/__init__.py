@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fedcircuit.app.look import look
     from fedcircuit.circuits.circuit import Circuit, CircuitStack, Site
     from fedcircuit.circuits.discover import discover
     from fedcircuit.circuits.overlap import iou
@@ -32,6 +33,7 @@ _HOMES = {
     "MlflowTracker": "fedcircuit.observers.mlflow_tracker",
     "TensorBoardTracker": "fedcircuit.observers.tensorboard_tracker",
     "WandbTracker": "fedcircuit.observers.wandb_tracker",
+    "look": "fedcircuit.app.look",
     "inertia_of_run": "fedcircuit.report.inertia",
     "information_of_run": "fedcircuit.observers.information",
     "Circuit": "fedcircuit.circuits.circuit",
@@ -73,6 +75,7 @@ __all__ = [
     "inertia_of_run",
     "information_of_run",
     "iou",
+    "look",
     "numpyclient_mod",
     "observe",
 ]

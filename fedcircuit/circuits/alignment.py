@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from fedcircuit.circuits.chance import Floats
@@ -187,6 +186,8 @@ def _site(name: str, a: Floats, b: Floats) -> SiteAlignment:
     b, alive_b = _standardised(b)
     correlation = a @ b.T
     rows, columns = alive_a.nonzero()[0], alive_b.nonzero()[0]
+    from scipy.optimize import linear_sum_assignment
+
     picked = linear_sum_assignment(correlation[np.ix_(rows, columns)], maximize=True)
     units_a, units_b = rows[picked[0]], columns[picked[1]]
     match = _completed(units_a, units_b, len(a))

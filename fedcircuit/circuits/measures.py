@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from torch import Tensor
 
+from fedcircuit.circuits.laws import ranks
 from fedcircuit.logits import predicted
 
 MOST_NUMBERS = 2**21  # logits, in double precision and several times, in one call of a measure
@@ -131,8 +131,8 @@ def _auroc(
     n_positive = positive.sum(1).astype(np.float64)
     n_pairs = n_positive * negative.sum(1)
     counted = np.where(positive | negative, score, np.inf)  # ranked behind all that count
-    ranks = np.where(positive, rankdata(counted, axis=1), 0.0).sum(1)
-    u = ranks - n_positive * (n_positive + 1) / 2
+    of_positives = np.where(positive, ranks(counted), 0.0).sum(1)
+    u = of_positives - n_positive * (n_positive + 1) / 2
     result: NDArray[np.float64] = np.full(len(u), np.nan)
     np.divide(u, n_pairs, out=result, where=n_pairs > 0)
     return result

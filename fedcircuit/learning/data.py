@@ -126,19 +126,14 @@ def _read(source: DataSource, seed: int) -> RawData:
 
 def _digits(seed: int) -> RawData:
     """1,797 images of 8x8 in 17 grey levels (UCI optical digits), a fifth of them for tests."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    from fedcircuit.learning.digits import read_digits, stratified_halves
 
-    digits = load_digits()
-    images = np.round(digits.images * (255.0 / 16.0)).astype(np.uint8)[..., None]
-    labels = digits.target.astype(np.int64)
-    train, test = train_test_split(
-        np.arange(len(labels)),
-        test_size=0.2,
-        stratify=labels,
-        random_state=derived_seed(seed, "digits-split") % 2**32,
+    grey, labels = read_digits()
+    images = np.round(grey * (255.0 / 16.0)).astype(np.uint8)[..., None]
+    train, test = stratified_halves(
+        labels, test_share=0.2, seed=derived_seed(seed, "digits-split") % 2**32
     )
-    names = tuple(str(name) for name in digits.target_names)
+    names = tuple(str(digit) for digit in range(10))
     return RawData(
         _in_memory(images[train], labels[train]),
         _in_memory(images[test], labels[test]),

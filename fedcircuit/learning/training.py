@@ -16,6 +16,7 @@ from fedcircuit.learning.objectives import FedRS, proximal_term
 from fedcircuit.learning.optimizers import State, optimizer_arrays, restore_optimizer_
 from fedcircuit.learning.progress import Progress
 from fedcircuit.learning.sparsity import Pruning, WeightSparsity, density
+from fedcircuit.learning.steps import Optimizer, adam, sgd
 from fedcircuit.learning.weights import get_weights
 from fedcircuit.logits import logits_of, n_not_finite, predicted
 from fedcircuit.samples import Samples
@@ -190,7 +191,7 @@ class _Task:
 
 
 def _train(
-    model: nn.Module, task: _Task, batches: Iterator[Samples], optimizer: torch.optim.Optimizer
+    model: nn.Module, task: _Task, batches: Iterator[Samples], optimizer: Optimizer
 ) -> TrainingResult:
     training, scale = task.training, task.scale
     start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -205,7 +206,7 @@ def _train(
         total = loss
         if training.proximal_mu > 0:
             total = loss + training.proximal_mu * proximal_term(model, start)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         prune.after_step(step - 1)
@@ -236,11 +237,11 @@ def _batches(
     return (samples.take(index) for index in places)
 
 
-def _optimizer(model: nn.Module, training: LocalTraining) -> torch.optim.Optimizer:
+def _optimizer(model: nn.Module, training: LocalTraining) -> Optimizer:
     parameters = [p for p in model.parameters() if p.requires_grad]
     if training.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=training.lr, weight_decay=training.weight_decay)
-    return torch.optim.SGD(
+        return adam(parameters, lr=training.lr, weight_decay=training.weight_decay)
+    return sgd(
         parameters,
         lr=training.lr,
         momentum=training.momentum,

@@ -2,7 +2,8 @@
 
 Names are ``global/accuracy``, ``recall/3 cat``, ``overlap/iou`` with ``overlap/chance`` beside it,
 ``verdicts/preserved``, ``statuses/valid``, ``metrics/NAME`` of the strategy, ``clients/2/NAME`` of
-a client's reply (``NAME/0`` the first number of a list), ``replies/accepted`` and ``replies/set aside``. What is not defined is not told.
+a client's reply, ``replies/accepted`` and ``replies/set aside``; of a list ``NAME/0`` is the first
+number. What is not defined is not told.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fedcircuit.records.values import Json, cell_from_json, column_cells
+
+NO_ROUND = "no round is recorded yet"
 
 _Column = tuple[str, NDArray[Any]]  # type of the cells, and the cells of one round
 
@@ -97,3 +100,11 @@ def frame_of(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd
     names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
     frame = pd.DataFrame([[row.get(name) for name in names] for row in rows], columns=names)
     return frame.astype({"round": np.int64})
+
+
+def table_hint(name: str, known: Sequence[str]) -> str:
+    """What to ask for in place of a table that there is not."""
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"it has {', '.join(known) or 'no tables: nothing observed its rounds'}"

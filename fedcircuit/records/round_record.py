@@ -152,6 +152,9 @@ class Observer(Protocol):
         ...
 
 
+RETURNED = "returned::"  # and a tensor's name: in a state, what the strategy had returned
+
+
 @dataclass(frozen=True)
 class RoundRecord:
     """Everything recorded of one round; round 0 holds the initial weights alone.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -23,12 +22,15 @@ from fedcircuit.records.beside import (
 )
 from fedcircuit.records.codec import Array
 from fedcircuit.records.folder import LINES, RunFolder
-from fedcircuit.records.frames import Frames, frame_of, named_beside
+from fedcircuit.records.frames import NO_ROUND, Frames, frame_of, named_beside, table_hint
 from fedcircuit.records.layer_names import LayerNames
 from fedcircuit.records.reading import RunError, UnknownTableError, reading
 from fedcircuit.records.round_record import RoundRecord
 from fedcircuit.records.stored_circuits import stored_circuits
 from fedcircuit.records.values import Json
+
+if TYPE_CHECKING:
+    from fedcircuit.records.looks import Look
 
 __all__ = ["Run", "RunError", "UnknownTableError"]
 
@@ -47,18 +49,33 @@ class Run:
 
     @classmethod
     def load(cls, path: Path | str) -> Run:
-        """The run in a folder, as far as it has come.
+        """The run, or the look at one, in a folder, as far as it has come.
 
         Raises
         ------
         RunError
             If the folder is no run, is damaged, or is of a newer schema.
         """
-        return cls(Path(path))
+        from fedcircuit.records.looks import Look, is_look
+
+        return (Look if is_look(Path(path)) else cls)(Path(path))
 
     def refresh(self) -> Run:
         """The same run with the rounds recorded since."""
         return type(self)(self.path)
+
+    @property
+    def looks(self) -> tuple[str, ...]:
+        """Names of the later looks at the run, made by ``fedcircuit look``."""
+        from fedcircuit.records.looks import look_names
+
+        return look_names(self.path)
+
+    def look(self, name: str) -> Look:
+        """A later look: a run with other tables and circuits of the same weights."""
+        from fedcircuit.records.looks import loaded_look
+
+        return loaded_look(self.path, name)
 
     @property
     def path(self) -> Path:
@@ -120,7 +137,8 @@ class Run:
             If no round has such a table; the nearest name is given. It is a KeyError too.
         """
         if name not in self.table_names:
-            raise UnknownTableError(f"{self.path} has no table {name!r}; {self._hint(name)}")
+            hint = table_hint(name, self.table_names) if self._folder.n_rounds else NO_ROUND
+            raise UnknownTableError(f"{self.path} has no table {name!r}; {hint}")
         with reading(self.path / LINES, f"table {name}"):
             return self.layer_names.named(self._parts[0].frame(name))
 
@@ -131,14 +149,6 @@ class Run:
         known = [name for name in ("sites", f"{CIRCUITS}/sites") if name in frames.names]
         sites = frames.frame(known[0]) if known else None
         return LayerNames(sites, lambda: self.weights(0))
-
-    def _hint(self, name: str) -> str:
-        if not self._folder.n_rounds:
-            return "no round is recorded yet"
-        near = difflib.get_close_matches(name, self.table_names, n=1)
-        if near:
-            return f"did you mean {near[0]!r}?"
-        return f"it has {', '.join(self.table_names) or 'no tables: nothing observed its rounds'}"
 
     @property
     def metrics(self) -> pd.DataFrame:

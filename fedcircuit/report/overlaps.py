@@ -30,6 +30,7 @@ MEAN_COLUMNS = (
 
 # joined once for every loaded run; a report asks for it several times
 _PAIRS: WeakKeyDictionary[Run, pd.DataFrame] = WeakKeyDictionary()
+_MEANS: WeakKeyDictionary[Run, pd.DataFrame] = WeakKeyDictionary()
 
 
 def recorded(run: Run) -> dict[str, bool]:
@@ -85,7 +86,15 @@ def mean_overlap(run: Run) -> pd.DataFrame:
       which the own class is above all others), closest_chance (how many that would be by luck);
     - ceiling (mean adjusted IoU of two searches on the global model), corrected (median of the
       overlaps relative to it), n_corrected.
+
+    Not to be changed in place.
     """
+    if run not in _MEANS:
+        _MEANS[run] = _mean_overlap(run)
+    return _MEANS[run]
+
+
+def _mean_overlap(run: Run) -> pd.DataFrame:
     columns = ["round", "layer", "path", *MEAN_COLUMNS]
     if not tables.has(run, "overlap"):
         return tables.empty(columns)

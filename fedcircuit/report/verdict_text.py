@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from fedcircuit.records.looks import Look
 from fedcircuit.records.round_record import NOT_FINITE_LOGITS
 from fedcircuit.records.run import Run
 from fedcircuit.report import overlaps, tables
@@ -28,6 +29,8 @@ def sentences(run: Run) -> tuple[str, ...]:
     if not run.rounds:
         return ("No round is recorded yet.",)
     told = [*_circuits(run), _accuracy(run), _failures(run)]
+    if isinstance(run, Look):
+        told.append(run.in_words)
     return tuple(sentence for sentence in told if sentence)
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcircuit.circuits.chance import Floats
-from fedcircuit.circuits.laws import adjusted_p_values
 
 
 @dataclass(frozen=True)
@@ -61,5 +60,7 @@ def false_discovery(p_values: Floats, *, method: Literal["bh", "by"] = "bh") -> 
         )
     adjusted = np.full(given.shape, np.nan)
     if tests.size:
-        adjusted[defined] = adjusted_p_values(tests, method)
+        from scipy.stats import false_discovery_control  # takes half a second
+
+        adjusted[defined] = false_discovery_control(tests, method=method)
     return FalseDiscovery(adjusted, int(tests.size), int(given.size - tests.size))

@@ -126,12 +126,17 @@ def _read(source: DataSource, seed: int) -> RawData:
 
 def _digits(seed: int) -> RawData:
     """1,797 images of 8x8 in 17 grey levels (UCI optical digits), a fifth of them for tests."""
-    from fedcircuit.learning.digits import read_digits, stratified_halves
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
 
-    grey, labels = read_digits()
+    digits = load_digits()
+    grey, labels = digits.images, digits.target.astype(np.int64)
     images = np.round(grey * (255.0 / 16.0)).astype(np.uint8)[..., None]
-    train, test = stratified_halves(
-        labels, test_share=0.2, seed=derived_seed(seed, "digits-split") % 2**32
+    train, test = train_test_split(
+        np.arange(len(labels)),
+        test_size=0.2,
+        stratify=labels,
+        random_state=derived_seed(seed, "digits-split") % 2**32,
     )
     names = tuple(str(digit) for digit in range(10))
     return RawData(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import entr
 
 from fedcircuit.learning.apportion import largest_remainder
 from fedcircuit.learning.seeds import derived_seed
@@ -265,6 +266,6 @@ def summary(partition: Partition, labels: Labels, *, n_classes: int) -> Partitio
     overall = np.bincount(labels, minlength=n_classes) / len(labels)
     return PartitionSummary(
         counts=counts.astype(np.int64),
-        entropy=-np.where(mix > 0, mix * np.log2(np.where(mix > 0, mix, 1.0)), 0.0).sum(axis=1),
+        entropy=entr(mix).sum(axis=1) / np.log(2),
         distance=0.5 * np.abs(mix - overall).sum(axis=1),
     )

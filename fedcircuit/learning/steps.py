@@ -1,7 +1,7 @@
-"""SGD and Adam on the CPU, step for step and bit for bit those of ``torch.optim``.
+"""SGD and Adam on the CPU by the functions of ``torch.optim``, without its classes.
 
-The classes of ``torch.optim`` import torch's compiler when the first one is made, which takes
-longer than a small federation trains, and every worker process pays it again.
+Making an object of a class of ``torch.optim`` imports torch's compiler, which takes longer than a
+small federation trains, and every worker process pays it again. The functions do not.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam as adam_step
+from torch.optim.sgd import sgd as sgd_step
 
 
 class Optimizer(Protocol):
@@ -44,20 +46,16 @@ class _Steps:
 
     @torch.no_grad()
     def step(self) -> None:
-        for parameter in self.parameters:
-            gradient = parameter.grad
-            if gradient is None:
-                continue
-            if self.weight_decay:
-                gradient = gradient.add(parameter, alpha=self.weight_decay)
-            self._change(parameter, gradient)
+        trained: list[Tensor] = [p for p in self.parameters if p.grad is not None]
+        if trained:
+            self._change(trained, [p.grad for p in trained if p.grad is not None])
 
-    def _change(self, parameter: nn.Parameter, gradient: Tensor) -> None:
+    def _change(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
         raise NotImplementedError
 
 
 class SGD(_Steps):
-    """Stochastic gradient descent; with momentum m the direction is ``b = m b + g``.
+    """Stochastic gradient descent, ``torch.optim.sgd.sgd``.
 
     Parameters
     ----------
@@ -78,19 +76,21 @@ class SGD(_Steps):
         super().__init__(parameters, lr, weight_decay)
         self.momentum = momentum
 
-    def _change(self, parameter: nn.Parameter, gradient: Tensor) -> None:
-        if self.momentum:
-            own = self.state.setdefault(parameter, {})
-            if "momentum_buffer" in own:
-                own["momentum_buffer"].mul_(self.momentum).add_(gradient)
-            else:
-                own["momentum_buffer"] = gradient.clone()
-            gradient = own["momentum_buffer"]
-        parameter.add_(gradient, alpha=-self.lr)
+    def _change(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        own = [self.state.get(parameter, {}) for parameter in parameters]
+        kept: list[Tensor | None] = [slots.get("momentum_buffer") for slots in own]
+        sgd_step(
+            parameters, gradients, kept, foreach=False, fused=False, has_sparse_grad=False,
+            weight_decay=self.weight_decay, momentum=self.momentum, lr=self.lr, dampening=0.0,
+            nesterov=False, maximize=False,
+        )  # fmt: skip
+        for parameter, buffer in zip(parameters, kept, strict=True):
+            if buffer is not None:
+                self.state[parameter] = {"momentum_buffer": buffer}
 
 
 class Adam(_Steps):
-    """Adam (Kingma and Ba, 2015, arXiv 1412.6980).
+    """Adam (Kingma and Ba, 2015, arXiv 1412.6980), ``torch.optim.adam.adam``.
 
     Parameters
     ----------
@@ -100,32 +100,30 @@ class Adam(_Steps):
         As in ``torch.optim.Adam``, whose defaults the rest has.
     """
 
-    betas = (0.9, 0.999)
-    eps = 1e-8
-
     def __init__(
         self, parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float = 0.0
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
 
-    def _change(self, parameter: nn.Parameter, gradient: Tensor) -> None:
-        own = self.state.setdefault(parameter, {})
-        if not own:
-            own["step"] = torch.tensor(0.0)
-            own["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-            own["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-        own["step"] += 1
-        step, (beta1, beta2) = own["step"].item(), self.betas
-        own["exp_avg"].lerp_(gradient, 1 - beta1)
-        own["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        scale = (1 - beta2**step) ** 0.5
-        denominator = (own["exp_avg_sq"].sqrt() / scale).add_(self.eps)
-        size = self.lr / (1 - beta1**step)
-        parameter.addcdiv_(own["exp_avg"], denominator, value=-size)
+    def _change(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        for parameter in parameters:
+            if not self.state.get(parameter):
+                self.state[parameter] = {
+                    "step": torch.tensor(0.0),
+                    "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                    "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                }
+        own = [self.state[parameter] for parameter in parameters]
+        adam_step(
+            parameters, gradients, [slots["exp_avg"] for slots in own],
+            [slots["exp_avg_sq"] for slots in own], [], [slots["step"] for slots in own],
+            foreach=False, fused=False, amsgrad=False, beta1=0.9, beta2=0.999, lr=self.lr,
+            weight_decay=self.weight_decay, eps=1e-8, maximize=False,
+        )  # fmt: skip
 
 
 def adam(parameters: Sequence[nn.Parameter], *, lr: float, weight_decay: float = 0.0) -> Optimizer:
-    """Adam: ours on the CPU, torch's elsewhere (on a GPU it changes all parameters at once)."""
+    """Adam: the function on the CPU, the class elsewhere (a GPU changes all parameters at once)."""
     kind = Adam if on_cpu(parameters) else torch.optim.Adam
     return kind(parameters, lr=lr, weight_decay=weight_decay)
 
@@ -133,7 +131,7 @@ def adam(parameters: Sequence[nn.Parameter], *, lr: float, weight_decay: float =
 def sgd(
     parameters: Sequence[nn.Parameter], *, lr: float, momentum: float, weight_decay: float
 ) -> Optimizer:
-    """SGD: ours on the CPU, torch's elsewhere."""
+    """SGD: the function on the CPU, the class elsewhere."""
     kind = SGD if on_cpu(parameters) else torch.optim.SGD
     return kind(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
 

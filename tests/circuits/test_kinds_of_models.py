@@ -13,8 +13,10 @@ from fedcircuit import CircuitSettings, Probe, Samples, discover
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.discovery import METHOD_NAMES, discovery_method
 from fedcircuit.circuits.edges import edge_circuits
+from fedcircuit.circuits.model_circuits import Clock, Search
 from fedcircuit.circuits.preservation import RoundTask, analyse_round, circuits_of_model
 from fedcircuit.circuits.sites import find_sites
+from fedcircuit.circuits.together import common_layers
 from fedcircuit.circuits.unit_weights import incoming_weights
 from fedcircuit.circuits.validity import Status
 
@@ -162,6 +164,14 @@ def test_a_round_of_models_with_one_logit_is_judged_as_with_two(conv: bool) -> N
         recalls = ([v.full_recall for v in part.validity] for part in (mine, other))
         assert next(recalls) == next(recalls)
     assert first.comparisons["a"].verdicts == second.comparisons["a"].verdicts
+
+
+def test_linear_models_with_one_logit_are_examined_together() -> None:
+    one = network(1, conv=False)
+    probe = Probe.split(Samples(X, BINARY), ["no", "yes"], 0)
+    search = Search.of(one, probe, CircuitSettings(), 0, 0, Clock())
+    weights = {name: np.asarray(v) for name, v in one.state_dict().items()}
+    assert common_layers(search, one, weights) is not None
 
 
 def test_one_logit_may_lose_its_axis_and_may_not_be_a_probability() -> None:

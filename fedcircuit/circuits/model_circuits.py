@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +14,7 @@ from fedcircuit.circuits.ablation import observed_reference
 from fedcircuit.circuits.checking import check_circuits
 from fedcircuit.circuits.checks import Candidates, CheckedModel, checked_model
 from fedcircuit.circuits.circuit import Circuit, Site, circuit_of
+from fedcircuit.circuits.clock import Clock, stream
 from fedcircuit.circuits.discovery import Discovery, Task
 from fedcircuit.circuits.discovery.attribution import Attribution
 from fedcircuit.circuits.discovery.protocol import frozen, nothing_found
@@ -85,38 +83,6 @@ class ModelCircuits:
         head = ("class", "status", "units", "balanced accuracy", "random circuits", "recall of "
                 "the full model", "reason")  # fmt: skip
         return block(f"Circuits of {self.model}: {told}", table(head, rows))
-
-
-class Clock:
-    """Wall seconds by part of the work."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._start = time.perf_counter()
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Counts the time inside to the part."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-    def elapsed(self) -> float:
-        """Seconds since the clock was made."""
-        return time.perf_counter() - self._start
-
-
-def stream(seed: int, *words: int | str) -> torch.Generator:
-    """A generator of its own for every stream of words, such as round, model and purpose."""
-    entropy = [seed]
-    for word in words:
-        # the length first: no two streams can spell the same numbers
-        codes = list(word.encode()) if isinstance(word, str) else [word]
-        entropy += [len(codes), *codes]
-    state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
 @searching()

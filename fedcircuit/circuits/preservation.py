@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import CircuitStack, Site
+from fedcircuit.circuits.clock import Clock
 from fedcircuit.circuits.comparison import ClientComparison, compared
 from fedcircuit.circuits.exchange import SentCircuits
 from fedcircuit.circuits.fitting import as_probe
 from fedcircuit.circuits.layouts import fast_copy
 from fedcircuit.circuits.model_circuits import (
-    Clock,
     ModelCircuits,
     Search,
     circuits_of_model,

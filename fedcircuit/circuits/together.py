@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from fedcircuit.circuits.checking import check_circuits
 from fedcircuit.circuits.checks import Candidates, CheckedModel, prepared
+from fedcircuit.circuits.clock import stream
 from fedcircuit.circuits.discovery.attribution import Attribution
 from fedcircuit.circuits.discovery.stacked_search import stacked_circuits, takes
 from fedcircuit.circuits.masking import trial_agrees
-from fedcircuit.circuits.model_circuits import ModelCircuits, Search, stream, with_reasons
+from fedcircuit.circuits.model_circuits import ModelCircuits, Search, with_reasons
 from fedcircuit.circuits.stacked import Layers, Stack, layers_of, stack
 from fedcircuit.circuits.stacked_masks import StackedModels, masked_models
 from fedcircuit.circuits.validity import Validity

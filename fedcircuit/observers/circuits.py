@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fedcircuit.circuits.clock import Clock, stream
 from fedcircuit.circuits.exchange import SentCircuits, from_message
-from fedcircuit.circuits.model_circuits import Clock, stream
 from fedcircuit.circuits.modes import copied, workable
 from fedcircuit.circuits.preservation import CircuitSettings, RoundTask, analyse_round
 from fedcircuit.circuits.probe import Probe

@@ -1,47 +1,21 @@
 """Models of other types, modes and outputs are measured like any, or refused in words."""
 
 import copy
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from kinds_of_models import PROBE, Around, N, X, Y, network, short
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from fedcircuit import CircuitSettings, Probe, Samples, discover
 from fedcircuit.circuits.circuit import Site
-from fedcircuit.circuits.discovery import METHOD_NAMES, discovery_method
-from fedcircuit.circuits.edges import edge_circuits
-from fedcircuit.circuits.model_circuits import Clock, Search
+from fedcircuit.circuits.discovery import METHOD_NAMES
 from fedcircuit.circuits.preservation import RoundTask, analyse_round, circuits_of_model
 from fedcircuit.circuits.sites import find_sites
-from fedcircuit.circuits.together import common_layers
 from fedcircuit.circuits.unit_weights import incoming_weights
 from fedcircuit.circuits.validity import Status
-
-N = 36
-X = torch.randn(N, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-Y = torch.arange(N) % 3
-X[torch.arange(N), 0, Y, Y] += 3.0
-PROBE = Probe.split(Samples(X, Y), ["a", "b", "c"], 0)
-BINARY = Y.clamp(max=1)
-SHORT = {"gates": {"steps": 8}, "fedmi": {"steps": 8}}
-
-
-def network(n_logits: int = 3, *, conv: bool = True) -> nn.Sequential:
-    """Drawn once, with a head that tells the classes of its own features."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        if conv:
-            layers = (nn.Conv2d(1, 4, 2), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(36, 6))
-        else:
-            layers = (nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 6))
-        return nn.Sequential(*layers, nn.ReLU(), nn.Linear(6, n_logits))
-
-
-def short(method: str) -> object:
-    return discovery_method(method, **SHORT.get(method, {}))
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
@@ -115,78 +89,6 @@ def test_tokens_stay_integers_and_images_of_bytes_become_floats() -> None:
     pixels = (X.clamp(0, 2) * 100).byte()
     as_floats = discover(network(), (pixels.float(), Y)).scores
     assert torch.equal(discover(network(), (pixels, Y)).scores, as_floats)
-
-
-class Around(nn.Module):
-    """The network with its output changed."""
-
-    def __init__(self, inner: nn.Module, end: Callable[[Tensor], object]) -> None:
-        super().__init__()
-        self.inner, self.end = inner, end
-
-    def forward(self, x: Tensor) -> object:
-        return self.end(self.inner(x))
-
-
-def as_two(one: nn.Sequential) -> nn.Sequential:
-    """The same function with the logits 0 and z."""
-    two = copy.deepcopy(one)
-    head = one[-1]
-    two[-1] = nn.Linear(head.in_features, 2)
-    with torch.no_grad():
-        two[-1].weight.copy_(torch.cat([torch.zeros_like(head.weight), head.weight]))
-        two[-1].bias.copy_(torch.cat([torch.zeros_like(head.bias), head.bias]))
-    return two
-
-
-@pytest.mark.parametrize("method", METHOD_NAMES)
-def test_one_logit_has_the_circuits_of_two(method: str) -> None:
-    one = network(1)
-    found = discover(one, (X, BINARY), method=short(method))
-    other = discover(as_two(one), (X, BINARY), method=short(method))
-    assert torch.equal(found.masks, other.masks)
-    assert torch.allclose(found.scores, other.scores, atol=1e-5, equal_nan=True)
-
-
-@pytest.mark.parametrize("conv", [False, True])
-def test_a_round_of_models_with_one_logit_is_judged_as_with_two(conv: bool) -> None:
-    one = network(1, conv=conv)
-    results = []
-    for model in (one, as_two(one)):
-        weights = {name: np.asarray(v) for name, v in model.state_dict().items()}
-        probe = Probe.split(Samples(X, BINARY), ["no", "yes"], 0)
-        task = RoundTask(CircuitSettings(), 0, 1)
-        results.append(analyse_round(model, weights, {"a": weights}, probe, task))
-    first, second = results
-    for mine, other in zip(first.models, second.models, strict=True):
-        assert torch.equal(mine.masks, other.masks)
-        assert [v.status for v in mine.validity] == [v.status for v in other.validity]
-        recalls = ([v.full_recall for v in part.validity] for part in (mine, other))
-        assert next(recalls) == next(recalls)
-    assert first.comparisons["a"].verdicts == second.comparisons["a"].verdicts
-
-
-def test_linear_models_with_one_logit_are_examined_together() -> None:
-    one = network(1, conv=False)
-    probe = Probe.split(Samples(X, BINARY), ["no", "yes"], 0)
-    search = Search.of(one, probe, CircuitSettings(), 0, 0, Clock())
-    weights = {name: np.asarray(v) for name, v in one.state_dict().items()}
-    assert common_layers(search, one, weights) is not None
-
-
-def test_one_logit_may_lose_its_axis_and_may_not_be_a_probability() -> None:
-    one = network(1)
-    expected = discover(one, (X, BINARY)).masks
-    for end in (Tensor.squeeze, lambda z: z[:, 0], lambda z: {"logits": z}):
-        assert torch.equal(discover(Around(one, end), (X, BINARY)).masks, expected)
-    assert edge_circuits(Around(one, Tensor.squeeze), (X, BINARY)).masks.shape[0] == 2
-    for end in (torch.sigmoid, lambda z: torch.sigmoid(z).squeeze(1)):
-        with pytest.raises(ValueError, match="ends in a sigmoid: .*BCEWithLogitsLoss"):
-            discover(Around(one, end), (X, BINARY))
-    with pytest.raises(ValueError, match="ends in a sigmoid"):
-        discover(nn.Sequential(one, nn.Sigmoid()), (X, BINARY))
-    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.1"):
-        discover(one, (X, Y))
 
 
 def test_an_output_with_logits_is_that_and_others_are_refused() -> None:

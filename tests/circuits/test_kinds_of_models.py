@@ -7,18 +7,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
 
 from fedcircuit import CircuitSettings, Probe, Samples, discover
-from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.discovery import METHOD_NAMES, discovery_method
 from fedcircuit.circuits.edges import edge_circuits
 from fedcircuit.circuits.model_circuits import Clock, Search
 from fedcircuit.circuits.preservation import RoundTask, analyse_round, circuits_of_model
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.circuits.together import common_layers
-from fedcircuit.circuits.unit_weights import incoming_weights
-from fedcircuit.circuits.validity import Status
 
 N = 36
 X = torch.randn(N, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -218,66 +214,6 @@ def test_wrappers_and_devices_without_values_are_refused() -> None:
         discover(network, PROBE)  # type: ignore[arg-type]
 
 
-NORMS = {
-    "weight norm": parametrizations.weight_norm,
-    "spectral norm": parametrizations.spectral_norm,
-    "weight norm of old": nn.utils.weight_norm,
-    "spectral norm of old": nn.utils.spectral_norm,
-}
-
-
-@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
-@pytest.mark.parametrize("name", NORMS)
-def test_weights_that_are_computed_are_read_and_stay_whole(name: str) -> None:
-    model = network()
-    NORMS[name](model[3])
-    model(X)  # the old form keeps the result of a computation
-    before = model.eval()(X)
-
-    norms = discover(model, PROBE, method="magnitude")
-    found = circuits_of_model(model, PROBE)
-
-    used = model[3].weight.detach().norm(dim=1)
-    assert torch.allclose(norms.scores[0, 4:], used / used.mean())
-    assert found.masks.shape == (3, 10)
-    assert torch.equal(model(X), before)  # copies share the class of a parametrized module
-
-
-class Attends(nn.Module):
-    def __init__(self, **options: int) -> None:
-        super().__init__()
-        self.attention = nn.MultiheadAttention(4, 2, batch_first=True, **options)
-        self.size, self.head = self.attention.kdim, nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x[:, 0]
-        other = x[..., : self.size]
-        return self.head(self.attention(x, other, other)[0].mean(1))
-
-
-@pytest.mark.parametrize("options", [{}, {"kdim": 3, "vdim": 3}], ids=["joint", "apart"])
-def test_magnitude_scores_heads_by_their_projections(options: dict[str, int]) -> None:
-    torch.manual_seed(0)
-    model = Attends(**options)
-    attention = model.attention
-    if options:
-        parts = [attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight]
-    else:
-        parts = list(attention.in_proj_weight.chunk(3))
-    squares = [
-        sum(float(part[2 * head : 2 * head + 2].detach().square().sum()) for part in parts)
-        for head in range(2)
-    ]
-    norms = torch.tensor(squares).sqrt()
-
-    found = discover(model, PROBE, method="magnitude")
-
-    assert found.sites == (Site("attention", 2, 2, "attention"),)
-    assert torch.allclose(found.scores, (norms / norms.mean()).expand(3, -1))
-    weights = incoming_weights(model, found.sites[0])
-    assert torch.allclose(weights.norm(dim=1), norms)
-
-
 @pytest.mark.parametrize("layer", [nn.RNN, nn.LSTM, nn.GRU])
 def test_recurrences_are_no_sites_and_do_not_disturb_those_behind(layer: type[nn.Module]) -> None:
     class Recurrent(nn.Module):
@@ -295,42 +231,3 @@ def test_recurrences_are_no_sites_and_do_not_disturb_those_behind(layer: type[nn
         assert discover(Recurrent(hidden=True), PROBE, method=method).masks.shape == (3, 5)
     with pytest.raises(ValueError, match="has no sites: expected at least one"):
         discover(Recurrent(hidden=False), PROBE)
-
-
-@pytest.mark.parametrize("ablation", ["mean", "zero", "resample"])
-def test_logits_that_are_not_finite_have_a_status_of_their_own(ablation: str) -> None:
-    model = network()
-    with torch.no_grad():
-        model[3].weight[0, 0] = torch.nan
-    settings = CircuitSettings(ablation=ablation)
-
-    found, checked = (
-        discover(model, PROBE, ablation=ablation),
-        circuits_of_model(model, PROBE, settings),
-    )
-
-    why = "the model's logits are NaN or infinite for 18 of 18 samples"
-    assert found.reasons == (why,) * 3
-    assert not found.masks.any()
-    assert not checked.found.any()
-    for one in checked.validity:
-        assert (one.status, one.reason) == (Status.NOT_FINITE, why)
-        assert np.isnan([one.full_recall, one.full_fpr, one.balanced_accuracy]).all()
-
-
-@pytest.mark.parametrize("conv", [False, True])
-def test_one_model_that_is_not_finite_costs_the_others_nothing(conv: bool) -> None:
-    model = network(conv=conv)
-    good = {name: np.asarray(v).copy() for name, v in model.state_dict().items()}
-    bad = {name: v.copy() for name, v in good.items()}
-    bad["5.bias"][1] = np.inf
-    task = RoundTask(CircuitSettings(), 0, 1)
-
-    alone = analyse_round(model, good, {"a": good}, PROBE, task)
-    beside = analyse_round(model, good, {"a": good, "b": bad}, PROBE, task)
-
-    assert alone.comparisons["a"] == beside.comparisons["a"]
-    assert {v.status for v in beside.models[2].validity} == {Status.NOT_FINITE}
-    assert np.isnan([one.normalised for one in beside.comparisons["b"].global_in_local]).all()
-    broken = analyse_round(model, bad, {"a": good}, PROBE, task)
-    assert all(verdict is None for verdict, _ in broken.comparisons["a"].verdicts)

@@ -1,21 +1,44 @@
 """Models of other types, modes and outputs are measured like any, or refused in words."""
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from kinds_of_models import PROBE, Around, N, X, Y, network, short
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
 
 from fedcircuit import CircuitSettings, Probe, Samples, discover
-from fedcircuit.circuits.circuit import Site
-from fedcircuit.circuits.discovery import METHOD_NAMES
+from fedcircuit.circuits.clock import Clock
+from fedcircuit.circuits.discovery import METHOD_NAMES, discovery_method
+from fedcircuit.circuits.edges import edge_circuits
+from fedcircuit.circuits.model_circuits import Search
 from fedcircuit.circuits.preservation import RoundTask, analyse_round, circuits_of_model
 from fedcircuit.circuits.sites import find_sites
-from fedcircuit.circuits.unit_weights import incoming_weights
-from fedcircuit.circuits.validity import Status
+from fedcircuit.circuits.together import common_layers
+
+N = 36
+X = torch.randn(N, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(N) % 3
+X[torch.arange(N), 0, Y, Y] += 3.0
+PROBE = Probe.split(Samples(X, Y), ["a", "b", "c"], 0)
+BINARY = Y.clamp(max=1)
+SHORT = {"gates": {"steps": 8}, "fedmi": {"steps": 8}}
+
+
+def network(n_logits: int = 3, *, conv: bool = True) -> nn.Sequential:
+    """Drawn once, with a head that tells the classes of its own features."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if conv:
+            layers = (nn.Conv2d(1, 4, 2), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(36, 6))
+        else:
+            layers = (nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 6))
+        return nn.Sequential(*layers, nn.ReLU(), nn.Linear(6, n_logits))
+
+
+def short(method: str) -> object:
+    return discovery_method(method, **SHORT.get(method, {}))
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
@@ -91,6 +114,78 @@ def test_tokens_stay_integers_and_images_of_bytes_become_floats() -> None:
     assert torch.equal(discover(network(), (pixels, Y)).scores, as_floats)
 
 
+class Around(nn.Module):
+    """The network with its output changed."""
+
+    def __init__(self, inner: nn.Module, end: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.inner, self.end = inner, end
+
+    def forward(self, x: Tensor) -> object:
+        return self.end(self.inner(x))
+
+
+def as_two(one: nn.Sequential) -> nn.Sequential:
+    """The same function with the logits 0 and z."""
+    two = copy.deepcopy(one)
+    head = one[-1]
+    two[-1] = nn.Linear(head.in_features, 2)
+    with torch.no_grad():
+        two[-1].weight.copy_(torch.cat([torch.zeros_like(head.weight), head.weight]))
+        two[-1].bias.copy_(torch.cat([torch.zeros_like(head.bias), head.bias]))
+    return two
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_one_logit_has_the_circuits_of_two(method: str) -> None:
+    one = network(1)
+    found = discover(one, (X, BINARY), method=short(method))
+    other = discover(as_two(one), (X, BINARY), method=short(method))
+    assert torch.equal(found.masks, other.masks)
+    assert torch.allclose(found.scores, other.scores, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("conv", [False, True])
+def test_a_round_of_models_with_one_logit_is_judged_as_with_two(conv: bool) -> None:
+    one = network(1, conv=conv)
+    results = []
+    for model in (one, as_two(one)):
+        weights = {name: np.asarray(v) for name, v in model.state_dict().items()}
+        probe = Probe.split(Samples(X, BINARY), ["no", "yes"], 0)
+        task = RoundTask(CircuitSettings(), 0, 1)
+        results.append(analyse_round(model, weights, {"a": weights}, probe, task))
+    first, second = results
+    for mine, other in zip(first.models, second.models, strict=True):
+        assert torch.equal(mine.masks, other.masks)
+        assert [v.status for v in mine.validity] == [v.status for v in other.validity]
+        recalls = ([v.full_recall for v in part.validity] for part in (mine, other))
+        assert next(recalls) == next(recalls)
+    assert first.comparisons["a"].verdicts == second.comparisons["a"].verdicts
+
+
+def test_linear_models_with_one_logit_are_examined_together() -> None:
+    one = network(1, conv=False)
+    probe = Probe.split(Samples(X, BINARY), ["no", "yes"], 0)
+    search = Search.of(one, probe, CircuitSettings(), 0, 0, Clock())
+    weights = {name: np.asarray(v) for name, v in one.state_dict().items()}
+    assert common_layers(search, one, weights) is not None
+
+
+def test_one_logit_may_lose_its_axis_and_may_not_be_a_probability() -> None:
+    one = network(1)
+    expected = discover(one, (X, BINARY)).masks
+    for end in (Tensor.squeeze, lambda z: z[:, 0], lambda z: {"logits": z}):
+        assert torch.equal(discover(Around(one, end), (X, BINARY)).masks, expected)
+    assert edge_circuits(Around(one, Tensor.squeeze), (X, BINARY)).masks.shape[0] == 2
+    for end in (torch.sigmoid, lambda z: torch.sigmoid(z).squeeze(1)):
+        with pytest.raises(ValueError, match="ends in a sigmoid: .*BCEWithLogitsLoss"):
+            discover(Around(one, end), (X, BINARY))
+    with pytest.raises(ValueError, match="ends in a sigmoid"):
+        discover(nn.Sequential(one, nn.Sigmoid()), (X, BINARY))
+    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.1"):
+        discover(one, (X, Y))
+
+
 def test_an_output_with_logits_is_that_and_others_are_refused() -> None:
     expected = circuits_of_model(network(), PROBE).masks
     model = Around(network(), lambda z: {"logits": z, "hidden": None})
@@ -120,66 +215,6 @@ def test_wrappers_and_devices_without_values_are_refused() -> None:
         discover(network, PROBE)  # type: ignore[arg-type]
 
 
-NORMS = {
-    "weight norm": parametrizations.weight_norm,
-    "spectral norm": parametrizations.spectral_norm,
-    "weight norm of old": nn.utils.weight_norm,
-    "spectral norm of old": nn.utils.spectral_norm,
-}
-
-
-@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
-@pytest.mark.parametrize("name", NORMS)
-def test_weights_that_are_computed_are_read_and_stay_whole(name: str) -> None:
-    model = network()
-    NORMS[name](model[3])
-    model(X)  # the old form keeps the result of a computation
-    before = model.eval()(X)
-
-    norms = discover(model, PROBE, method="magnitude")
-    found = circuits_of_model(model, PROBE)
-
-    used = model[3].weight.detach().norm(dim=1)
-    assert torch.allclose(norms.scores[0, 4:], used / used.mean())
-    assert found.masks.shape == (3, 10)
-    assert torch.equal(model(X), before)  # copies share the class of a parametrized module
-
-
-class Attends(nn.Module):
-    def __init__(self, **options: int) -> None:
-        super().__init__()
-        self.attention = nn.MultiheadAttention(4, 2, batch_first=True, **options)
-        self.size, self.head = self.attention.kdim, nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x[:, 0]
-        other = x[..., : self.size]
-        return self.head(self.attention(x, other, other)[0].mean(1))
-
-
-@pytest.mark.parametrize("options", [{}, {"kdim": 3, "vdim": 3}], ids=["joint", "apart"])
-def test_magnitude_scores_heads_by_their_projections(options: dict[str, int]) -> None:
-    torch.manual_seed(0)
-    model = Attends(**options)
-    attention = model.attention
-    if options:
-        parts = [attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight]
-    else:
-        parts = list(attention.in_proj_weight.chunk(3))
-    squares = [
-        sum(float(part[2 * head : 2 * head + 2].detach().square().sum()) for part in parts)
-        for head in range(2)
-    ]
-    norms = torch.tensor(squares).sqrt()
-
-    found = discover(model, PROBE, method="magnitude")
-
-    assert found.sites == (Site("attention", 2, 2, "attention"),)
-    assert torch.allclose(found.scores, (norms / norms.mean()).expand(3, -1))
-    weights = incoming_weights(model, found.sites[0])
-    assert torch.allclose(weights.norm(dim=1), norms)
-
-
 @pytest.mark.parametrize("layer", [nn.RNN, nn.LSTM, nn.GRU])
 def test_recurrences_are_no_sites_and_do_not_disturb_those_behind(layer: type[nn.Module]) -> None:
     class Recurrent(nn.Module):
@@ -197,42 +232,3 @@ def test_recurrences_are_no_sites_and_do_not_disturb_those_behind(layer: type[nn
         assert discover(Recurrent(hidden=True), PROBE, method=method).masks.shape == (3, 5)
     with pytest.raises(ValueError, match="has no sites: expected at least one"):
         discover(Recurrent(hidden=False), PROBE)
-
-
-@pytest.mark.parametrize("ablation", ["mean", "zero", "resample"])
-def test_logits_that_are_not_finite_have_a_status_of_their_own(ablation: str) -> None:
-    model = network()
-    with torch.no_grad():
-        model[3].weight[0, 0] = torch.nan
-    settings = CircuitSettings(ablation=ablation)
-
-    found, checked = (
-        discover(model, PROBE, ablation=ablation),
-        circuits_of_model(model, PROBE, settings),
-    )
-
-    why = "the model's logits are NaN or infinite for 18 of 18 samples"
-    assert found.reasons == (why,) * 3
-    assert not found.masks.any()
-    assert not checked.found.any()
-    for one in checked.validity:
-        assert (one.status, one.reason) == (Status.NOT_FINITE, why)
-        assert np.isnan([one.full_recall, one.full_fpr, one.balanced_accuracy]).all()
-
-
-@pytest.mark.parametrize("conv", [False, True])
-def test_one_model_that_is_not_finite_costs_the_others_nothing(conv: bool) -> None:
-    model = network(conv=conv)
-    good = {name: np.asarray(v).copy() for name, v in model.state_dict().items()}
-    bad = {name: v.copy() for name, v in good.items()}
-    bad["5.bias"][1] = np.inf
-    task = RoundTask(CircuitSettings(), 0, 1)
-
-    alone = analyse_round(model, good, {"a": good}, PROBE, task)
-    beside = analyse_round(model, good, {"a": good, "b": bad}, PROBE, task)
-
-    assert alone.comparisons["a"] == beside.comparisons["a"]
-    assert {v.status for v in beside.models[2].validity} == {Status.NOT_FINITE}
-    assert np.isnan([one.normalised for one in beside.comparisons["b"].global_in_local]).all()
-    broken = analyse_round(model, bad, {"a": good}, PROBE, task)
-    assert all(verdict is None for verdict, _ in broken.comparisons["a"].verdicts)

@@ -32,7 +32,8 @@ class LayerNames:
     """
 
     def __init__(self, sites: pd.DataFrame | None, weights: Weights) -> None:
-        rows = pd.DataFrame({"site": []}) if sites is None else sites.drop_duplicates("site")
+        rows = pd.DataFrame({"site": []}) if sites is None else sites
+        rows = rows.drop_duplicates("site", keep="last")  # earlier rounds may lack names
         paths = [str(path) for path in rows["site"]]
         kinds = _texts(rows, "kind")
         self._sites = list(zip(paths, kinds, strict=True))

@@ -26,6 +26,7 @@ from fedcircuit.strategies.assembly import (
 from fedcircuit.strategies.message_api import MessageHooks
 from fedcircuit.strategies.recorder import RecorderOptions
 from fedcircuit.strategies.records import in_dtype
+from fedcircuit.strategies.resuming import put_resume
 from fedcircuit.strategies.waiting import wait_for_nodes
 
 
@@ -41,7 +42,7 @@ class CircuitFedAvg(FedAvg):
     ----------
     *args, **kwargs
         As for ``flwr.serverapp.strategy.FedAvg``.
-    model, probe, example, discover_on, run_dir, store, observers, circuits, options
+    model, probe, example, discover_on, run_dir, store, observers, circuits, options, resume
         As for :func:`fedcircuit.strategies.observe`; ``fail_when_all_fail`` is True if not set.
 
     Raises
@@ -64,6 +65,7 @@ class CircuitFedAvg(FedAvg):
         observers: Sequence[Observer] = (),
         circuits: CircuitSettings | None = None,
         options: RecorderOptions | None = None,
+        resume: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -78,8 +80,11 @@ class CircuitFedAvg(FedAvg):
             observers=observers,
             circuits=circuits,
             options=options,
+            resume=resume,
         )
         self.fedcircuit_hooks = MessageHooks(self, recorder, parameter_names(None, model))
+        if resume:
+            put_resume(self, self.fedcircuit_hooks)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -25,6 +25,7 @@ from fedcircuit.strategies.assembly import (
 )
 from fedcircuit.strategies.message_api import MessageHooks
 from fedcircuit.strategies.recorder import RecorderOptions, RoundRecorder
+from fedcircuit.strategies.resuming import put_resume
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def observe(
     circuits: CircuitSettings | None = None,
     options: RecorderOptions | None = None,
     param_names: Sequence[str] | None = None,
+    resume: bool = False,
 ) -> AnyStrategy:
     """Observe a strategy in place and return it; what it computes stays the same, bit for bit.
 
@@ -69,6 +71,10 @@ def observe(
         How circuits are found and checked; how the recorder behaves.
     param_names
         Names of weights that are only numbered, as in the legacy API; left out: the model's.
+    resume
+        Go on in ``run_dir`` after its last recorded round, from its weights and the strategy's
+        recorded state; ``start(num_rounds=...)`` then counts the recorded rounds too (a legacy
+        server runs as many more). Where the folder is missing or empty a new run begins.
 
     Raises
     ------
@@ -77,7 +83,8 @@ def observe(
     ValueError
         If it is observed already, or the arguments contradict each other or the store.
     RunError
-        If the folder exists and is not empty.
+        If the folder exists and is not empty; with ``resume``, if it is the run of another
+        strategy, seed or model.
     """
     _check_kind(strategy)
     recorder = build_recorder(
@@ -88,9 +95,21 @@ def observe(
         observers=observers,
         circuits=circuits,
         options=options or RecorderOptions(),
+        resume=resume,
     )
     _put_around(strategy, recorder, parameter_names(param_names, model))
+    if resume:
+        _go_on(strategy)
     return strategy
+
+
+def _go_on(strategy: object) -> None:
+    if isinstance(strategy, Strategy):
+        put_resume(strategy, strategy.fedcircuit_hooks)  # type: ignore[attr-defined]  # observed
+        return
+    from fedcircuit.strategies.legacy_resuming import put_legacy_resume
+
+    put_legacy_resume(strategy)
 
 
 def _put_around(strategy: object, recorder: RoundRecorder, names: Sequence[str] | None) -> None:

@@ -20,6 +20,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "samples": (),
     "messages": (),
     "wire": (),
+    "flower": (),
     "circuits": ("samples", "messages"),
     "learning": ("samples", "messages"),
     "aggregation": ("learning",),
@@ -28,12 +29,12 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "observers": ("samples", "messages", "circuits", "learning", "analysis", "records"),
     "report": ("circuits.circuit", "analysis", "records"),
     "strategies": (
-        "samples", "messages", "wire", "circuits", "learning", "aggregation", "analysis",
+        "samples", "messages", "wire", "flower", "circuits", "learning", "aggregation", "analysis",
         "records", "observers",
     ),
-    "clients": ("samples", "messages", "wire", "circuits", "learning", "aggregation"),
+    "clients": ("samples", "messages", "wire", "flower", "circuits", "learning", "aggregation"),
     "app": (
-        "samples", "messages", "wire", "circuits", "learning", "aggregation", "analysis",
+        "samples", "messages", "wire", "flower", "circuits", "learning", "aggregation", "analysis",
         "records", "observers", "report", "strategies", "clients",
     ),
 }  # fmt: skip
@@ -48,6 +49,7 @@ CORE = (
 )  # fmt: skip
 BANNED: Mapping[str, set[str]] = {
     **dict.fromkeys(CORE, FEDERATION | DRAWING | TERMINAL | CONFIGURATION),
+    "flower": {"ray", "torch"} | DRAWING | TERMINAL | CONFIGURATION,
     "report": FEDERATION | TERMINAL | CONFIGURATION | {"torch"},
     "strategies": {"ray"} | DRAWING | TERMINAL | CONFIGURATION,
     "clients": {"ray"} | DRAWING | TERMINAL | CONFIGURATION,

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fedcircuit.app.simulation import simulate
     from fedcircuit.circuits.circuit import Circuit, CircuitStack, Site
     from fedcircuit.circuits.discover import discover
     from fedcircuit.circuits.overlap import iou
@@ -43,6 +44,7 @@ _HOMES = {
     "CircuitFedAvg": "fedcircuit.strategies",
     "RecorderOptions": "fedcircuit.strategies",
     "observe": "fedcircuit.strategies",
+    "simulate": "fedcircuit.app.simulation",
 }
 
 __all__ = [
@@ -66,6 +68,7 @@ __all__ = [
     "iou",
     "numpyclient_mod",
     "observe",
+    "simulate",
 ]
 
 

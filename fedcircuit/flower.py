@@ -6,18 +6,21 @@ supported release to the newest. A new release that moves something is mended he
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
 
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from flwr.common import Parameters
     from flwr.proto.node_pb2 import NodeInfo
+    from flwr.server import History
     from flwr.supercore.run import Run
 
     __all__ = ["NodeInfo", "Run"]
@@ -103,3 +106,54 @@ def no_telemetry(setting: str) -> Iterator[None]:
         yield
     finally:
         module.FLWR_TELEMETRY_ENABLED = before
+
+
+@dataclass(frozen=True)
+class LegacyResult:
+    """What a legacy server gave.
+
+    Parameters
+    ----------
+    history
+        Losses and metrics by round.
+    parameters
+        The final global weights.
+    """
+
+    history: History
+    parameters: Parameters
+
+
+@contextmanager
+def noted_results(
+    results: list[Result], legacy: list[LegacyResult], before: Callable[[object], None]
+) -> Iterator[None]:
+    """Note what Flower's own loops return: a ServerApp hands it to nobody.
+
+    Parameters
+    ----------
+    results, legacy
+        Lists to which the results of message-based and of legacy strategies are added.
+    before
+        Called with the strategy before its first round.
+    """
+    from flwr.server import Server  # the legacy stack, which most never need
+
+    start, fit = Strategy.start, Server.fit
+
+    def noted_start(self: Strategy, *args: Any, **kwargs: Any) -> Result:
+        before(self)
+        results.append(start(self, *args, **kwargs))
+        return results[-1]
+
+    def noted_fit(self: Server, *args: Any, **kwargs: Any) -> Any:
+        before(self.strategy)
+        returned = fit(self, *args, **kwargs)
+        legacy.append(LegacyResult(returned[0], self.parameters))
+        return returned
+
+    Strategy.start, Server.fit = noted_start, noted_fit  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Strategy.start, Server.fit = start, fit  # type: ignore[method-assign]

@@ -222,7 +222,7 @@ class InProcessGrid(Grid):
     def _keep(self, error: BaseException, message: Message, partition: int) -> None:
         if message.metadata.message_type == IDENTITY_QUERY:
             return  # an app need not know our question
-        round_ = _round_of(message)
+        round_ = round_of(message)
         if self._errors and self._errors[-1].round == round_:
             return
         if self._errors:  # else a long run would pin the locals of every failure
@@ -230,7 +230,7 @@ class InProcessGrid(Grid):
         self._errors.append(ClientError(str(partition), round_, error))
 
 
-def _round_of(message: Message) -> int | None:
+def round_of(message: Message) -> int | None:
     """Round that a message belongs to: in its config, or as its group (legacy strategies)."""
     for record in message.content.config_records.values():
         value = record.get("server-round")

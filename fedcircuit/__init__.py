@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fedcircuit.app.look import look
+    from fedcircuit.app.simulation import simulate
     from fedcircuit.circuits.circuit import Circuit, CircuitStack, Site
     from fedcircuit.circuits.discover import discover
     from fedcircuit.circuits.overlap import iou
@@ -51,6 +52,7 @@ _HOMES = {
     "CircuitFedAvg": "fedcircuit.strategies",
     "RecorderOptions": "fedcircuit.strategies",
     "observe": "fedcircuit.strategies",
+    "simulate": "fedcircuit.app.simulation",
 }
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "look",
     "numpyclient_mod",
     "observe",
+    "simulate",
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -23,6 +23,7 @@ from fedcircuit.records.store import RunStore
 from fedcircuit.samples import Samples
 from fedcircuit.strategies.preflight import PreflightError, check_model
 from fedcircuit.strategies.recorder import RecorderOptions, RoundRecorder
+from fedcircuit.strategies.resuming import is_new, reopened, say
 from fedcircuit.strategies.state import restore_state
 
 DiscoverOn = Literal["server", "clients"]
@@ -100,6 +101,7 @@ def build_recorder(
     observers: Sequence[Observer],
     circuits: CircuitSettings | None,
     options: RecorderOptions,
+    resume: bool = False,
 ) -> RoundRecorder:
     """A recorder for a strategy, which gets the state back that a resumed run had left.
 
@@ -109,10 +111,14 @@ def build_recorder(
         If a folder and a store are both given, or the store has other rounds than the options
         say.
     RunError
-        If the folder exists and is not empty.
+        If the folder exists and is not empty, or is to be resumed and is another's.
     """
     if run_dir is not None and store is not None:
         raise ValueError("give run_dir or store, not both")
+    if resume and (run_dir is None or options.round_offset):
+        raise ValueError(
+            "resume=True needs run_dir, the folder to continue, and finds the round_offset itself"
+        )
     settings = circuits or CircuitSettings()
     looking, class_names = sources.observers(settings, options.seed)
     if run_dir is not None:
@@ -125,7 +131,12 @@ def build_recorder(
                 "verdict": asdict(settings.verdict),
             },
         )
-        store = RunStore.create(run_dir, manifest)
+        if resume and not is_new(run_dir):
+            store = reopened(run_dir, manifest)
+            options = replace(options, round_offset=max(store.rounds(), default=0))
+            say(store, options.round_offset)
+        else:
+            store = RunStore.create(run_dir, manifest)
     recorder = RoundRecorder(store, [*looking, *observers], options, model=sources.model)
     if store is not None and options.round_offset:
         restore_state(strategy, store.read(options.round_offset).state)

@@ -27,6 +27,7 @@ from fedcircuit.strategies.message_api import MessageHooks
 from fedcircuit.strategies.names import WeightNames
 from fedcircuit.strategies.recorder import RecorderOptions, RoundRecorder
 from fedcircuit.strategies.records import in_dtype
+from fedcircuit.strategies.resuming import put_resume
 from fedcircuit.strategies.waiting import wait_for_nodes
 
 
@@ -42,7 +43,7 @@ class CircuitFedAvg(FedAvg):
     ----------
     *args, **kwargs
         As for ``flwr.serverapp.strategy.FedAvg``.
-    model, probe, example, discover_on, run_dir, store, observers, circuits, options
+    model, probe, example, discover_on, run_dir, store, observers, circuits, options, resume
         As for :func:`fedcircuit.strategies.observe`; ``fail_when_all_fail`` is True if not set.
 
     Raises
@@ -65,6 +66,7 @@ class CircuitFedAvg(FedAvg):
         observers: Sequence[Observer] = (),
         circuits: CircuitSettings | None = None,
         options: RecorderOptions | None = None,
+        resume: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -79,12 +81,16 @@ class CircuitFedAvg(FedAvg):
             observers=observers,
             circuits=circuits,
             options=options,
+            resume=resume,
         )
         self.fedcircuit_hooks = MessageHooks(self, recorder, WeightNames(None, model))
+        if resume:
+            put_resume(self, self.fedcircuit_hooks)
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the recorder: a copy records nothing."""
-        warn_of_copy(self)
+        if type(self) is CircuitFedAvg:  # else plain_reduction has said so
+            warn_of_copy(self)
         options = replace(self.fedcircuit_hooks.recorder.options, on_round=None)
         return {**self.__dict__, "fedcircuit_hooks": options}
 

@@ -12,24 +12,24 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
+WRAPPER = "fedcircuit_wrapper"
 
-def plain_reduction(observed: type, strategy: object, protocol: Any) -> Any:
-    """How to make a copy of a strategy, of the class that it had before it was observed.
+
+def plain_reduction(strategy: object, protocol: Any) -> Any:
+    """How to make a copy of a strategy, of the class that it had before we put ours around it.
 
     Parameters
     ----------
-    observed
-        The class that observes; its one base is the strategy's own.
     strategy
-        An instance of it.
+        Its class, and those around it that are ours, say ``fedcircuit_wrapper = True``.
     protocol
         As for ``__reduce_ex__``.
     """
     warn_of_copy(strategy)
-    base: Any = observed.__bases__[0]
-    maker, arguments, *rest = base.__reduce_ex__(strategy, protocol)
-    own = [base if argument is observed else argument for argument in arguments]
-    return (partial(maker, *own), (), *rest)  # pickle insists on the object's own class otherwise
+    own: Any = next(kind for kind in type(strategy).__mro__ if WRAPPER not in vars(kind))
+    maker, arguments, *rest = own.__reduce_ex__(strategy, protocol)
+    plain = [own if argument is type(strategy) else argument for argument in arguments]
+    return (partial(maker, *plain), (), *rest)  # pickle insists on the object's own class otherwise
 
 
 def warn_of_copy(strategy: object) -> None:

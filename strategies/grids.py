@@ -9,8 +9,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 if TYPE_CHECKING:
-    from flwr.proto.node_pb2 import NodeInfo
-    from flwr.supercore.run import Run
+    from fedcircuit.flower import NodeInfo, Run
 
 
 class GridView(Grid):

@@ -241,6 +241,7 @@ def observe_legacy(strategy: object, recorder: RoundRecorder, names: WeightNames
 
     class Observed(base):  # type: ignore[misc, valid-type]
         fedcircuit_observed = True
+        fedcircuit_wrapper = True
         fedcircuit_hooks = hooks
 
         def configure_fit(
@@ -266,7 +267,7 @@ def observe_legacy(strategy: object, recorder: RoundRecorder, names: WeightNames
             return hooks.aggregate_evaluate(super().aggregate_evaluate, results, failures)
 
         def __reduce_ex__(self, protocol: Any) -> Any:
-            return plain_reduction(Observed, self, protocol)
+            return plain_reduction(self, protocol)
 
     Observed.__name__ = Observed.__qualname__ = f"Observed{base.__name__}"
     become: Any = strategy

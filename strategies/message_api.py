@@ -21,6 +21,7 @@ from fedcircuit.strategies.message_replies import (
     with_start,
 )
 from fedcircuit.strategies.names import WeightNames
+from fedcircuit.strategies.preflight import PreflightError
 from fedcircuit.strategies.recorder import RoundRecorder
 from fedcircuit.strategies.replies import Reply, client_order
 from fedcircuit.strategies.roster import Roster
@@ -56,6 +57,7 @@ class MessageHooks:
         self.recorder = recorder
         self.roster = Roster(ask=recorder.options.identify)
         self.sent_dtypes: dict[str, np.dtype[np.generic]] = {}
+        self.start_must_fit = False  # whether a first round from other weights is refused
         self._strategy = strategy
         self._number = 0  # what the strategy takes the round for
         self._names = WeightNames(None, None) if names is None else names
@@ -131,6 +133,11 @@ class MessageHooks:
             values.tobytes() == record.weights[name].tobytes() for name, values in given.items()
         )
         if not same:
+            if self.start_must_fit:
+                raise PreflightError(
+                    "resume=True: the strategy was started by another one around it, which would "
+                    "go on from other weights; observe the outer one, observe(DP(...))"
+                )
             return arrays  # somebody wants to go on from other weights
         return ArrayRecord(
             {name: Array(values) for name, values in zip(arrays, exact.values(), strict=True)}
@@ -238,6 +245,10 @@ class MessageHooks:
     def _nodes(self) -> dict[str, int]:
         """Node by id of the message sent to it; ids are given on sending."""
         return {sent.metadata.message_id: sent.metadata.dst_node_id for sent in self._sent}
+
+    def named_weights(self, arrays: ArrayRecord) -> Weights:
+        """Weights under the names that they are recorded under."""
+        return self._weights(arrays)
 
     def _weights(self, arrays: ArrayRecord) -> Weights:
         """Copies by name: deserialising an Array makes a new one."""

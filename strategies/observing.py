@@ -26,6 +26,7 @@ from fedcircuit.strategies.copies import plain_reduction
 from fedcircuit.strategies.message_api import MessageHooks
 from fedcircuit.strategies.names import WeightNames
 from fedcircuit.strategies.recorder import RecorderOptions, RoundRecorder
+from fedcircuit.strategies.resuming import put_resume
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def observe(
     circuits: CircuitSettings | None = None,
     options: RecorderOptions | None = None,
     param_names: Sequence[str] | None = None,
+    resume: bool = False,
 ) -> AnyStrategy:
     """Observe a strategy in place and return it; what it computes stays the same, bit for bit.
 
@@ -70,6 +72,10 @@ def observe(
         How circuits are found and checked; how the recorder behaves.
     param_names
         Names of weights that are only numbered, as in the legacy API; left out: the model's.
+    resume
+        Go on in ``run_dir`` after its last recorded round, from its weights and the strategy's
+        recorded state; ``start(num_rounds=...)`` then counts the recorded rounds too (a legacy
+        server runs as many more). Where the folder is missing or empty a new run begins.
 
     Raises
     ------
@@ -78,7 +84,8 @@ def observe(
     ValueError
         If it is observed already, or the arguments contradict each other or the store.
     RunError
-        If the folder exists and is not empty.
+        If the folder exists and is not empty; with ``resume``, if it is the run of another
+        strategy, seed or model.
     """
     _check_kind(strategy)
     recorder = build_recorder(
@@ -89,9 +96,21 @@ def observe(
         observers=observers,
         circuits=circuits,
         options=options or RecorderOptions(),
+        resume=resume,
     )
     _put_around(strategy, recorder, WeightNames(param_names, model))
+    if resume:
+        _go_on(strategy)
     return strategy
+
+
+def _go_on(strategy: object) -> None:
+    if isinstance(strategy, Strategy):
+        put_resume(strategy, strategy.fedcircuit_hooks)  # type: ignore[attr-defined]  # observed
+        return
+    from fedcircuit.strategies.legacy_resuming import put_legacy_resume
+
+    put_legacy_resume(strategy)
 
 
 def _put_around(strategy: object, recorder: RoundRecorder, names: WeightNames) -> None:
@@ -138,6 +157,7 @@ def _observe_messages(strategy: Strategy, hooks: MessageHooks) -> None:
     # A class with one base: only such a class may become the class of an existing instance.
     class Observed(base):  # type: ignore[misc, valid-type]
         fedcircuit_observed = True
+        fedcircuit_wrapper = True
         fedcircuit_hooks = hooks
 
         def configure_train(
@@ -163,7 +183,7 @@ def _observe_messages(strategy: Strategy, hooks: MessageHooks) -> None:
             return hooks.aggregate_evaluate(super().aggregate_evaluate, replies)
 
         def __reduce_ex__(self, protocol: Any) -> Any:
-            return plain_reduction(Observed, self, protocol)
+            return plain_reduction(self, protocol)
 
     Observed.__name__ = Observed.__qualname__ = f"Observed{base.__name__}"
     become: Any = strategy

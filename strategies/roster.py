@@ -10,6 +10,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedcircuit import messages
+from fedcircuit.flower import node_facts
 from fedcircuit.strategies.bounds import client_name
 from fedcircuit.strategies.replies import client_order
 from fedcircuit.strategies.waiting import telling
@@ -41,7 +42,7 @@ class Roster:
         new = [node_id for node_id in order if node_id not in self._names]
         if not new:
             return
-        nodes = {node.node_id: node for node in grid.get_nodes()}
+        nodes = node_facts(grid)
         place = {node_id: index for index, node_id in enumerate(order)}
 
         def registered(node_id: int) -> tuple[str, int]:
@@ -50,7 +51,7 @@ class Roster:
         new.sort(key=registered)
         first = len(self._names)
         for index, node_id in enumerate(new):
-            beat = nodes[node_id].heartbeat_interval if node_id in nodes else 0.0
+            beat = nodes[node_id].heartbeat if node_id in nodes else 0.0
             deployed = 0 < beat < SIMULATED
             self._names[node_id] = f"node-{node_id if deployed else first + index}"
         if self._ask:

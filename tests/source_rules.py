@@ -21,6 +21,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "logits": (),
     "messages": (),
     "wire": (),
+    "flower": (),
     "circuits": ("samples", "logits", "messages"),
     "learning": ("samples", "logits", "messages"),
     "aggregation": ("learning",),
@@ -34,14 +35,15 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     ),
     "report": ("circuits.circuit", "circuits.naming", "circuits.markup", "analysis", "records"),
     "strategies": (
-        "samples", "logits", "messages", "wire", "circuits", "learning", "aggregation", "analysis",
-        "records", "observers",
+        "samples", "logits", "messages", "wire", "flower", "circuits", "learning", "aggregation",
+        "analysis", "records", "observers",
     ),
     "clients": (
-        "samples", "logits", "messages", "wire", "circuits", "learning", "aggregation",
+        "samples", "logits", "messages", "wire", "flower", "circuits", "learning", "aggregation",
     ),
     "app": (
-        "samples", "logits", "messages", "wire", "circuits", "learning", "aggregation", "analysis",
+        "samples", "logits", "messages", "wire", "flower", "circuits", "learning", "aggregation",
+        "analysis",
         "records", "observers", "report", "strategies", "clients",
     ),
 }  # fmt: skip
@@ -56,6 +58,7 @@ CORE = (
 )  # fmt: skip
 BANNED: Mapping[str, set[str]] = {
     **dict.fromkeys(CORE, FEDERATION | DRAWING | TERMINAL | CONFIGURATION),
+    "flower": {"ray", "torch"} | DRAWING | TERMINAL | CONFIGURATION,
     "report": FEDERATION | TERMINAL | CONFIGURATION | {"torch"},
     "strategies": {"ray"} | DRAWING | TERMINAL | CONFIGURATION,
     "clients": {"ray"} | DRAWING | TERMINAL | CONFIGURATION,

@@ -1,13 +1,11 @@
-"""The in-process engine: a Flower Grid that calls the ClientApp in a plain loop.
-
-Everything of Flower that is not public API and not a strategy's lives in this module.
-"""
+"""The in-process engine: a Flower Grid that calls the ClientApp in a plain loop."""
 
 from __future__ import annotations
 
 import threading
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import numpy as np
@@ -23,32 +21,19 @@ from flwr.app import (
 )
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 from numpy.typing import NDArray
 
 from fedcircuit.app.process_state import kept_process_state
+from fedcircuit.flower import RUN_ID, empty_run, identify_process
 from fedcircuit.messages import IDENTITY_QUERY
 from fedcircuit.strategies.failures import ClientError
 from fedcircuit.wire import decoded
 
-RUN_ID = 1
-SERVER_NODE_ID = 1
+if TYPE_CHECKING:
+    from fedcircuit.flower import Run
+
 FIRST_NODE_ID = 2
 CLIENT_RAISED = 2  # Flower's error code for an exception in the ClientApp
-
-
-def identify_process() -> None:
-    """Make this process the server of a run: Flower's instruction messages ask who sends them.
-
-    The class is internal and absent up to Flower 1.32, where messages can be made without it.
-    """
-    try:
-        from flwr.supercore.task_identity import TaskIdentity
-    except ImportError:
-        return
-    TaskIdentity.run_id = RUN_ID
-    TaskIdentity.node_id = SERVER_NODE_ID
-    TaskIdentity.task_id = 1
 
 
 class _Reply(Array):
@@ -132,7 +117,7 @@ class InProcessGrid(Grid):
             raise ValueError(f"node_configs must be {n_clients}, one a client, got {len(own)}")
         identify_process()
         self._app = app
-        self._run = Run.create_empty(RUN_ID)
+        self._run = empty_run(RUN_ID)
         self._lock = threading.RLock()  # legacy servers send from a pool of threads
         self._replies: dict[str, Message] = {}
         self._errors: list[ClientError] = []
@@ -237,7 +222,7 @@ class InProcessGrid(Grid):
     def _keep(self, error: BaseException, message: Message, partition: int) -> None:
         if message.metadata.message_type == IDENTITY_QUERY:
             return  # an app need not know our question
-        round_ = _round_of(message)
+        round_ = round_of(message)
         if self._errors and self._errors[-1].round == round_:
             return
         if self._errors:  # else a long run would pin the locals of every failure
@@ -245,7 +230,7 @@ class InProcessGrid(Grid):
         self._errors.append(ClientError(str(partition), round_, error))
 
 
-def _round_of(message: Message) -> int | None:
+def round_of(message: Message) -> int | None:
     """Round that a message belongs to: in its config, or as its group (legacy strategies)."""
     for record in message.content.config_records.values():
         value = record.get("server-round")

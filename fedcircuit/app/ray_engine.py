@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from math import ceil
 from typing import Any
 
@@ -17,6 +16,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from flwr.simulation import run_simulation
 
 from fedcircuit.app.engine import Engine, EngineError, Federation
+from fedcircuit.flower import no_telemetry
 from fedcircuit.strategies.failures import readable
 from fedcircuit.strategies.grids import GridView
 from fedcircuit.strategies.waiting import NodeWait, wait_for_nodes
@@ -110,7 +110,7 @@ def run_on_ray(engine: Engine, strategy: Strategy, federation: Federation) -> Re
 
     failed: Exception | None = None
     try:
-        with _no_telemetry():
+        with no_telemetry(os.environ.get("FLWR_TELEMETRY_ENABLED", "0")):
             run_simulation(
                 server_app=server,
                 client_app=BoundedApp(federation.app, federation.timeout + GRACE_SECONDS),
@@ -147,19 +147,6 @@ def _backend(engine: Engine) -> dict[str, Any]:
     if engine.workers is not None:
         ray["num_cpus"] = ceil(engine.workers * engine.cpus_per_client)
     return {"client_resources": resources, "init_args": ray}
-
-
-@contextmanager
-def _no_telemetry() -> Iterator[None]:
-    """Flower reads its switch when it is imported, which is before we could set it."""
-    from flwr.supercore import telemetry
-
-    before = telemetry.FLWR_TELEMETRY_ENABLED
-    telemetry.FLWR_TELEMETRY_ENABLED = os.environ.get("FLWR_TELEMETRY_ENABLED", "0")
-    try:
-        yield
-    finally:
-        telemetry.FLWR_TELEMETRY_ENABLED = before
 
 
 def _short(error: Error) -> str:

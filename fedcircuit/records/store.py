@@ -285,5 +285,5 @@ def _refuse_existing(path: Path) -> None:
     if path.exists() and any(entry.name != lock.LOCK for entry in path.iterdir()):
         raise RunError(
             f"{path} exists already and is left as it is; choose another folder (--out, run_dir), "
-            f"or continue the run in it, as with 'fedcircuit resume {path}'"
+            f"or continue the run in it: resume=True, or 'fedcircuit resume {path}' for a study"
         )

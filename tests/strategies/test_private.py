@@ -32,6 +32,7 @@ from fedcircuit.app.grid import InProcessGrid
 from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.clients import ClientCircuits, SparseClient, client_app
 from fedcircuit.learning.training import LocalTraining
+from fedcircuit.records.round_record import NOT_FINITE_LOGITS
 from fedcircuit.report.page import write_report
 from fedcircuit.report.verdict_text import headline
 from fedcircuit.samples import Samples

@@ -122,6 +122,16 @@ def test_a_copy_keeps_the_moments_and_can_be_observed(tmp_path: Path) -> None:
     assert Run.load(tmp_path / "copy").rounds == (1,)
 
 
+@pytest.mark.parametrize("make", [CircuitFedAvg, lambda **o: observe(FedAvg(), **o)])
+def test_a_resumed_strategy_is_copied_too(tmp_path: Path, make: Callable[..., Any]) -> None:
+    started(make(run_dir=tmp_path / "run"), arrays_of(initial_weights()), 1)
+    resumed = make(run_dir=tmp_path / "run", resume=True)
+    made = pickle.loads(pickle.dumps(resumed))
+    assert type(made) in (CircuitFedAvg, FedAvg)
+    assert type(made).__name__ in type(resumed).__name__
+    resumed.fedcircuit_hooks.recorder.store.close()
+
+
 @pytest.mark.parametrize("how", COPIES)
 def test_a_copy_of_ours_behaves_as_it_does_and_records_nothing(how: str, tmp_path: Path) -> None:
     strategy = CircuitFedAvg(run_dir=tmp_path / "run")

@@ -1,0 +1,36 @@
+"""Going on in a run folder with a strategy of the legacy API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flwr.common import Parameters, ndarrays_to_parameters
+from flwr.server.client_manager import ClientManager
+
+from fedcircuit.strategies.copies import plain_reduction
+from fedcircuit.strategies.recorder import RoundRecorder
+from fedcircuit.strategies.resuming import last_weights
+
+
+def put_legacy_resume(strategy: object) -> None:
+    """Let an observed strategy begin with the weights that were recorded last, in place."""
+    base: Any = type(strategy)
+    recorder: RoundRecorder = base.fedcircuit_hooks.recorder
+    store, done = recorder.store, recorder.options.round_offset
+    if store is None or not done:
+        return
+    weights = list(last_weights(store, done).values())
+
+    class Resumed(base):  # type: ignore[misc]
+        fedcircuit_wrapper = True
+
+        def initialize_parameters(self, client_manager: ClientManager) -> Parameters:
+            return ndarrays_to_parameters(weights)
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return plain_reduction(self, protocol)
+
+    Resumed.__name__, Resumed.__qualname__ = base.__name__, base.__qualname__
+    Resumed.__module__ = base.__module__
+    become: Any = strategy
+    become.__class__ = Resumed

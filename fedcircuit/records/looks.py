@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from fedcircuit.records.codec import Array
 from fedcircuit.records.folder import LOOK, LOOKS, MANIFEST, read_manifest
 from fedcircuit.records.integrity import DIGEST
 from fedcircuit.records.reading import RunError
+from fedcircuit.records.round_record import RoundRecord
 from fedcircuit.records.run import Run
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -134,6 +136,16 @@ class Look(Run):
     def partition(self) -> dict[str, Any] | None:
         """Who holds what in the run."""
         return self.run.partition
+
+    def record(self, number: int) -> RoundRecord:
+        """The run's round, with what was seen in this look in place of what was seen then."""
+        seen = super().record(number)
+        return replace(
+            self.run.record(number),
+            observations=seen.observations,
+            observer_errors=seen.observer_errors,
+            seconds=seen.seconds,
+        )
 
     def weights(self, number: int) -> dict[str, Array]:
         """Global weights of the run."""

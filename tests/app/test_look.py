@@ -17,6 +17,7 @@ from fedcircuit.app.look import look
 from fedcircuit.records.looks import Look
 from fedcircuit.records.run import Run, RunError
 from fedcircuit.records.verification import verify_run
+from fedcircuit.report.compare import comparison
 from fedcircuit.report.page import write_report
 from fedcircuit.report.verdict_text import headline
 
@@ -147,6 +148,10 @@ def test_a_look_reads_like_a_run_and_leaves_the_weights_where_they_are(run: Run)
     assert np.array_equal(again.client_weights(2, "1")[name], run.client_weights(2, "1")[name])
     assert np.array_equal(again.start_of(2, "1")[name], run.weights(1)[name])
     assert again.partition == run.partition
+    assert np.array_equal(again.record(2).weights[name], run.weights(2)[name])
+    assert again.record(2).observations["circuits"].arrays["masks"].shape[0] == 3
+    names = {row["study"] for row in comparison([run, again]).to_dict("records")}
+    assert names == {"small", "small, look more"}
     circuits = again.masks(3)
     assert circuits is not None
     assert circuits.models == ("global", "0", "1")

@@ -91,10 +91,7 @@ def observe(
         options=options or RecorderOptions(),
         resume=resume,
     )
-    _put_around(strategy, recorder, WeightNames(param_names, model))
-    if resume:
-        _go_on(strategy)
-    return strategy
+    return _put_around(strategy, recorder, WeightNames(param_names, model), resume=resume)
 
 
 def _go_on(strategy: object) -> None:
@@ -106,14 +103,19 @@ def _go_on(strategy: object) -> None:
     put_legacy_resume(strategy)
 
 
-def _put_around(strategy: object, recorder: RoundRecorder, names: WeightNames) -> None:
+def _put_around(
+    strategy: AnyStrategy, recorder: RoundRecorder, names: WeightNames, *, resume: bool
+) -> AnyStrategy:
     _warn_of_raw_updates(strategy, recorded=recorder.store is not None)
     if isinstance(strategy, Strategy):
         _observe_messages(strategy, MessageHooks(strategy, recorder, names))
-        return
-    from fedcircuit.strategies.legacy import observe_legacy  # loads the legacy stack
+    else:
+        from fedcircuit.strategies.legacy import observe_legacy  # loads the legacy stack
 
-    observe_legacy(strategy, recorder, names)
+        observe_legacy(strategy, recorder, names)
+    if resume:
+        _go_on(strategy)
+    return strategy
 
 
 def _check_kind(strategy: object) -> None:

@@ -171,6 +171,12 @@ class SparsityConfig(Section):
     mask: Literal["magnitude", "persistent"] = Field(
         "magnitude", description="persistent: one mask for the whole federation, never regrown."
     )
+    count: Literal["exact", "published"] = Field(
+        "exact",
+        description="exact: of n weights of a layer the largest (1 - target) * n, rounded down as "
+        "in decimal arithmetic, whatever ties; published: as the code of arXiv 2512.23043 counts, "
+        "one fewer at 0.9 of 100, all ties kept, and in every tensor of two or more dimensions.",
+    )
 
 
 class FedRSConfig(Section):
@@ -196,7 +202,12 @@ class TrainingConfig(Section):
         "every client goes on through one sequence of its own, so studies that differ in steps "
         "and rounds alone train on the same mini-batches. One round of all steps averages once.",
     )
-    batch_size: int = Field(64, ge=1, description="Samples of a step.")
+    batch_size: int = Field(
+        64,
+        ge=1,
+        description="Samples of a step; with batch norm, one sample that is left at the end of a "
+        "pass joins the step before it.",
+    )
     optimizer: Literal["sgd", "adam"] = Field("sgd", description="Optimiser of every client.")
     optimizer_state: Literal["fresh", "kept"] = Field(
         "fresh",

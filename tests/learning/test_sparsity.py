@@ -168,6 +168,7 @@ class Own(nn.Module):
         self.pos_embed = nn.Parameter(torch.randn(3, 4))
         self.table = nn.Embedding(5, 4)
         self.norm = nn.LayerNorm((3, 4), bias=False)
+        nn.init.normal_(self.norm.weight)
         self.attention = nn.MultiheadAttention(4, 2)
         self.memory = nn.GRU(4, 3)
         self.out = nn.Linear(4, 2)

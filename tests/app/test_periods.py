@@ -138,7 +138,7 @@ def test_a_study_of_the_twelve_bits_with_sorted_labels_runs(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["data.test_share=0.5"], "test_share belongs to szt, the data set is 'digits'"),
+        (["data.test_share=0.5"], "test_share belongs to parquet, .*szt; the data set is 'digits'"),
         (["data.name=szt", "data.test_share=1"], "data.test_share: .*less than 1"),
         (["model.activation=tanh"], "activation 'tanh' belongs to mlp, the model is 'simple-cnn'"),
         (["partition.kind=sorted"], "kind 'sorted' needs clients"),

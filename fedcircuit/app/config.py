@@ -9,14 +9,9 @@ from pydantic import Field, model_validator
 
 from fedcircuit.aggregation.lips import LipsSettings
 from fedcircuit.analysis.information import InformationSettings
+from fedcircuit.app.config_data import DataConfig, PartitionConfig, Section
 from fedcircuit.app.config_trackers import TrackerConfig, require_different
-from fedcircuit.app.config_training import (
-    DataConfig,
-    ModelConfig,
-    PartitionConfig,
-    Section,
-    TrainingConfig,
-)
+from fedcircuit.app.config_training import ModelConfig, TrainingConfig
 
 
 class LipsConfig(Section):
@@ -271,12 +266,13 @@ class StudyConfig(Section):
     engine: EngineConfig = EngineConfig()
 
     @property
-    def n_clients(self) -> int:
-        """Number of clients in the federation."""
-        if self.partition.classes is not None:
-            return len(self.partition.classes)
-        assert self.partition.clients is not None  # the partition's validator saw to it
-        return self.partition.clients
+    def n_clients(self) -> int | None:
+        """Number of clients in the federation; None where the data say it (kind natural)."""
+        return (
+            self.partition.clients
+            if self.partition.classes is None
+            else len(self.partition.classes)
+        )
 
     @model_validator(mode="after")
     def _parts_fit(self) -> StudyConfig:

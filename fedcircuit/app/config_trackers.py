@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from fedcircuit.app.config_training import Section
+from fedcircuit.app.config_data import Section
 
 
 class TrackerConfig(Section):

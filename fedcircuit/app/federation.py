@@ -130,7 +130,7 @@ def study_of(manifest: Mapping[str, Any], path: Path) -> StudyConfig:
 
 
 def _run(study: Study, store: RunStore, rounds: int, done: int, on_round: OnRound | None) -> None:
-    config = study.config
+    config, n_clients = study.config, len(study.partition.indices)
     torch.set_num_threads(config.engine.threads)
     options = RecorderOptions(
         seed=config.seed,
@@ -145,7 +145,7 @@ def _run(study: Study, store: RunStore, rounds: int, done: int, on_round: OnRoun
             study, lambda number: store.read(number).weights if number <= done else None
         )
         seeing = [*observers, *trackers]  # trackers pass on what the others saw
-        strategy = _with_lips(study, _strategy(config, store, seeing, options))
+        strategy = _with_lips(study, _strategy(study, store, seeing, options))
     if done:
         _warn_of_forgetting(config)
     initial = store.read(done).weights if done else study.initial_weights()
@@ -153,7 +153,7 @@ def _run(study: Study, store: RunStore, rounds: int, done: int, on_round: OnRoun
         config.engine.name, config.engine.cpus_per_client, config.engine.gpus_per_client
     )
     with tracked(trackers, store.path):
-        run_federation(engine, strategy, Federation(study.app, config.n_clients, initial, rounds))
+        run_federation(engine, strategy, Federation(study.app, n_clients, initial, rounds))
 
 
 def forgotten(config: StudyConfig) -> tuple[str, ...]:
@@ -195,17 +195,18 @@ def _with_lips(study: Study, strategy: Strategy) -> Strategy:
 
 
 def _strategy(
-    config: StudyConfig,
+    study: Study,
     store: RunStore,
     observers: Sequence[Observer],
     options: RecorderOptions,
 ) -> Strategy:
+    config = study.config
     arguments: dict[str, Any] = {
         "fraction_train": config.strategy.fraction_train,
         "fraction_evaluate": 0.0 if config.partition.personal_test is None else 1.0,
         "min_train_nodes": 1,
         "min_evaluate_nodes": 0,
-        "min_available_nodes": config.n_clients,
+        "min_available_nodes": len(study.partition.indices),
         **config.strategy.options,
     }
     try:
@@ -249,6 +250,7 @@ def partition_payload(study: Study) -> Mapping[str, object]:
     return {
         "kind": study.partition.kind,
         "notes": list(study.partition.notes),
+        **({"names": list(study.partition.names)} if study.partition.names else {}),
         "class_names": list(study.class_names),
         "counts": described.counts.tolist(),
         "entropy_bits": described.entropy.tolist(),

@@ -73,11 +73,10 @@ class Study:
 
     def initial_weights(self) -> Weights:
         """Weights of round 0; cut to the persistent mask where the study asks for one."""
-        weights: Weights = get_weights(self.model())
         sparsity = local_training(self.config).sparsity
         if sparsity is not None and sparsity.mask == "persistent":
-            weights = sparsified(weights, sparsity)
-        return weights
+            return sparsified(self.model(), sparsity)
+        return get_weights(self.model())
 
 
 def build_study(config: StudyConfig) -> Study:

@@ -28,11 +28,14 @@ class Partition:
         One array of positions for each client; none is empty.
     notes
         What a reader should know, such as classes that nobody holds.
+    names
+        Who each client is in the data, such as a writer; empty where clients are numbers alone.
     """
 
     kind: str
     indices: tuple[Labels, ...]
     notes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def iid(labels: Labels, n_clients: int, *, seed: int) -> Partition:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import ceil, nan
+from math import nan
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedcircuit.learning.batches import batches_from, batches_of_epochs
+from fedcircuit.learning.batch_statistics import takes_batch_statistics, training_logits
+from fedcircuit.learning.batches import Passes, batches_from, batches_of_epochs
+from fedcircuit.learning.layers import layer_weights
 from fedcircuit.learning.objectives import FedRS, proximal_term
 from fedcircuit.learning.optimizers import State, optimizer_arrays, restore_optimizer_
 from fedcircuit.learning.progress import Progress
@@ -30,6 +32,9 @@ class LocalTraining:
     ----------
     epochs
         Passes over the client's samples; left out: 1, or none where ``steps`` is given.
+    batch_size
+        Samples of a mini-batch; the last of a pass holds what is left. In a model with batch norm,
+        which needs two, a single sample that is left joins the mini-batch before it.
     steps
         Mini-batches of a round instead of whole epochs: fewer than an epoch has, or more. Rounds
         take them from one sequence of mini-batches, see :class:`Continuation`.
@@ -75,11 +80,9 @@ class LocalTraining:
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
 
-    def n_steps(self, n_samples: int) -> int:
-        """Mini-batches of a round of a client with so many samples."""
-        if self.steps is not None:
-            return self.steps
-        return (self.epochs or 1) * ceil(n_samples / self.batch_size)
+    def n_steps(self, passes: Passes) -> int:
+        """Mini-batches of a round of a client whose samples are cut like this."""
+        return (self.epochs or 1) * passes.steps if self.steps is None else self.steps
 
 
 _STATES = ("fresh", "kept")
@@ -121,7 +124,7 @@ class TrainingResult:
     steps, num_examples
         Mini-batches done, and samples that the client holds.
     density
-        Share of non-zero weights by layer.
+        Share of non-zero weights of every layer.
     optimizer
         The optimiser's state at the end; empty unless it is kept.
     """
@@ -163,8 +166,8 @@ def train_local(
     Raises
     ------
     ValueError
-        If there is no sample, the loss stops being finite, or the optimiser's state is another
-        model's.
+        If there is no sample, the loss stops being finite, the optimiser's state is another
+        model's, or batch norm gets a mini-batch of one sample.
     """
     if len(samples) == 0:
         raise ValueError("a client has no training samples; give it some, or leave it out")
@@ -173,20 +176,22 @@ def train_local(
         torch.default_generator.manual_seed(seed)
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.manual_seed_all(seed)
-        batches = _batches(samples, training, seed, start)
+        passes = Passes(len(samples), training.batch_size, takes_batch_statistics(model))
+        places = _places(passes, training, seed, start)
+        batches = (samples.take(index) for index in places)
         optimizer = _optimizer(model, training)
         if training.optimizer_state == "kept":
             restore_optimizer_(model, optimizer, start.optimizer)
         scale = None if training.fedrs is None else training.fedrs.scale(samples.counts(n_classes))
-        return _train(model, _Task(training, len(samples), scale), batches, optimizer)
+        return _train(model, _Task(training, passes, scale), batches, optimizer)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """How a round is trained: ``n`` samples, and FedRS's factors of the logits."""
+    """How a round is trained: its mini-batches, and FedRS's factors of the logits."""
 
     training: LocalTraining
-    n: int
+    passes: Passes
     scale: Tensor | None
 
 
@@ -195,12 +200,12 @@ def _train(
 ) -> TrainingResult:
     training, scale = task.training, task.scale
     start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    n_steps, epoch = training.n_steps(task.n), ceil(task.n / training.batch_size)
+    n_steps, epoch = training.n_steps(task.passes), task.passes.steps
     prune = Pruning(model, training.sparsity, n_steps)
     model.train()
     progress = Progress(epoch)
     for step, batch in enumerate(batches, start=1):
-        logits = logits_of(model, batch.inputs)
+        logits = training_logits(model, batch, task.passes)
         scaled = logits if scale is None else logits * scale
         loss = functional.cross_entropy(scaled, batch.labels)
         total = loss
@@ -214,27 +219,25 @@ def _train(
         if step % epoch == 0 or step == n_steps:
             progress.require_finite(step, training.lr)
     prune.at_end()
+    weights = get_weights(model)
     mean_loss, accuracy = progress.means()
     return TrainingResult(
         loss=mean_loss,
         accuracy=accuracy,
         steps=n_steps,
-        num_examples=task.n,
-        density=density(get_weights(model)),
+        num_examples=task.passes.n,
+        density=density({name: weights[name] for name in layer_weights(model)}),
         optimizer=optimizer_arrays(model, optimizer) if training.optimizer_state == "kept" else {},
     )
 
 
-def _batches(
-    samples: Samples, training: LocalTraining, seed: int, start: Continuation
-) -> Iterator[Samples]:
-    n, size = len(samples), training.batch_size
+def _places(
+    passes: Passes, training: LocalTraining, seed: int, start: Continuation
+) -> Iterator[Tensor]:
     if training.steps is None:
-        places = batches_of_epochs(n, size, training.epochs or 1, seed=seed)
-    else:
-        sequence = seed if start.batch_seed is None else start.batch_seed
-        places = batches_from(n, size, training.steps, seed=sequence, first=start.first)
-    return (samples.take(index) for index in places)
+        return batches_of_epochs(passes, training.epochs or 1, seed=seed)
+    sequence = seed if start.batch_seed is None else start.batch_seed
+    return batches_from(passes, training.steps, seed=sequence, first=start.first)
 
 
 def _optimizer(model: nn.Module, training: LocalTraining) -> Optimizer:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.hooks import site_graph
@@ -22,34 +22,42 @@ DEFAULT_BYTES = 2**29
 MOST_ROWS = 500  # samples of one pass where memory allows more: no faster beyond
 
 
-class _Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of all tensors that are made, and keeps them: none is counted twice."""
+class _Counted(TorchFunctionMode):
+    """Counts the bytes of all tensors that functions give or a graph keeps, none of them twice.
+
+    A ``TorchDispatchMode`` would see the same, but imports torch's compiler, which takes longer
+    than a small model is searched.
+    """
 
     def __init__(self, known: Sequence[Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._kept: list[Tensor] = list(known)
+        super().__init__()
+        self._kept: list[Tensor] = list(known)  # alive, so that no address is used twice
         self._seen = {tensor.untyped_storage().data_ptr() for tensor in known}
         self.total, self.largest = 0, 0
 
-    def __torch_dispatch__(
+    def __torch_function__(
         self,
         func: object,
         types: Sequence[type],
         args: tuple[object, ...] = (),
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
-        """The operation itself."""
+        """The function itself."""
         result = func(*args, **(kwargs or {}))  # type: ignore[operator]
         for value in result if isinstance(result, (tuple, list)) else (result,):
-            if not isinstance(value, Tensor) or not value.numel():
-                continue
-            place = value.untyped_storage().data_ptr()
-            if place not in self._seen:
-                self._seen.add(place)
-                self._kept.append(value)
-                size = value.untyped_storage().nbytes()
-                self.total, self.largest = self.total + size, max(self.largest, size)
+            if isinstance(value, Tensor):
+                self.count(value)
         return result
+
+    def count(self, value: Tensor) -> Tensor:
+        """The tensor, counted."""
+        place = value.untyped_storage().data_ptr()
+        if value.numel() and place not in self._seen:
+            self._seen.add(place)
+            self._kept.append(value.detach())
+            size = value.untyped_storage().nbytes()
+            self.total, self.largest = self.total + size, max(self.largest, size)
+        return value
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,13 @@ class Memory:
         """Counted on the first of the inputs ``[n, ...]``; the model runs once."""
         require_budget(budget)
         known = [*model.parameters(), *model.buffers(), inputs]
-        with evaluating(model), torch.random.fork_rng(devices=[]), _Counted(known) as counted:
+        counted = _Counted(known)
+        with (
+            evaluating(model),
+            torch.random.fork_rng(devices=[]),
+            torch.autograd.graph.saved_tensors_hooks(counted.count, lambda kept: kept),
+            counted,
+        ):
             _, seen = site_graph(model, sites, inputs[:1])
         held = sum(value.untyped_storage().nbytes() for value in seen.values())
         units = sum(site.n_units for site in sites)

@@ -17,7 +17,7 @@ from fedcircuit.records.run import Run
 from fedcircuit.report import tables
 
 SLOW = {
-    "sklearn", "scipy", "matplotlib", "seaborn", "torchvision", "ray", "datasets", "sympy",
+    "matplotlib", "seaborn", "torchvision", "ray", "datasets", "sympy",
     "torch._dynamo", "torch._inductor", "flwr.simulation",
 }  # fmt: skip
 

@@ -78,12 +78,14 @@ bench-made-up: $(VENV)/.installed-bench
 	-$(BENCH)/record_size.py --clients 20
 	-$(BENCH)/lips_overhead.py --repeats 3
 	-$(BENCH)/kill_test.py --kills 10
+	-$(BENCH)/demo_time.py --repeats 2
 
 bench-mnist: $(VENV)/.installed-bench
 ifeq ($(strip $(DATA)),)
 	@echo "left out, for want of MNIST: make bench DATA=FOLDER, where FOLDER holds MNIST/raw" >&2; exit 1
 else
 	-$(BENCH)/captum_attribution.py --data "$(DATA)" --repeats 2 --classes 10
+	-OMP_NUM_THREADS=1 $(BENCH)/discover_memory.py --limit 150
 	-$(BENCH)/discovery_speed.py --data "$(DATA)" --repeats 1
 	-$(BENCH)/edge_circuits.py --data "$(DATA)" --seeds 0 --sparsity 0.95 --repeats 1
 	-$(BENCH)/circuit_quality.py --data "$(DATA)" --seeds 2 --sparsities 0.95 --methods attribution

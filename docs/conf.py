@@ -8,14 +8,20 @@ project_copyright = author
 version = release = installed_version("fedcircuit")
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # and with it myst_parser
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
 exclude_patterns = ["_build"]
-source_suffix = {".md": "markdown"}
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 default_role = "code"  # single backticks in docstrings
+
+nb_execution_mode = "force"  # outputs are not committed
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120  # seconds, of one cell
+nb_execution_in_temp = True
+nb_merge_streams = True
 
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3

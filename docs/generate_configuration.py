@@ -81,7 +81,8 @@ def _section(title: str, model: type[BaseModel]) -> str:
         meaning = field.description or (inner.__doc__ if inner else None)
         if meaning is None:
             raise ValueError(f"{model.__name__}.{name} has no description")
-        value = "section" if inner else _words(field)
+        listed = get_origin(field.annotation) is tuple
+        value = ("list of sections" if listed else "section") if inner else _words(field)
         rows.append(f"| `{name}` | {value} | {_default(field)} | {_escaped(meaning)} |")
     return f"## {title}\n\n{model.__doc__}\n\n" + "\n".join(rows) + "\n"
 
@@ -115,7 +116,7 @@ def _type(annotation: Any) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    if _inner(field) is not None:
+    if _inner(field) is not None and field.default != ():
         return "left out" if field.default is None else "see below"
     value = field.get_default(call_default_factory=True)
     return "left out" if value is None else f"`{_scalar(value)}`"

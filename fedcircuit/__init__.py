@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fedcircuit.app.look import look
     from fedcircuit.app.simulation import simulate
     from fedcircuit.circuits.circuit import Circuit, CircuitStack, Site
     from fedcircuit.circuits.discover import discover
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from fedcircuit.clients import SparseClient, client_app, numpyclient_mod
     from fedcircuit.observers.inertia import InertiaObserver
     from fedcircuit.observers.information import InformationObserver, information_of_run
-    from fedcircuit.records.run import Run
+    from fedcircuit.observers.mlflow_tracker import MlflowTracker
+    from fedcircuit.observers.tensorboard_tracker import TensorBoardTracker
+    from fedcircuit.observers.wandb_tracker import WandbTracker
     from fedcircuit.report.inertia import inertia_of_run
+    from fedcircuit.report.loaded import Run
     from fedcircuit.samples import Samples
     from fedcircuit.strategies import LIPS, CircuitFedAvg, RecorderOptions, observe
 
@@ -27,6 +31,10 @@ _HOMES = {
     "InertiaObserver": "fedcircuit.observers.inertia",
     "InformationObserver": "fedcircuit.observers.information",
     "LIPS": "fedcircuit.strategies",
+    "MlflowTracker": "fedcircuit.observers.mlflow_tracker",
+    "TensorBoardTracker": "fedcircuit.observers.tensorboard_tracker",
+    "WandbTracker": "fedcircuit.observers.wandb_tracker",
+    "look": "fedcircuit.app.look",
     "inertia_of_run": "fedcircuit.report.inertia",
     "information_of_run": "fedcircuit.observers.information",
     "Circuit": "fedcircuit.circuits.circuit",
@@ -39,7 +47,7 @@ _HOMES = {
     "SparseClient": "fedcircuit.clients",
     "client_app": "fedcircuit.clients",
     "numpyclient_mod": "fedcircuit.clients",
-    "Run": "fedcircuit.records.run",
+    "Run": "fedcircuit.report.loaded",
     "Samples": "fedcircuit.samples",
     "CircuitFedAvg": "fedcircuit.strategies",
     "RecorderOptions": "fedcircuit.strategies",
@@ -55,17 +63,21 @@ __all__ = [
     "CircuitStack",
     "InertiaObserver",
     "InformationObserver",
+    "MlflowTracker",
     "Probe",
     "RecorderOptions",
     "Run",
     "Samples",
     "Site",
     "SparseClient",
+    "TensorBoardTracker",
+    "WandbTracker",
     "client_app",
     "discover",
     "inertia_of_run",
     "information_of_run",
     "iou",
+    "look",
     "numpyclient_mod",
     "observe",
     "simulate",

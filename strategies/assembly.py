@@ -11,6 +11,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from fedcircuit.circuits.fitting import ProbeLike, as_probe, taken
+from fedcircuit.circuits.modes import workable
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.observers.circuits import CircuitObserver
@@ -19,18 +21,12 @@ from fedcircuit.records.manifest import build_manifest
 from fedcircuit.records.round_record import Observer
 from fedcircuit.records.store import RunStore
 from fedcircuit.samples import Samples
-from fedcircuit.strategies.preflight import (
-    PreflightError,
-    check_inputs,
-    check_labels,
-    check_model,
-)
+from fedcircuit.strategies.preflight import PreflightError, check_model
 from fedcircuit.strategies.recorder import RecorderOptions, RoundRecorder
 from fedcircuit.strategies.resuming import is_new, reopened, say
 from fedcircuit.strategies.state import restore_state
 
 DiscoverOn = Literal["server", "clients"]
-ProbeLike = Probe | tuple[Tensor | ArrayLike, Tensor | ArrayLike]
 
 
 @dataclass(frozen=True)
@@ -78,10 +74,10 @@ class Sources:
         """What looks at circuits and accuracy, and the names of the classes; nothing, no model."""
         if self.model is None:
             return [], ()
-        probe = None if self.probe is None else as_probe(self.probe, self.model, seed)
-        example = None if self.example is None else torch.as_tensor(self.example).float()
+        probe = None if self.probe is None else fitting_probe(self.probe, self.model, seed)
+        example = None if self.example is None else torch.as_tensor(self.example)
         if example is not None:
-            check_inputs(self.model, example, "example")
+            example, _ = taken(workable(self.model), example, "example")
         circuits = CircuitObserver(
             self.model,
             probe,
@@ -147,43 +143,26 @@ def build_recorder(
     return recorder
 
 
-def as_probe(probe: ProbeLike, model: nn.Module, seed: int) -> Probe:
-    """A probe from itself, or from inputs ``[n, ...]`` and integer labels ``[n]``.
-
-    Classes are then numbered, one for each of the model's logits.
+def fitting_probe(probe: ProbeLike, model: nn.Module, seed: int) -> Probe:
+    """The probe, in the form in which the core has it (`fedcircuit.circuits.fitting.as_probe`).
 
     Raises
     ------
-    ValueError
-        If there are no samples, or they do not fit the model.
+    PreflightError
+        If there are no samples, in either half, or they do not fit the model.
     """
-    if isinstance(probe, Probe):
-        _check_probe(probe, model)
-        return probe
-    inputs, labels = (torch.as_tensor(part) for part in probe)
-    n_classes = check_inputs(model, inputs.float(), "probe")
-    samples = Samples(inputs.float(), check_labels(labels, len(inputs), n_classes))
-    return Probe.split(samples, [str(index) for index in range(n_classes)], seed)
-
-
-def _check_probe(probe: Probe, model: nn.Module) -> None:
-    """A probe that was split already may lack classes, but not more than that."""
-    for half in (probe.discovery, probe.checking):
-        n_classes = check_inputs(model, half.inputs, "probe")
-        if n_classes != probe.n_classes:
-            raise PreflightError(
-                f"the model gives {n_classes} logits, the probe has {probe.n_classes} class names"
-            )
+    try:
+        known = as_probe(probe, workable(model), seed)
+        if not len(known.checking):
+            raise PreflightError("the probe has no samples; give some of every class to check on")
+    except PreflightError:
+        raise
+    except ValueError as error:
+        raise PreflightError(str(error)) from error
+    return known
 
 
 def _joined(probe: Probe) -> Samples:
     """Both halves: no client trains on them, and accuracy needs no separate half."""
     inputs = torch.cat([probe.discovery.inputs, probe.checking.inputs])
     return Samples(inputs, torch.cat([probe.discovery.labels, probe.checking.labels]))
-
-
-def parameter_names(names: Sequence[str] | None, model: nn.Module | None) -> tuple[str, ...] | None:
-    """Names of numbered weights: those given, else those of the model."""
-    if names is not None:
-        return tuple(names)
-    return None if model is None else tuple(model.state_dict())

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from fedcircuit import messages
-from fedcircuit.records.round_record import GLOBAL
+from fedcircuit.records.round_record import GLOBAL, Metric
 
 MOST_TEXT = 2_000  # characters of an error's text
 MOST_NAME = 100  # characters of a client's name
-MOST_METRICS = 1_000  # numbers that a client reports in a round
+MOST_METRICS = 1_000  # metrics that a client reports in a round
+MOST_NUMBERS = 100_000  # numbers in all of them, lists included
 MOST_EXTRA = 65_536  # bytes of one entry that is not ours
 MOST_OWN = 67_108_864  # bytes of one of ours, such as masks
 RESERVED = (GLOBAL, "mean of clients", "all")  # names of models in tables
@@ -48,12 +49,28 @@ def client_name(said: object) -> str:
     return name
 
 
-def kept_metrics(metrics: Mapping[str, float]) -> tuple[dict[str, float], str | None]:
-    """As many metrics as are kept, and a word about those that are not."""
-    if len(metrics) <= MOST_METRICS:
-        return dict(metrics), None
-    first = dict(list(metrics.items())[:MOST_METRICS])
-    return first, f"{len(metrics):,} metrics were reported, the first {MOST_METRICS:,} are kept"
+def kept_metrics(
+    metrics: Mapping[str, Metric], extra: Mapping[str, object]
+) -> tuple[dict[str, Metric], dict[str, object]]:
+    """The first metrics, as many as are kept, and the side entries with a word about the others."""
+    first: dict[str, Metric] = {}
+    left = MOST_NUMBERS
+    for name, value in list(metrics.items())[:MOST_METRICS]:
+        left -= 1 if isinstance(value, (int, float, str, bytes)) else len(value)
+        if left < 0:
+            break
+        first[name] = value
+    if len(first) == len(metrics):
+        return first, dict(extra)
+    words = f"{len(metrics):,} metrics were reported, the first {len(first):,} are kept"
+    return first, with_entry(extra, "metrics", words)
+
+
+def with_entry(extra: Mapping[str, object], name: str, value: object) -> dict[str, object]:
+    """Side entries and one of ours, under another name where the client uses this one."""
+    while name in extra:
+        name = f"fedcircuit.{name}"
+    return {**extra, name: value}
 
 
 def kept_extra(extra: Mapping[str, object]) -> dict[str, object]:
@@ -61,7 +78,7 @@ def kept_extra(extra: Mapping[str, object]) -> dict[str, object]:
     kept: dict[str, object] = {}
     for key, value in extra.items():
         size = _size(value)
-        name = short(str(key))[:MOST_NAME]
+        name = _bounded_name(short(str(key)), kept)
         if size > (MOST_OWN if key in _OWN else MOST_EXTRA):
             kept[name] = f"left out: {size:,} bytes"
         elif isinstance(value, str):
@@ -69,6 +86,15 @@ def kept_extra(extra: Mapping[str, object]) -> dict[str, object]:
         else:
             kept[name] = value
     return kept
+
+
+def _bounded_name(name: str, taken: Collection[str]) -> str:
+    """At most `MOST_NAME` characters, and no name that is there already."""
+    bounded, number = name[:MOST_NAME], 2
+    while bounded in taken:
+        end = f" ({number})"
+        bounded, number = name[: MOST_NAME - len(end)] + end, number + 1
+    return bounded
 
 
 def _size(value: object) -> int:

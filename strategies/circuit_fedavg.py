@@ -13,18 +13,19 @@ from flwr.serverapp.strategy import FedAvg
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from fedcircuit.circuits.fitting import ProbeLike
 from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.records.round_record import Observer
 from fedcircuit.records.store import RunStore
 from fedcircuit.strategies.assembly import (
     DiscoverOn,
-    ProbeLike,
     Sources,
     build_recorder,
-    parameter_names,
 )
+from fedcircuit.strategies.copies import warn_of_copy
 from fedcircuit.strategies.message_api import MessageHooks
-from fedcircuit.strategies.recorder import RecorderOptions
+from fedcircuit.strategies.names import WeightNames
+from fedcircuit.strategies.recorder import RecorderOptions, RoundRecorder
 from fedcircuit.strategies.records import in_dtype
 from fedcircuit.strategies.resuming import put_resume
 from fedcircuit.strategies.waiting import wait_for_nodes
@@ -82,9 +83,22 @@ class CircuitFedAvg(FedAvg):
             options=options,
             resume=resume,
         )
-        self.fedcircuit_hooks = MessageHooks(self, recorder, parameter_names(None, model))
+        self.fedcircuit_hooks = MessageHooks(self, recorder, WeightNames(None, model))
         if resume:
             put_resume(self, self.fedcircuit_hooks)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the recorder: a copy records nothing."""
+        if type(self) is CircuitFedAvg:  # else plain_reduction has said so
+            warn_of_copy(self)
+        options = replace(self.fedcircuit_hooks.recorder.options, on_round=None)
+        return {**self.__dict__, "fedcircuit_hooks": options}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A strategy that behaves as the one copied, without a folder and observers."""
+        self.__dict__.update(state)
+        recorder = RoundRecorder(None, (), replace(state["fedcircuit_hooks"], round_offset=0))
+        self.fedcircuit_hooks = MessageHooks(self, recorder)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,10 +21,12 @@ from flwr.server.strategy import Strategy
 from fedcircuit import messages
 from fedcircuit.learning.weights import Weights
 from fedcircuit.records.reading import in_short
+from fedcircuit.records.round_record import Metric
 from fedcircuit.strategies.bounds import client_name, kept_extra, kept_metrics, short
+from fedcircuit.strategies.copies import plain_reduction
 from fedcircuit.strategies.failures import ClientError, readable
 from fedcircuit.strategies.legacy_clients import OrderedClients, grid_of, hides_clients
-from fedcircuit.strategies.message_replies import named
+from fedcircuit.strategies.names import WeightNames
 from fedcircuit.strategies.recorder import RoundRecorder
 from fedcircuit.strategies.replies import Reply, client_order
 from fedcircuit.strategies.roster import Roster
@@ -48,27 +50,26 @@ def is_legacy(strategy: object) -> bool:
 class LegacyHooks:
     """What is done before and after a legacy strategy's own methods, given as ``inner``."""
 
-    def __init__(
-        self, strategy: Strategy, recorder: RoundRecorder, names: Sequence[str] | None
-    ) -> None:
+    def __init__(self, strategy: Strategy, recorder: RoundRecorder, names: WeightNames) -> None:
         self.recorder = recorder
         self.roster = Roster(ask=recorder.options.identify)
         self._strategy = strategy
         self._names = names
         self._sent: list[ClientProxy] = []
         self._parameters: Parameters | None = None
+        self._number = 0  # what the strategy takes the round for
 
     def configure_fit(
         self, inner: Configure, number: int, parameters: Parameters, manager: ClientManager
     ) -> list[tuple[ClientProxy, FitIns]]:
         """Note the weights sent, sample reproducibly, and note who was asked."""
-        number += self.recorder.options.round_offset
         self.recorder.expect(number)
-        with self.recorder.guarded(f"the start of round {number}"):
-            parameters = self._resumed(number, parameters)
+        self._number = number + self.recorder.options.round_offset
+        with self.recorder.guarded(f"the start of round {self.recorder.round}"):
+            parameters = self._resumed(parameters)
             self.recorder.begin(self._weights(parameters), strategy_state(self._strategy))
         self._parameters = parameters
-        instructions = self._configured(inner, number, parameters, manager, "train")
+        instructions = self._configured(inner, parameters, manager, "train")
         self._sent = [proxy for proxy, _ in instructions]
         self.recorder.sent()
         return instructions
@@ -77,13 +78,12 @@ class LegacyHooks:
         self, inner: Configure, number: int, parameters: Parameters, manager: ClientManager
     ) -> list[tuple[ClientProxy, EvaluateIns]]:
         """Sample reproducibly."""
-        number += self.recorder.options.round_offset
-        return self._configured(inner, number, parameters, manager, "evaluate")
+        self._number = number + self.recorder.options.round_offset
+        return self._configured(inner, parameters, manager, "evaluate")
 
     def _configured(
         self,
         inner: Configure,
-        number: int,
         parameters: Parameters,
         manager: ClientManager,
         purpose: str,
@@ -94,9 +94,9 @@ class LegacyHooks:
                 self.roster.update(grid)
         options = self.recorder.options
         if not options.reproducible_sampling:
-            return list(inner(number, parameters, self._ordered(manager)))
-        with seeded_sampling(options.seed, number, purpose):
-            return list(inner(number, parameters, self._ordered(manager)))
+            return list(inner(self._number, parameters, self._ordered(manager)))
+        with seeded_sampling(options.seed, self.recorder.round, purpose):
+            return list(inner(self._number, parameters, self._ordered(manager)))
 
     def _ordered(self, manager: ClientManager) -> OrderedClients:
         def wait(wanted: int) -> NodeWait:
@@ -105,10 +105,10 @@ class LegacyHooks:
         as_they_come = not self.recorder.options.reproducible_sampling
         return OrderedClients(manager, (lambda _: ("", 0)) if as_they_come else self._order, wait)
 
-    def _resumed(self, number: int, parameters: Parameters) -> Parameters:
+    def _resumed(self, parameters: Parameters) -> Parameters:
         """At the start of a resumed run, the weights exactly as the strategy had returned them."""
         store, offset = self.recorder.store, self.recorder.options.round_offset
-        if store is None or offset == 0 or number != offset + 1:
+        if store is None or offset == 0 or self.recorder.round != offset + 1:
             return parameters
         record = store.read(offset)
         given = self._weights(parameters)
@@ -128,13 +128,13 @@ class LegacyHooks:
             usable = self._usable(results, failures)
             self.recorder.check_some_left(self._raised())
         try:
-            parameters, metrics = inner(self.recorder.round, usable, failures)
+            parameters, metrics = inner(self._number, usable, failures)
         except Exception as error:
             self.recorder.failed(f"{type(error).__name__}: {error}")
             raise
         with self.recorder.guarded(f"round {self.recorder.round}"):
             weights = None if parameters is None else self._weights(parameters)
-            self.recorder.finish(weights, _numbers(metrics), strategy_state(self._strategy))
+            self.recorder.finish(weights, _reported(metrics), strategy_state(self._strategy))
         return parameters, metrics
 
     def _usable(self, results: list[Result], failures: Failures) -> list[Result]:
@@ -172,7 +172,7 @@ class LegacyHooks:
     def _raised(self) -> ClientError | None:
         """The first exception of this round, where the Grid runs clients in this process."""
         errors: Iterable[ClientError] = getattr(grid_of(self._sent), "errors", ())
-        return next((error for error in errors if error.round == self.recorder.round), None)
+        return next((error for error in errors if error.round == self._number), None)
 
     def _reply(self, proxy: ClientProxy, result: FitRes, *, hidden: bool) -> Reply:
         """A result as plain values, or why it cannot be read: one bad result costs no other."""
@@ -187,14 +187,14 @@ class LegacyHooks:
         client = self.roster.name(proxy.node_id)
         try:
             numbers = _numbers(result.metrics)
-            metrics, cut = kept_metrics(numbers)
-            extra = kept_extra({k: v for k, v in result.metrics.items() if k not in numbers})
+            beside = kept_extra({k: v for k, v in result.metrics.items() if k not in numbers})
+            metrics, extra = kept_metrics(numbers, beside)
             return Reply(
                 client,
                 num_examples=result.num_examples,
                 weights={} if hidden else self._weights(result.parameters),
                 metrics=metrics,
-                extra=extra if cut is None else {**extra, "metrics": cut},
+                extra=extra,
             )
         except Exception as error:  # noqa: BLE001  # whatever a client has sent
             return Reply(client, error=("unreadable", short(in_short(error))))
@@ -207,10 +207,10 @@ class LegacyHooks:
     ) -> tuple[float | None, dict[str, Any]]:
         """Hand the results to the strategy, sorted by client, and keep what it makes of them."""
         ordered = sorted(results, key=lambda r: client_order(self.roster.name(r[0].node_id)))
-        loss, metrics = inner(self.recorder.round, ordered, failures)
+        loss, metrics = inner(self._number, ordered, failures)
         if loss is not None:
             with self.recorder.guarded(f"the evaluation of round {self.recorder.round}"):
-                self.recorder.evaluated({"loss": loss, **_numbers(metrics)})
+                self.recorder.evaluated(_evaluation(loss, metrics))
         return loss, metrics
 
     def _order(self, proxy: ClientProxy) -> tuple[str, int]:
@@ -218,8 +218,12 @@ class LegacyHooks:
 
     def _weights(self, parameters: Parameters) -> Weights:
         """Copies by name: deserialising makes new arrays."""
-        arrays = [decoded(_Tensor(data, parameters.tensor_type)) for data in parameters.tensors]
-        return named({str(index): array for index, array in enumerate(arrays)}, self._names)
+        return self._names.of(_numbered(parameters))
+
+
+def _numbered(parameters: Parameters) -> Weights:
+    arrays = [decoded(_Tensor(data, parameters.tensor_type)) for data in parameters.tensors]
+    return {str(index): array for index, array in enumerate(arrays)}
 
 
 @dataclass(frozen=True)
@@ -230,15 +234,14 @@ class _Tensor:
     stype: str
 
 
-def observe_legacy(
-    strategy: object, recorder: RoundRecorder, param_names: Sequence[str] | None
-) -> None:
+def observe_legacy(strategy: object, recorder: RoundRecorder, names: WeightNames) -> None:
     """Put the hooks around a legacy strategy, in place."""
     base = type(cast(Strategy, strategy))
-    hooks = LegacyHooks(cast(Strategy, strategy), recorder, param_names)
+    hooks = LegacyHooks(cast(Strategy, strategy), recorder, names)
 
     class Observed(base):  # type: ignore[misc, valid-type]
         fedcircuit_observed = True
+        fedcircuit_wrapper = True
         fedcircuit_hooks = hooks
 
         def configure_fit(
@@ -263,6 +266,9 @@ def observe_legacy(
         ) -> tuple[float | None, dict[str, Any]]:
             return hooks.aggregate_evaluate(super().aggregate_evaluate, results, failures)
 
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return plain_reduction(self, protocol)
+
     Observed.__name__ = Observed.__qualname__ = f"Observed{base.__name__}"
     become: Any = strategy
     become.__class__ = Observed
@@ -273,7 +279,18 @@ def _words(failure: Any) -> str:
     return str(failure[1].status.message)
 
 
-def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
+def _reported(metrics: Mapping[str, Any]) -> dict[str, Metric]:
+    """What an aggregation function made of the clients' metrics, as it came."""
+    return dict(metrics)
+
+
+def _evaluation(loss: float, metrics: Mapping[str, Any]) -> dict[str, Metric]:
+    """The loss beside the metrics; where these have another of this name, both are kept."""
+    name = "loss" if metrics.get("loss", loss) == loss else "loss.aggregated"
+    return {**metrics, name: loss}
+
+
+def _numbers(metrics: dict[str, Any]) -> dict[str, Metric]:
     return {
         key: value
         for key, value in metrics.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -15,12 +15,12 @@ from fedcircuit.strategies.failures import ClientError
 from fedcircuit.strategies.grids import OrderedGrid
 from fedcircuit.strategies.message_replies import (
     ReplyReader,
-    named,
+    metrics_of,
     node_of,
-    numbers_of,
     weight_key,
     with_start,
 )
+from fedcircuit.strategies.names import WeightNames
 from fedcircuit.strategies.preflight import PreflightError
 from fedcircuit.strategies.recorder import RoundRecorder
 from fedcircuit.strategies.replies import Reply, client_order
@@ -47,19 +47,20 @@ class MessageHooks:
         The strategy, for its state between rounds.
     recorder
         What collects and records.
-    param_names
+    names
         Names of the weights, where those sent are only numbered.
     """
 
     def __init__(
-        self, strategy: Strategy, recorder: RoundRecorder, param_names: Sequence[str] | None = None
+        self, strategy: Strategy, recorder: RoundRecorder, names: WeightNames | None = None
     ) -> None:
         self.recorder = recorder
         self.roster = Roster(ask=recorder.options.identify)
         self.sent_dtypes: dict[str, np.dtype[np.generic]] = {}
         self.start_must_fit = False  # whether a first round from other weights is refused
         self._strategy = strategy
-        self._names = param_names
+        self._number = 0  # what the strategy takes the round for
+        self._names = WeightNames(None, None) if names is None else names
         self._sent: list[Message] = []
         self._downloads: Downloads | None = None
         self._sent_arrays: ArrayRecord | None = None
@@ -69,17 +70,19 @@ class MessageHooks:
         self, inner: Configure, number: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
         """Note the weights sent, sample reproducibly, and keep the messages."""
-        number, self._grid = number + self.recorder.options.round_offset, grid
+        self._grid = grid
         self.recorder.expect(number)
-        with self.recorder.guarded(f"the start of round {number}"):
-            arrays = self._resumed(number, arrays)
+        number += self.recorder.options.round_offset
+        self._number = number
+        with self.recorder.guarded(f"the start of round {self.recorder.round}"):
+            arrays = self._resumed(arrays)
             weights = self._weights(arrays)
             dtypes = (values.dtype for values in weights.values())
             self.sent_dtypes = dict(zip(arrays, dtypes, strict=True))
             self.recorder.begin(weights, strategy_state(self._strategy))
             self._downloads = Downloads(arrays, list(weights))
             self._sent_arrays = arrays
-        self._sent = self._configured(inner, number, arrays, config, "train")
+        self._sent = self._configured(inner, arrays, config, "train")
         self.recorder.sent()
         return self._sent
 
@@ -87,12 +90,12 @@ class MessageHooks:
         self, inner: Configure, number: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
         """Sample reproducibly, and keep the messages."""
-        number, self._grid = number + self.recorder.options.round_offset, grid
-        self._sent = self._configured(inner, number, arrays, config, "evaluate")
+        self._number, self._grid = number + self.recorder.options.round_offset, grid
+        self._sent = self._configured(inner, arrays, config, "evaluate")
         return self._sent
 
     def _configured(
-        self, inner: Configure, number: int, arrays: ArrayRecord, config: ConfigRecord, purpose: str
+        self, inner: Configure, arrays: ArrayRecord, config: ConfigRecord, purpose: str
     ) -> list[Message]:
         assert self._grid is not None  # set by both callers
         options, grid = self.recorder.options, self._grid
@@ -111,18 +114,18 @@ class MessageHooks:
 
         watched = OrderedGrid(grid, nodes)
         if not options.reproducible_sampling:
-            return list(inner(number, arrays, config, watched))
-        with seeded_sampling(options.seed, number, purpose):
-            return list(inner(number, arrays, config, watched))
+            return list(inner(self._number, arrays, config, watched))
+        with seeded_sampling(options.seed, self.recorder.round, purpose):
+            return list(inner(self._number, arrays, config, watched))
 
     def wait(self, wanted: int | None) -> NodeWait:
         """A new wait for this many nodes."""
         return NodeWait(self.recorder.options.node_timeout, wanted, lambda: self.roster.names)
 
-    def _resumed(self, number: int, arrays: ArrayRecord) -> ArrayRecord:
+    def _resumed(self, arrays: ArrayRecord) -> ArrayRecord:
         """At the start of a resumed run, the weights exactly as the strategy had returned them."""
         store, offset = self.recorder.store, self.recorder.options.round_offset
-        if store is None or offset == 0 or number != offset + 1:
+        if store is None or offset == 0 or self.recorder.round != offset + 1:
             return arrays
         record = store.read(offset)
         exact, given = as_returned(record.weights, record.state), self._weights(arrays)
@@ -150,7 +153,7 @@ class MessageHooks:
             usable = self._usable(received)
             self.recorder.check_some_left(self._raised())
         try:
-            result = inner(self.recorder.round, usable)
+            result = inner(self._number, usable)
         except Exception as error:
             self.recorder.failed(f"{type(error).__name__}: {error}")
             raise
@@ -158,7 +161,7 @@ class MessageHooks:
         with self.recorder.guarded(f"round {self.recorder.round}"):
             self.recorder.finish(
                 None if arrays is None else self._weights(arrays),
-                {} if metrics is None else numbers_of(metrics),
+                {} if metrics is None else metrics_of(metrics),
                 strategy_state(self._strategy),
             )
         return result
@@ -223,7 +226,7 @@ class MessageHooks:
     def _raised(self) -> ClientError | None:
         """The first exception of this round, where the Grid runs clients in this process."""
         errors: Iterable[ClientError] = getattr(self._grid, "errors", ())
-        return next((error for error in errors if error.round == self.recorder.round), None)
+        return next((error for error in errors if error.round == self._number), None)
 
     def aggregate_evaluate(
         self, inner: Evaluate, replies: Iterable[Message]
@@ -233,10 +236,10 @@ class MessageHooks:
         with self.recorder.guarded("who evaluated"):
             nodes = self._nodes()
             ordered.sort(key=lambda r: client_order(self.roster.name(node_of(r, nodes))))
-        metrics = inner(self.recorder.round, ordered)
+        metrics = inner(self._number, ordered)
         if metrics is not None:
             with self.recorder.guarded(f"the evaluation of round {self.recorder.round}"):
-                self.recorder.evaluated(numbers_of(metrics))
+                self.recorder.evaluated(metrics_of(metrics))
         return metrics
 
     def _nodes(self) -> dict[str, int]:
@@ -249,4 +252,4 @@ class MessageHooks:
 
     def _weights(self, arrays: ArrayRecord) -> Weights:
         """Copies by name: deserialising an Array makes a new one."""
-        return named({name: decoded(array) for name, array in arrays.items()}, self._names)
+        return self._names.of({name: decoded(array) for name, array in arrays.items()})

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord
-from numpy.typing import NDArray
+from flwr.app import ArrayRecord, Error, Message, MetricRecord
 
 from fedcircuit import messages
 from fedcircuit.learning.weights import Weights
 from fedcircuit.records.reading import in_short
+from fedcircuit.records.round_record import Metric
 from fedcircuit.strategies.bounds import kept_extra, kept_metrics, short
 from fedcircuit.strategies.downloads import Downloads
 from fedcircuit.strategies.failures import readable
@@ -66,17 +65,15 @@ class ReplyReader:
             reason = f"expected one ArrayRecord and one MetricRecord, got {found}"
             return Reply(client, error=("names", short(reason)))
         said = counted[0] if counted else MetricRecord()
-        numbers = numbers_of(said)
-        count = numbers.pop(self.weight_key, float("nan"))
-        metrics, cut = kept_metrics(numbers)
-        beside = (record for record in records if isinstance(record, ConfigRecord))
-        extra = kept_extra({key: value for record in beside for key, value in record.items()})
+        reported = metrics_of(said)
+        count = reported.pop(self.weight_key, float("nan"))
+        metrics, extra = kept_metrics(reported, kept_extra(_beside(message, said)))
         return Reply(
             client,
-            num_examples=count,
+            num_examples=count if isinstance(count, (int, float)) else float("nan"),
             weights={} if self.weights is None else self.weights(whole[0]),
             metrics=metrics,
-            extra=extra if cut is None else {**extra, "metrics": cut},
+            extra=extra,
             form=frozenset((name, _length(value)) for name, value in said.items()),
         )
 
@@ -99,22 +96,6 @@ def node_of(reply: Message, nodes: Mapping[str, int]) -> int:
     return nodes.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id)
 
 
-def named(weights: Weights, names: Sequence[str] | None) -> dict[str, NDArray[np.generic]]:
-    """Weights that are only numbered, under their names.
-
-    Raises
-    ------
-    ValueError
-        If there is another number of names.
-    """
-    numbered = list(weights) == [str(index) for index in range(len(weights))]
-    if names is None or not numbered:
-        return dict(weights)
-    if len(names) != len(weights):
-        raise ValueError(f"{len(names)} names of parameters for {len(weights)} arrays")
-    return dict(zip(names, weights.values(), strict=True))
-
-
 def weight_key(strategy: object) -> str:
     """The metric that weighs clients, of the strategy or of the one it wraps."""
     inner = getattr(strategy, "strategy", None)
@@ -124,9 +105,23 @@ def weight_key(strategy: object) -> str:
     return "num-examples" if key is None else str(key)
 
 
-def numbers_of(metrics: MetricRecord) -> dict[str, float]:
-    """Metrics that are single numbers."""
-    return {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
+def metrics_of(metrics: MetricRecord) -> dict[str, Metric]:
+    """Numbers, and lists of numbers, as they came."""
+    return dict(metrics.items())
+
+
+def _beside(message: Message, said: MetricRecord) -> dict[str, object]:
+    """What a reply says beside weights and metrics, by name.
+
+    Where two records use one name, the later ones stand under ``RECORD/NAME``.
+    """
+    entries: dict[str, object] = {}
+    for title, record in message.content.items():
+        if isinstance(record, ArrayRecord) or record is said:
+            continue
+        for name, value in record.items():
+            entries[name if name not in entries else f"{title}/{name}"] = value
+    return entries
 
 
 def _reason(error: Error) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fedcircuit.records.reading import in_short
-from fedcircuit.records.round_record import Observation, Observer, RoundView
+from fedcircuit.records.round_record import Failure, Observation, Observer, RoundView
+
+logger = logging.getLogger(__name__)
 
 
 class Observers:
@@ -77,6 +80,16 @@ class Observers:
         if failed:
             raise failed[0]
         return _checked(seen[0])
+
+
+def seen_failures(number: int, observations: Mapping[str, Observation]) -> tuple[Failure, ...]:
+    """Models that observers could not measure, each once; several may see the same."""
+    seen: dict[tuple[str, str], Failure] = {}
+    for observation in observations.values():
+        for failure in observation.failures:
+            if seen.setdefault((failure.client, failure.kind), failure) is failure:
+                logger.warning("round %d: %s: %s", number, failure.client, failure.reason)
+    return tuple(seen.values())
 
 
 def _called(observer: Observer, view: RoundView) -> object:

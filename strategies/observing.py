@@ -13,17 +13,18 @@ from flwr.serverapp.strategy import FedXgbBagging, FedXgbCyclic, Strategy
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from fedcircuit.circuits.fitting import ProbeLike
 from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.records.round_record import Observer
 from fedcircuit.records.store import RunStore
 from fedcircuit.strategies.assembly import (
     DiscoverOn,
-    ProbeLike,
     Sources,
     build_recorder,
-    parameter_names,
 )
+from fedcircuit.strategies.copies import plain_reduction
 from fedcircuit.strategies.message_api import MessageHooks
+from fedcircuit.strategies.names import WeightNames
 from fedcircuit.strategies.recorder import RecorderOptions, RoundRecorder
 from fedcircuit.strategies.resuming import put_resume
 
@@ -49,47 +50,40 @@ def observe(
 ) -> AnyStrategy:
     """Observe a strategy in place and return it; what it computes stays the same, bit for bit.
 
-    The strategy keeps its state and stays an instance of its class. Clients are sampled
-    reproducibly, replies reach the strategy sorted by client, and those that failed, are not
-    finite or do not fit are set aside with a reason: see :class:`RecorderOptions`.
+    It stays an instance of its class. Clients are sampled reproducibly, and replies reach it sorted
+    by client; those that cannot be averaged are set aside (:class:`RecorderOptions`).
 
     Parameters
     ----------
     strategy
         Any strategy of ``flwr.serverapp.strategy`` or, legacy, of ``flwr.server.strategy``.
     model, probe
-        Network and labelled samples (a Probe, or inputs and integer labels) on which circuits are
-        found, and accuracy measured, after every aggregation. Left out: rounds are recorded alone.
+        Network and labelled samples (a Probe, inputs and labels, a Dataset or DataLoader) on which
+        circuits and accuracy are measured every round. Left out: rounds are recorded alone.
     example, discover_on
         Where the server has no data: an input ``[1, ...]``, and ``"clients"``: circuits are those
         that clients found on their own data and sent (:class:`~fedcircuit.clients.ClientCircuits`).
-    run_dir, store
-        Where rounds are recorded: a new folder, or a store that is open already.
-    observers
-        More to look at every round.
-    circuits, options
-        How circuits are found and checked; how the recorder behaves.
+    run_dir, store, resume
+        Where rounds are recorded: a new folder, or a store that is open already. ``resume`` goes on
+        in ``run_dir``, or begins where it is missing or empty; ``start(num_rounds=...)`` then
+        counts the recorded rounds too (a legacy server runs as many more).
+    observers, circuits, options
+        More to look at every round; how circuits are found; how the recorder behaves.
     param_names
         Names of weights that are only numbered, as in the legacy API; left out: the model's.
-    resume
-        Go on in ``run_dir`` after its last recorded round, from its weights and the strategy's
-        recorded state; ``start(num_rounds=...)`` then counts the recorded rounds too (a legacy
-        server runs as many more). Where the folder is missing or empty a new run begins.
 
     Raises
     ------
-    TypeError
-        If the object is no strategy of Flower, or one for trees.
-    ValueError
-        If it is observed already, or the arguments contradict each other or the store.
+    TypeError, ValueError
+        If it is no strategy of Flower, or observed already, or arguments contradict each other.
     RunError
-        If the folder exists and is not empty; with ``resume``, if it is the run of another
-        strategy, seed or model.
+        If the folder is not empty; with ``resume``, if it is another strategy's.
     """
     _check_kind(strategy)
+    sources = Sources(model, probe, example, discover_on)
     recorder = build_recorder(
         strategy,
-        Sources(model, probe, example, discover_on),
+        sources,
         run_dir=run_dir,
         store=store,
         observers=observers,
@@ -97,10 +91,7 @@ def observe(
         options=options or RecorderOptions(),
         resume=resume,
     )
-    _put_around(strategy, recorder, parameter_names(param_names, model))
-    if resume:
-        _go_on(strategy)
-    return strategy
+    return _put_around(strategy, recorder, WeightNames(param_names, model), resume=resume)
 
 
 def _go_on(strategy: object) -> None:
@@ -112,14 +103,19 @@ def _go_on(strategy: object) -> None:
     put_legacy_resume(strategy)
 
 
-def _put_around(strategy: object, recorder: RoundRecorder, names: Sequence[str] | None) -> None:
+def _put_around(
+    strategy: AnyStrategy, recorder: RoundRecorder, names: WeightNames, *, resume: bool
+) -> AnyStrategy:
     _warn_of_raw_updates(strategy, recorded=recorder.store is not None)
     if isinstance(strategy, Strategy):
         _observe_messages(strategy, MessageHooks(strategy, recorder, names))
-        return
-    from fedcircuit.strategies.legacy import observe_legacy  # loads the legacy stack
+    else:
+        from fedcircuit.strategies.legacy import observe_legacy  # loads the legacy stack
 
-    observe_legacy(strategy, recorder, names)
+        observe_legacy(strategy, recorder, names)
+    if resume:
+        _go_on(strategy)
+    return strategy
 
 
 def _check_kind(strategy: object) -> None:
@@ -156,6 +152,7 @@ def _observe_messages(strategy: Strategy, hooks: MessageHooks) -> None:
     # A class with one base: only such a class may become the class of an existing instance.
     class Observed(base):  # type: ignore[misc, valid-type]
         fedcircuit_observed = True
+        fedcircuit_wrapper = True
         fedcircuit_hooks = hooks
 
         def configure_train(
@@ -179,6 +176,9 @@ def _observe_messages(strategy: Strategy, hooks: MessageHooks) -> None:
             self, server_round: int, replies: Iterable[Message]
         ) -> MetricRecord | None:
             return hooks.aggregate_evaluate(super().aggregate_evaluate, replies)
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return plain_reduction(self, protocol)
 
     Observed.__name__ = Observed.__qualname__ = f"Observed{base.__name__}"
     become: Any = strategy

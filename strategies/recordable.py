@@ -11,9 +11,16 @@ from numpy.typing import NDArray
 
 from fedcircuit.records.codec import encode
 from fedcircuit.records.reading import in_short
-from fedcircuit.records.round_record import GLOBAL, ClientRecord, Failure, Observation, RoundRecord
+from fedcircuit.records.round_record import (
+    GLOBAL,
+    ClientRecord,
+    Failure,
+    Metric,
+    Observation,
+    RoundRecord,
+)
 from fedcircuit.records.store import RunStore
-from fedcircuit.records.values import number_to_json, table_to_json, value_to_json
+from fedcircuit.records.values import metric_to_json, table_to_json, value_to_json
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +46,7 @@ def recordable(record: RoundRecord) -> RoundRecord:
         weights=weights,
         state=state,
         clients=tuple(_client(client, failures) for client in record.clients),
-        metrics=_numbers(record.metrics, "metric", failures),
+        metrics=_metrics(record.metrics, "metric", failures),
         observations=observations,
         observer_errors=errors,
         failures=tuple(failures),
@@ -111,7 +118,7 @@ def _client(client: ClientRecord, failures: list[Failure]) -> ClientRecord:
         client,
         weights=_writable(client.weights, name, failures),
         received=_writable(client.received, name, failures),
-        metrics=_numbers(client.metrics, f"metric of {name}", failures),
+        metrics=_metrics(client.metrics, f"metric of {name}", failures),
         extra=extra,
     )
 
@@ -127,11 +134,13 @@ def _writable(arrays: Arrays, what: str, failures: list[Failure]) -> dict[str, N
     return kept
 
 
-def _numbers(metrics: Mapping[str, float], what: str, failures: list[Failure]) -> dict[str, float]:
+def _metrics(
+    metrics: Mapping[str, Metric], what: str, failures: list[Failure]
+) -> dict[str, Metric]:
     kept = {}
     for name, value in metrics.items():
         try:
-            number_to_json(value)
+            metric_to_json(value)
             kept[name] = value
         except _REFUSED as error:
             failures.append(Failure(GLOBAL, "record", f"{what} {name!r}: {in_short(error)}"))

@@ -18,25 +18,27 @@ from fedcircuit.records.round_record import (
     GLOBAL,
     ClientRecord,
     Failure,
+    Metric,
     Observation,
     Observer,
     RoundRecord,
     RoundView,
 )
 from fedcircuit.records.store import RunStore
+from fedcircuit.strategies.acceptance import judge
+from fedcircuit.strategies.bounds import with_entry
 from fedcircuit.strategies.failures import AllClientsFailedError, ClientError
-from fedcircuit.strategies.observation import Observers
+from fedcircuit.strategies.model_fit import ModelFit
+from fedcircuit.strategies.numbers import RoundNumbers
+from fedcircuit.strategies.observation import Observers, seen_failures
 from fedcircuit.strategies.options import RecorderOptions
-from fedcircuit.strategies.preflight import PreflightError, check_weights
+from fedcircuit.strategies.preflight import PreflightError
 from fedcircuit.strategies.recordable import store_round
 from fedcircuit.strategies.records import client_record, in_dtype, last_dtypes, read_only
 from fedcircuit.strategies.replies import (
-    Limits,
     Reply,
     client_order,
-    fault_of,
     first_non_finite,
-    odd_ones,
 )
 from fedcircuit.strategies.state import returned_state
 
@@ -78,8 +80,9 @@ class RoundRecorder:
         self.store = store
         self.options = options or RecorderOptions()
         self._observers = Observers(observers, self.options.observer_seconds)
-        self._model, self._checked = model, False
+        self._fit = ModelFit(model)
         self._gaps: list[RoundRecord] = []  # rounds that could not be recorded yet
+        self._numbers = RoundNumbers(self.options.round_offset)
         self.round = self.options.round_offset
         self.before: dict[str, NDArray[np.generic]] = {}
         self.errors: list[str] = []  # our own, which did not stop the federation
@@ -89,22 +92,22 @@ class RoundRecorder:
         self._seconds: dict[str, float] = {}
         self._mark = time.perf_counter()
 
-    def expect(self, round_number: int) -> None:
-        """Turn to a round; what is known of the one before is forgotten."""
-        self.round = round_number
+    def expect(self, server_round: int) -> None:
+        """Turn to a round of Flower's; what is known of the one before is forgotten."""
+        self.round = self._numbers.next(server_round)
         self.before = {}
         self._clients, self._failures, self._seconds = (), (), {}
 
     def begin(self, weights: Weights, state: Weights) -> None:
         """Note the weights the round starts from; the first of a new run becomes round 0."""
-        if not self._checked:
-            check_weights(weights, self._model)
-            self._checked = True
+        self._fit.settle(weights)
+        self._numbers.check_start(weights, None if self.store is None else self.store.path)
         self.before = read_only(weights)
         if not self._dtypes:
             self._dtypes = {name: values.dtype for name, values in weights.items()}
         if self.store is not None and not self.store.rounds():
-            self._record(RoundRecord(round=0, weights=self.before, state=state))
+            observations = self._fit.observation()
+            self._record(RoundRecord(0, self.before, observations=observations, state=state))
 
     def sent(self) -> None:
         """Start the clock of the clients' training."""
@@ -120,24 +123,18 @@ class RoundRecorder:
         """
         self._check_begun()
         self._seconds["train"] = self._lap()
-        order = sorted(range(len(replies)), key=lambda i: (client_order(replies[i].client), i))
-        limits = Limits(self.options.max_num_examples, self.options.max_abs_weight)
-        faults = {i: fault_of(replies[i], self.before, limits, self._dtypes) for i in order}
-        good = [i for i in order if faults[i] is None]
-        odd = odd_ones([replies[i] for i in good])
-        faults.update({good[place]: fault for place, fault in odd.items()})
-        good = [i for i in good if faults[i] is None]
-        self._clients = tuple(client_record(replies[i]) for i in good)
-        self._failures = tuple(fault for fault in faults.values() if fault is not None)
+        judged = judge(replies, self.before, self.options, self._dtypes)
+        self._clients = tuple(client_record(replies[i]) for i in judged.good)
+        self._failures = judged.failures
         for fault in self._failures:
             logger.warning(
                 "round %d: client %s is set aside (%s): %s",
                 self.round, fault.client, fault.kind, fault.reason,
             )  # fmt: skip
+        if judged.differs:
+            logger.warning("round %d: %s", self.round, judged.differs)
         self._seconds["record"] = self._lap()
-        if self.options.check_replies:
-            return good
-        return [i for i in order if replies[i].error is None]
+        return list(judged.good if self.options.check_replies else judged.readable)
 
     def hide(self, replies: Sequence[Reply]) -> None:
         """Note who took part in a round whose clients' weights the server never sees."""
@@ -145,7 +142,7 @@ class RoundRecorder:
         ordered = sorted(replies, key=lambda reply: client_order(reply.client))
         hidden = [r for r in ordered if r.error is None and np.isfinite(r.num_examples)]
         self._clients = tuple(
-            replace(client_record(reply), extra={**reply.extra, "weights": HIDDEN})
+            replace(client_record(reply), extra=with_entry(reply.extra, "weights", HIDDEN))
             for reply in (replace(reply, weights={}) for reply in hidden)
         )
         self._failures = tuple(
@@ -181,7 +178,7 @@ class RoundRecorder:
         self.failed(str(error))
         raise error from (raised.exception if raised is not None else None)
 
-    def finish(self, after: Weights | None, metrics: Mapping[str, float], state: Weights) -> None:
+    def finish(self, after: Weights | None, metrics: Mapping[str, Metric], state: Weights) -> None:
         """Observe and record the round; ``after`` is None where nothing was aggregated.
 
         Raises
@@ -192,19 +189,22 @@ class RoundRecorder:
         self._check_begun()
         self._seconds["aggregate"] = self._lap()
         returned = self.before if after is None else after
+        self._numbers.ended(self.round, returned)
         weights = read_only({name: self._in_initial_dtype(name, v) for name, v in returned.items()})
         self._judge(after)
         visible = tuple(client for client in self._clients if client.weights)
         hidden = tuple(client for client in self._clients if not client.weights)
-        view = RoundView(self.round, self.before, weights, visible, hidden)
-        observations, errors = self._observe(view)
+        view = RoundView(
+            self.round, self.before, weights, visible, hidden, dict(metrics), self._failures
+        )
+        observations, errors = self._observe(*self._fit.view(view))
         record = RoundRecord(
             round=self.round,
             weights=weights,
             clients=self._clients,
             metrics=dict(metrics),
-            observations=observations,
-            failures=self._failures,
+            observations={**self._fit.observation(), **observations},
+            failures=(*self._failures, *seen_failures(self.round, observations)),
             observer_errors=errors,
             seconds=dict(self._seconds),
             state={**state, **returned_state(returned, self._dtypes)},
@@ -231,11 +231,17 @@ class RoundRecorder:
         dtype = self._dtypes.get(name, values.dtype)
         return in_dtype(values, dtype) if values.dtype != dtype else values
 
-    def _observe(self, view: RoundView) -> tuple[dict[str, Observation], dict[str, str]]:
+    def _observe(
+        self, view: RoundView, no_model: str
+    ) -> tuple[dict[str, Observation], dict[str, str]]:
         observations: dict[str, Observation] = {}
         errors: dict[str, str] = {}
         for observer in self._observers.all:
+            if no_model and getattr(observer, "needs_model", False):
+                errors[observer.name] = no_model
+                continue
             try:
+                view = replace(view, seen=dict(observations))
                 observations[observer.name] = self._observers.observe(observer, view)
             except Exception as error:
                 if self.options.strict:
@@ -255,7 +261,7 @@ class RoundRecorder:
             record = RoundRecord(self.round, self.before, clients, failures=failures)
             self.store.add_evidence(record, error)
 
-    def evaluated(self, metrics: Mapping[str, float]) -> None:
+    def evaluated(self, metrics: Mapping[str, Metric]) -> None:
         """Keep the clients' evaluation of the round."""
         if self.store is not None:
             self.store.add_evaluation(self.round, metrics)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fedcircuit.learning.weights import Weights
-from fedcircuit.records.round_record import Failure
+from fedcircuit.records.round_record import Failure, Metric
 from fedcircuit.strategies.bounds import short
 
 LEAST_COUNT = 1e-9  # below this a client's weight in the average is an accident
@@ -37,7 +37,7 @@ class Reply:
     client: str
     num_examples: float = float("nan")
     weights: Weights = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
     extra: Mapping[str, object] = field(default_factory=dict)
     error: tuple[str, str] | None = None
     received: Weights = field(default_factory=dict)
@@ -92,7 +92,7 @@ def fault_of(
             reason = f"{name!r} has shape {values.shape}, expected {sent[name].shape}"
             return Failure(reply.client, "shape", short(reason))
         own = (initial or {}).get(name, sent[name].dtype)
-        if not _same_kind(values.dtype, own):
+        if not same_kind(values.dtype, own):
             reason = f"{name!r} has dtype {values.dtype}, the model's is {own}"
             return Failure(reply.client, "dtype", short(reason))
     bad = first_non_finite(reply.weights)
@@ -122,7 +122,7 @@ def _too_large(reply: Reply, limits: Limits) -> Failure | None:
     return None
 
 
-def _same_kind(reply: np.dtype[np.generic], sent: np.dtype[np.generic]) -> bool:
+def same_kind(reply: np.dtype[np.generic], sent: np.dtype[np.generic]) -> bool:
     """Whether numbers of one dtype can stand for the other in an average.
 
     Any float stands for a float, whatever its width and byte order. Integers and booleans come

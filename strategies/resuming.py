@@ -18,6 +18,7 @@ from fedcircuit.records.folder import MANIFEST
 from fedcircuit.records.lock import LOCK
 from fedcircuit.records.reading import RunError
 from fedcircuit.records.store import RunStore
+from fedcircuit.strategies.copies import plain_reduction
 from fedcircuit.strategies.preflight import PreflightError
 from fedcircuit.strategies.recorder import RoundRecorder
 from fedcircuit.strategies.state import as_returned
@@ -97,12 +98,17 @@ def put_resume(strategy: Strategy, hooks: Hooks) -> None:
     hooks.start_must_fit = True
 
     class Resumed(base):  # type: ignore[misc, valid-type]
+        fedcircuit_wrapper = True
+
         def start(self, *args: Any, **kwargs: Any) -> Result:
             """Run the rounds that are missing; ``num_rounds`` counts all of them."""
             inner = super().start
             given = inspect.signature(inner).bind(*args, **kwargs)
             given.apply_defaults()
             return _started(inner, given, hooks)
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return plain_reduction(self, protocol)
 
     Resumed.__name__, Resumed.__qualname__ = base.__name__, base.__qualname__
     Resumed.__module__ = base.__module__

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcircuit.learning.weights import Weights
+from fedcircuit.records.round_record import RETURNED
 
 _DERIVED = ("current_arrays",)  # set anew from the incoming weights in every round
 _NUMBERS = ("clipping_norm",)
 _INNER = "strategy"  # where Flower's wrappers keep what they wrap
-_RETURNED = "returned"
 
 
 def strategy_state(strategy: object) -> dict[str, NDArray[np.generic]]:
@@ -80,7 +80,7 @@ def returned_state(
     Some give float64 for float32: the next round starts from those, the record has the cast.
     """
     return {
-        f"{_RETURNED}::{name}": values
+        f"{RETURNED}{name}": values
         for name, values in weights.items()
         if values.dtype != dtypes.get(name, values.dtype)
     }
@@ -88,7 +88,7 @@ def returned_state(
 
 def as_returned(weights: Weights, state: Weights) -> dict[str, NDArray[np.generic]]:
     """Recorded weights as the strategy had returned them."""
-    return {name: state.get(f"{_RETURNED}::{name}", values) for name, values in weights.items()}
+    return {name: state.get(f"{RETURNED}{name}", values) for name, values in weights.items()}
 
 
 def _all_arrays(values: list[Any]) -> bool:

@@ -18,23 +18,32 @@ OUTSIDE = ("strategies", "clients")  # folders at the top that are sub-packages 
 # no line names a part of a later one, so the table itself has no cycle.
 MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "samples": (),
+    "logits": (),
     "messages": (),
     "wire": (),
     "flower": (),
-    "circuits": ("samples", "messages"),
-    "learning": ("samples", "messages"),
+    "circuits": ("samples", "logits", "messages"),
+    "learning": ("samples", "logits", "messages"),
     "aggregation": ("learning",),
-    "analysis": ("samples", "circuits", "learning"),
-    "records": ("samples", "messages", "circuits.circuit", "learning.weights"),
-    "observers": ("samples", "messages", "circuits", "learning", "analysis", "records"),
-    "report": ("circuits.circuit", "analysis", "records"),
-    "strategies": (
-        "samples", "messages", "wire", "flower", "circuits", "learning", "aggregation", "analysis",
-        "records", "observers",
+    "analysis": ("samples", "logits", "circuits", "learning"),
+    "records": (
+        "samples", "messages", "circuits.circuit", "circuits.naming", "circuits.markup",
+        "learning.weights",
     ),
-    "clients": ("samples", "messages", "wire", "flower", "circuits", "learning", "aggregation"),
+    "observers": (
+        "samples", "logits", "messages", "circuits", "learning", "analysis", "records",
+    ),
+    "report": ("circuits.circuit", "circuits.naming", "circuits.markup", "analysis", "records"),
+    "strategies": (
+        "samples", "logits", "messages", "wire", "flower", "circuits", "learning", "aggregation",
+        "analysis", "records", "observers",
+    ),
+    "clients": (
+        "samples", "logits", "messages", "wire", "flower", "circuits", "learning", "aggregation",
+    ),
     "app": (
-        "samples", "messages", "wire", "flower", "circuits", "learning", "aggregation", "analysis",
+        "samples", "logits", "messages", "wire", "flower", "circuits", "learning", "aggregation",
+        "analysis",
         "records", "observers", "report", "strategies", "clients",
     ),
 }  # fmt: skip
@@ -44,8 +53,8 @@ DRAWING = {"seaborn", "matplotlib", "jinja2"}
 TERMINAL = {"typer", "click", "rich"}
 CONFIGURATION = {"pydantic", "yaml"}
 CORE = (
-    "samples", "messages", "wire", "circuits", "learning", "aggregation", "analysis", "records",
-    "observers",
+    "samples", "logits", "messages", "wire", "circuits", "learning", "aggregation", "analysis",
+    "records", "observers",
 )  # fmt: skip
 BANNED: Mapping[str, set[str]] = {
     **dict.fromkeys(CORE, FEDERATION | DRAWING | TERMINAL | CONFIGURATION),

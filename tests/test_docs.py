@@ -183,10 +183,10 @@ def code_of(text: str) -> str:
 
 
 def links(text: str) -> list[str]:
-    pages = re.findall(r"\]\(([\w/-]+\.md)(?:#[\w-]+)?\)", text)
+    pages = re.findall(r"\]\(([\w/-]+\.(?:md|ipynb))(?:#[\w-]+)?\)", text)
     for block in re.findall(r"```\{toctree\}\n(.*?)```", text, re.S):
         entries = [line for line in block.splitlines() if line and not line.startswith(":")]
-        pages += [f"{entry}.md" for entry in entries]
+        pages += [entry if "." in entry else f"{entry}.md" for entry in entries]
     return pages
 
 

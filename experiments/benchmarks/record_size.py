@@ -23,7 +23,7 @@ from torch import nn
 from fedcircuit.circuits.validity import Validity
 from fedcircuit.learning.models import build_model
 from fedcircuit.learning.sparsity import WeightSparsity, density, sparsified
-from fedcircuit.learning.weights import Weights, get_weights
+from fedcircuit.learning.weights import Weights, get_weights, set_weights
 from fedcircuit.observers.circuit_tables import rounded
 from fedcircuit.observers.overlap_tables import OVERLAP_COLUMNS, SCORE_COLUMNS, SWAP_COLUMNS
 from fedcircuit.records.round_record import Cell, ClientRecord, Observation, RoundRecord, Table
@@ -48,7 +48,9 @@ def client_weights(seed: int, sparsity: WeightSparsity) -> Weights:
         name: (values + 0.05 * rng.standard_normal(values.shape)).astype(np.float32)
         for name, values in get_weights(network(0)).items()
     }
-    return sparsified(dense, sparsity)
+    model = network(0)
+    set_weights(model, dense)
+    return sparsified(model, sparsity)
 
 
 def average(clients: list[Weights]) -> Weights:

@@ -34,7 +34,8 @@ import torch
 from torch import nn
 
 from fedcircuit.circuits.checks import CheckedModel
-from fedcircuit.circuits.model_circuits import Clock, ModelCircuits, Search, circuit_functions
+from fedcircuit.circuits.clock import Clock
+from fedcircuit.circuits.model_circuits import ModelCircuits, Search, circuit_functions
 from fedcircuit.circuits.overlap import ALL_LAYERS, Overlap, Side, paired_overlaps
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.settings import CircuitSettings

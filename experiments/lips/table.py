@@ -91,7 +91,7 @@ def measured(run: Run, arm: str, seed: int) -> dict[str, object]:
     layers = run.table("inertia")
     matrices = [name for name, values in run.weights(0).items() if values.ndim > 1]
     for name in matrices:  # batch norm and biases are in the recorded table
-        rows = layers[layers["layer"] == name]
+        rows = layers[layers["path"] == name]
         row[f"r {name}"] = float(rows[rows["round"] > half]["r"].mean())
         row[f"drift {name}"] = float(rows[rows["round"] == last]["drift"].iloc[0])
     return row

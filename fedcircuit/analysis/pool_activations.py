@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.sites import capture, evaluating
+from fedcircuit.logits import logits_of, n_not_finite, predicted
 from fedcircuit.samples import Samples
 
 Spatial = Literal["mean", "flat"]
@@ -79,15 +80,15 @@ def pool_activations(
     logits = []
     with evaluating(model), torch.no_grad(), capture(model, sites) as seen:
         for inputs in torch.split(pool.inputs, batch_size):
-            logits.append(model(inputs))
+            logits.append(logits_of(model, inputs).cpu())
             for site in sites:
-                parts[site.name].append(_rows(seen[site.name], site.axis, spatial))
+                parts[site.name].append(_rows(seen[site.name], site.axis, spatial).cpu())
     scores = torch.cat(logits)
     layers = {name: torch.cat(values).float().numpy() for name, values in parts.items()}
     if output:
         layers[OUTPUT] = scores.flatten(1).float().numpy()
-    hits = (scores.argmax(1) == pool.labels).double().mean()
-    return PoolActivations(layers, float(hits) if bool(scores.isfinite().all()) else math.nan)
+    hits = (predicted(scores) == pool.labels).double().mean()
+    return PoolActivations(layers, math.nan if n_not_finite(scores) else float(hits))
 
 
 def _rows(values: Tensor, axis: int, spatial: Spatial) -> Tensor:

@@ -9,13 +9,9 @@ from pydantic import Field, model_validator
 
 from fedcircuit.aggregation.lips import LipsSettings
 from fedcircuit.analysis.information import InformationSettings
-from fedcircuit.app.config_training import (
-    DataConfig,
-    ModelConfig,
-    PartitionConfig,
-    Section,
-    TrainingConfig,
-)
+from fedcircuit.app.config_data import DataConfig, PartitionConfig, Section
+from fedcircuit.app.config_trackers import TrackerConfig, require_different
+from fedcircuit.app.config_training import ModelConfig, TrainingConfig
 
 
 class LipsConfig(Section):
@@ -124,6 +120,12 @@ class CircuitsConfig(Section):
         False,
         description="Search the global model a second time, on other samples with another seed: "
         "no overlap can be expected to exceed what the two searches share.",
+    )
+    memory_mib: int = Field(
+        512,
+        ge=1,
+        description="MiB (2**20 bytes) that the search and the checks of one model may hold at a "
+        "time, beside the model, the probe and the results. It changes these by rounding at most.",
     )
     every: int = Field(1, ge=1, description="Look at every n-th round.")
     max_clients: int | None = Field(
@@ -258,18 +260,23 @@ class StudyConfig(Section):
     inertia: InertiaConfig = InertiaConfig()
     information: InformationConfig = InformationConfig()
     storage: StorageConfig = StorageConfig()
+    trackers: tuple[TrackerConfig, ...] = Field(
+        (), description="Trackers of experiments that are told of every round: `[tensorboard]`."
+    )
     engine: EngineConfig = EngineConfig()
 
     @property
-    def n_clients(self) -> int:
-        """Number of clients in the federation."""
-        if self.partition.classes is not None:
-            return len(self.partition.classes)
-        assert self.partition.clients is not None  # the partition's validator saw to it
-        return self.partition.clients
+    def n_clients(self) -> int | None:
+        """Number of clients in the federation; None where the data say it (kind natural)."""
+        return (
+            self.partition.clients
+            if self.partition.classes is None
+            else len(self.partition.classes)
+        )
 
     @model_validator(mode="after")
     def _parts_fit(self) -> StudyConfig:
+        require_different(self.trackers)
         lips = self.strategy.lips
         if lips is not None:
             if lips.personalised_eval and self.partition.personal_test is None:

@@ -1,138 +1,12 @@
-"""What a study says of data and training: sections of the YAML schema."""
+"""What a study says of model and training: sections of the YAML schema."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class Section(BaseModel):
-    """A part of a configuration: unknown keys are refused, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataConfig(Section):
-    """Which data set, and how much of it."""
-
-    name: Literal[
-        "digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "parquet", "image-folder", "szt"
-    ] = Field(
-        "digits",
-        description="Data set; digits needs no files and no network. szt does not either: all "
-        "4,096 patterns of 12 bits, as -1 and 1, in two classes by a rule of the kind of arXiv "
-        "1703.00810.",
-    )
-    root: str | None = Field(
-        None,
-        description="Folder of the data; else the environment variable FEDCIRCUIT_DATA, "
-        "else the default cache folder.",
-    )
-    train_limit: int | None = Field(
-        None, gt=0, description="Use a seeded, class-stratified subset of this many images."
-    )
-    test_limit: int | None = Field(None, gt=0, description="The same for the test images.")
-    download: bool = Field(False, description="Allow torchvision to download what is missing.")
-    pool: int | None = Field(
-        None, ge=1, description="Average-pool every image by this factor: 2 makes 28x28 to 14x14."
-    )
-    test_share: float = Field(
-        0.2,
-        ge=0,
-        lt=1,
-        description="For szt: share of the patterns held out for tests. 0: all patterns are both "
-        "training and test samples, as the whole of a known distribution.",
-    )
-
-    @model_validator(mode="after")
-    def _fits_name(self) -> DataConfig:
-        if self.name != "szt" and self.test_share != type(self).model_fields["test_share"].default:
-            raise ValueError(f"test_share belongs to szt, the data set is {self.name!r}")
-        return self
-
-
-class PartitionConfig(Section):
-    """Who holds what."""
-
-    kind: Literal[
-        "iid", "sorted", "classes", "dirichlet", "quantity", "low-data", "flwr-datasets"
-    ] = Field(
-        "iid",
-        description="iid: equal random parts; sorted: equal parts of the samples sorted by label; "
-        "classes: by class map; dirichlet: label skew; quantity: size skew; low-data: few images a "
-        "client, each with a label mix of its own; flwr-datasets: any partitioner of that package "
-        "(`pip install 'fedcircuit[data]'`).",
-    )
-    clients: int | None = Field(
-        None, gt=0, description="Number of clients; not with classes, where the map says it."
-    )
-    classes: tuple[tuple[int, ...], ...] | None = Field(
-        None,
-        description="For kind classes: the classes of each client; a shared class is "
-        "given in full to each of its owners.",
-    )
-    alpha: float | None = Field(
-        None,
-        gt=0,
-        description="For dirichlet, quantity and low-data: concentration; smaller is more skew.",
-    )
-    samples: int | None = Field(
-        None, ge=1, description="For low-data: training images of each client, such as 100."
-    )
-    min_samples: int = Field(10, ge=1, description="Redraw until every client has this many.")
-    personal_test: int | None = Field(
-        None,
-        ge=1,
-        description="Test images each client gets, in the label mix of its training images: every "
-        "client's own model is measured on them after training, and the global model after "
-        "averaging. Left out: neither.",
-    )
-    partitioner: str | None = Field(
-        None, description="For flwr-datasets: the class, such as PathologicalPartitioner."
-    )
-    options: dict[str, Any] = Field(
-        default_factory=dict,
-        description="For flwr-datasets: the class's arguments besides the number of clients, "
-        "the label column and the seed, such as num_classes_per_partition.",
-    )
-
-    def __hash__(self) -> int:
-        return hash(self.model_dump_json())
-
-    @model_validator(mode="after")
-    def _fits_kind(self) -> PartitionConfig:
-        if self.kind == "classes":
-            if not self.classes:
-                raise ValueError("kind 'classes' needs classes, such as [[0, 1, 2], [3, 4, 5]]")
-            if self.clients not in (None, len(self.classes)):
-                raise ValueError(
-                    f"clients is {self.clients}, but classes lists {len(self.classes)} clients; "
-                    "leave clients out"
-                )
-        elif self.classes is not None:
-            raise ValueError(f"classes belongs to kind 'classes', the kind is {self.kind!r}")
-        if self.kind != "classes" and self.clients is None:
-            raise ValueError(f"kind {self.kind!r} needs clients, the number of clients")
-        if self.kind in ("dirichlet", "quantity", "low-data") and self.alpha is None:
-            raise ValueError(f"kind {self.kind!r} needs alpha > 0, such as 0.3")
-        if (self.kind == "low-data") != (self.samples is not None):
-            raise ValueError(
-                "kind 'low-data' needs samples, the images of each client, such as 100"
-                if self.samples is None
-                else f"samples belongs to kind 'low-data', the kind is {self.kind!r}"
-            )
-        if self.kind == "flwr-datasets" and self.partitioner is None:
-            raise ValueError(
-                "kind 'flwr-datasets' needs partitioner, such as PathologicalPartitioner"
-            )
-        if self.kind != "flwr-datasets" and (self.partitioner is not None or self.options):
-            raise ValueError(
-                f"partitioner and options belong to kind 'flwr-datasets', the kind is {self.kind!r}"
-            )
-        return self
+from fedcircuit.app.config_data import Section, Share
 
 
 class ModelConfig(Section):
@@ -171,6 +45,12 @@ class SparsityConfig(Section):
     mask: Literal["magnitude", "persistent"] = Field(
         "magnitude", description="persistent: one mask for the whole federation, never regrown."
     )
+    count: Literal["exact", "published"] = Field(
+        "exact",
+        description="exact: of n weights of a layer the largest (1 - target) * n, rounded down as "
+        "in decimal arithmetic, whatever ties; published: as the code of arXiv 2512.23043 counts, "
+        "one fewer at 0.9 of 100, all ties kept, and in every tensor of two or more dimensions.",
+    )
 
 
 class FedRSConfig(Section):
@@ -196,7 +76,12 @@ class TrainingConfig(Section):
         "every client goes on through one sequence of its own, so studies that differ in steps "
         "and rounds alone train on the same mini-batches. One round of all steps averages once.",
     )
-    batch_size: int = Field(64, ge=1, description="Samples of a step.")
+    batch_size: int = Field(
+        64,
+        ge=1,
+        description="Samples of a step; with batch norm, one sample that is left at the end of a "
+        "pass joins the step before it.",
+    )
     optimizer: Literal["sgd", "adam"] = Field("sgd", description="Optimiser of every client.")
     optimizer_state: Literal["fresh", "kept"] = Field(
         "fresh",

@@ -13,22 +13,18 @@ from typing import Any
 import torch
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
-from torch import nn
 
 from fedcircuit.aggregation.lips import LipsSettings
-from fedcircuit.analysis.information_pool import logarithmic_rounds, stratified_pool
 from fedcircuit.app.config import StudyConfig
 from fedcircuit.app.config_files import ConfigError, parse_study
 from fedcircuit.app.engines import Engine, Federation, quiet_flower, run_federation
 from fedcircuit.app.strategy_options import CLASSES, check_options
 from fedcircuit.app.study import Study, build_study, circuit_settings
+from fedcircuit.app.study_observers import study_observers
+from fedcircuit.app.trackers import study_trackers, tracked
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.learning.partitions import summary
-from fedcircuit.observers.circuits import CircuitObserver
-from fedcircuit.observers.evaluation import EvaluationObserver
-from fedcircuit.observers.inertia import InertiaObserver
-from fedcircuit.observers.information import InformationObserver
-from fedcircuit.records.folder import MANIFEST
+from fedcircuit.records.folder import LOOK, MANIFEST
 from fedcircuit.records.manifest import build_manifest
 from fedcircuit.records.round_record import Observer, RoundRecord
 from fedcircuit.records.rounds import Storage
@@ -60,6 +56,7 @@ def run_study(config: StudyConfig, path: Path, *, on_round: OnRound | None = Non
         If all clients of a round fail.
     """
     check_options(config.strategy)
+    study_trackers(config, path)  # a library that is missing is told now
     study = build_study(config)
     check_study(study)
     settings = circuit_settings(config)
@@ -116,6 +113,12 @@ def study_of(manifest: Mapping[str, Any], path: Path) -> StudyConfig:
     RunError
         If it was not made by 'fedcircuit run'.
     """
+    if LOOK in manifest:
+        raise RunError(
+            f"{path} is a later look at a run, without training: resume the run itself, "
+            f"'fedcircuit resume {path.parent.parent}', or look further with 'fedcircuit look "
+            f"{path.parent.parent} --name {path.name}' and the same settings"
+        )
     config = manifest.get("config")
     if not isinstance(config, Mapping) or "training" not in config:
         raise RunError(
@@ -127,7 +130,7 @@ def study_of(manifest: Mapping[str, Any], path: Path) -> StudyConfig:
 
 
 def _run(study: Study, store: RunStore, rounds: int, done: int, on_round: OnRound | None) -> None:
-    config = study.config
+    config, n_clients = study.config, len(study.partition.indices)
     torch.set_num_threads(config.engine.threads)
     options = RecorderOptions(
         seed=config.seed,
@@ -136,17 +139,21 @@ def _run(study: Study, store: RunStore, rounds: int, done: int, on_round: OnRoun
         identify=True,
         on_round=on_round,
     )
+    trackers = study_trackers(config, store.path, study.class_names)
     with quiet_flower():  # it warns of every round without federated evaluation
-        strategy = _with_lips(
-            study, _strategy(config, store, _observers(study, store, done), options)
+        observers = study_observers(
+            study, lambda number: store.read(number).weights if number <= done else None
         )
+        seeing = [*observers, *trackers]  # trackers pass on what the others saw
+        strategy = _with_lips(study, _strategy(study, store, seeing, options))
     if done:
         _warn_of_forgetting(config)
     initial = store.read(done).weights if done else study.initial_weights()
     engine = Engine(
         config.engine.name, config.engine.cpus_per_client, config.engine.gpus_per_client
     )
-    run_federation(engine, strategy, Federation(study.app, config.n_clients, initial, rounds))
+    with tracked(trackers, store.path):
+        run_federation(engine, strategy, Federation(study.app, n_clients, initial, rounds))
 
 
 def forgotten(config: StudyConfig) -> tuple[str, ...]:
@@ -187,63 +194,19 @@ def _with_lips(study: Study, strategy: Strategy) -> Strategy:
     )
 
 
-def _observers(study: Study, store: RunStore, done: int) -> list[Observer]:
-    config, model = study.config, study.model()
-    observers: list[Observer] = [EvaluationObserver(model, study.test, study.class_names)]
-    if config.inertia.enabled:
-        after = config.inertia.snapshot
-        snapshot = store.read(after).weights if done >= after else None
-        observers.append(InertiaObserver(snapshot, snapshot_round=after))
-    if config.information.enabled:
-        observers.append(_information_observer(study, model))
-    if config.circuits.enabled:
-        observers.append(
-            CircuitObserver(
-                model,
-                study.probe,
-                circuit_settings(config),
-                seed=config.seed,
-                every=config.circuits.every,
-                max_clients=config.circuits.max_clients,
-                time_budget=config.circuits.time_budget,
-                discover_on=config.circuits.discover_on,
-                scores=config.storage.scores,
-                ceiling=config.circuits.ceiling,
-            )
-        )
-    return observers
-
-
-def _information_observer(study: Study, model: nn.Module) -> InformationObserver:
-    config = study.config.information
-    rounds = config.rounds
-    if rounds == "logarithmic":  # without an end, as a run may be resumed for more rounds
-        rounds = (*logarithmic_rounds(10**9), study.config.training.rounds)
-    return InformationObserver(
-        model,
-        stratified_pool(study.test, config.pool, seed=study.config.seed),
-        config.settings(),
-        every=config.every,
-        rounds=rounds,
-        max_clients=config.max_clients,
-        seed=study.config.seed,
-        spatial=config.spatial,
-        output=config.output,
-    )
-
-
 def _strategy(
-    config: StudyConfig,
+    study: Study,
     store: RunStore,
     observers: Sequence[Observer],
     options: RecorderOptions,
 ) -> Strategy:
+    config = study.config
     arguments: dict[str, Any] = {
         "fraction_train": config.strategy.fraction_train,
         "fraction_evaluate": 0.0 if config.partition.personal_test is None else 1.0,
         "min_train_nodes": 1,
         "min_evaluate_nodes": 0,
-        "min_available_nodes": config.n_clients,
+        "min_available_nodes": len(study.partition.indices),
         **config.strategy.options,
     }
     try:
@@ -287,6 +250,7 @@ def partition_payload(study: Study) -> Mapping[str, object]:
     return {
         "kind": study.partition.kind,
         "notes": list(study.partition.notes),
+        **({"names": list(study.partition.names)} if study.partition.names else {}),
         "class_names": list(study.class_names),
         "counts": described.counts.tolist(),
         "entropy_bits": described.entropy.tolist(),

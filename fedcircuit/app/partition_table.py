@@ -25,12 +25,14 @@ def partition_table(config: StudyConfig) -> tuple[Table, tuple[str, ...]]:
         box=SIMPLE,
         padding=(0, 1, 0, 0),
     )
-    for heading in ("client", *shown, "samples", "entropy", "distance"):
+    named = ("name",) if partition.names else ()
+    for heading in ("client", *named, *shown, "samples", "entropy", "distance"):
         table.add_column(heading, justify="right", no_wrap=True)
     for client, counts in enumerate(described.counts):
         cells = [str(n) if n else "." for n in counts] if shown else []
         table.add_row(
             str(client),
+            *partition.names[client : client + 1],
             *cells,
             str(described.sizes[client]),
             f"{described.entropy[client]:.2f}",

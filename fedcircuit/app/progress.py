@@ -6,25 +6,26 @@ from collections import Counter
 from math import isnan
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from fedcircuit.app.config import StudyConfig
+from fedcircuit.app.voice import Voice, seconds_text
 from fedcircuit.records.round_record import RoundRecord, Table
 
 
 class RoundProgress:
-    """Shows every recorded round of a run."""
+    """Shows every recorded round of a run, and with more asked for where its seconds went."""
 
-    def __init__(self, console: Console, rounds: int, done: int = 0) -> None:
-        self._console, self._rounds = console, rounds
+    def __init__(self, voice: Voice, rounds: int, done: int = 0) -> None:
+        self._voice, self._rounds = voice, rounds
         self._bar: Progress | None = None
-        if console.is_terminal:
+        if voice.console.is_terminal and not voice.quiet:
             self._bar = Progress(
                 TextColumn("rounds"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                console=console,
+                console=voice.console,
                 transient=True,
             )
             self._task = self._bar.add_task("rounds", total=rounds, completed=done)
@@ -47,7 +48,9 @@ class RoundProgress:
         """Show one round; the start, round 0, has nothing to show."""
         if record.round == 0:
             return
-        self._console.print(round_line(record, self._rounds), highlight=False)
+        self._voice.say(round_line(record, self._rounds))
+        self._voice.more(f"  seconds: {seconds_text(record.seconds)}")
+        self._voice.add(record.seconds)
         if self._bar is not None:
             self._bar.update(self._task, completed=record.round)
 
@@ -89,3 +92,17 @@ def _accuracy(record: RoundRecord) -> float | None:
 def _column(table: Table, name: str) -> list[str]:
     index = table.columns.index(name)
     return [str(row[index]) for row in table.rows if row[index] is not None]
+
+
+def study_text(config: StudyConfig) -> str:
+    """What a study does, in two lines."""
+    training, circuits = config.training, config.circuits
+    work = f"{training.steps} steps" if training.steps else f"{training.epochs or 1} epochs"
+    sparse = f", sparsity {training.sparsity.target:g}" if training.sparsity else ""
+    looked = f"circuits by {circuits.method}" if circuits.enabled else "no circuits"
+    return (
+        f"{config.name}, seed {config.seed}: {config.data.name} over {config.n_clients} clients "
+        f"({config.partition.kind}), {config.model.name}{sparse}\n"
+        f"{config.strategy.name}, {training.rounds} rounds of {work} with {training.optimizer} "
+        f"(lr {training.lr:g}), {looked}, engine {config.engine.name}"
+    )

@@ -70,10 +70,9 @@ def simulate(
 ) -> Simulation:
     """Run an existing Flower app in this process: no Ray, no SuperLink, nothing installed.
 
-    Clients run one after the other. They get messages, contexts and errors as from Flower's own
-    simulation: ``partition-id`` and ``num-partitions`` in ``context.node_config``, a state that
-    lasts, ``context.run_config``. What a client raises becomes an error reply, as in Flower, and
-    is logged at once with the user's own line.
+    Clients run one after the other and get what Flower's own simulation gives them:
+    ``partition-id`` and ``num-partitions`` in ``context.node_config``, a state that lasts,
+    ``context.run_config``. What one raises is an error reply, logged with the user's own line.
 
     Parameters
     ----------
@@ -116,6 +115,13 @@ def simulate(
     grid = _SimulationGrid(
         client_app, clients, run_config=config, node_configs=node_configs, seed=seed
     )
+    return _simulated(server_app, grid, config, seed)
+
+
+def _simulated(
+    server_app: ServerApp, grid: _SimulationGrid, config: Config, seed: int | None
+) -> Simulation:
+    clients = len(list(grid.get_node_ids()))
     context = Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), dict(config))
     begin = time.perf_counter()
     results: list[Result] = []

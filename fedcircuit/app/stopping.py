@@ -18,7 +18,7 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def stoppable(path: Path, rounds: int) -> Iterator[None]:
+def stoppable(path: Path, rounds: int, *, words: str | None = None) -> Iterator[None]:
     """Turn a stop of what is done in the block into one line and the usual exit code.
 
     Parameters
@@ -27,6 +27,8 @@ def stoppable(path: Path, rounds: int) -> Iterator[None]:
         The run folder, which may not be there yet.
     rounds
         Rounds that the run is to have.
+    words
+        What to say of the stop; None looks into the run folder.
 
     Raises
     ------
@@ -42,7 +44,7 @@ def stoppable(path: Path, rounds: int) -> Iterator[None]:
             raise
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
-        print(f"\n{how_to_go_on(path, rounds)}", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"\n{words or how_to_go_on(path, rounds)}", file=sys.stderr, flush=True)  # noqa: T201
         sys.exit(143 if ray or isinstance(stop, Terminated) else 130)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -73,11 +73,10 @@ class Study:
 
     def initial_weights(self) -> Weights:
         """Weights of round 0; cut to the persistent mask where the study asks for one."""
-        weights: Weights = get_weights(self.model())
         sparsity = local_training(self.config).sparsity
         if sparsity is not None and sparsity.mask == "persistent":
-            weights = sparsified(weights, sparsity)
-        return weights
+            return sparsified(self.model(), sparsity)
+        return get_weights(self.model())
 
 
 def build_study(config: StudyConfig) -> Study:
@@ -152,4 +151,5 @@ def circuit_settings(config: StudyConfig) -> CircuitSettings:
         controls=CircuitSettings.controls if circuits.controls is None else circuits.controls,
         minimality=circuits.minimality,
         stability=circuits.stability,
+        memory_bytes=circuits.memory_mib * 2**20,
     )

@@ -9,13 +9,15 @@ import torch
 from flwr.app import Context
 
 from fedcircuit.app.config import StudyConfig
-from fedcircuit.app.config_training import PartitionConfig
+from fedcircuit.app.config_data import PartitionConfig
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.learning import partitions
 from fedcircuit.learning.data import Dataset, DataSource, load_dataset
 from fedcircuit.learning.flwr_partitions import from_partitioner, partitioner
+from fedcircuit.learning.natural import natural
 from fedcircuit.learning.partitions import Partition
 from fedcircuit.learning.personal import personal_test
+from fedcircuit.learning.raw_data import Array
 from fedcircuit.learning.seeds import derived_seed
 from fedcircuit.samples import Samples
 
@@ -39,6 +41,9 @@ def make_partition(config: PartitionConfig, dataset: Dataset, seed: int) -> Part
     if config.kind == "classes":
         assert config.classes is not None
         return partitions.by_classes(labels, config.classes, n_classes=n_classes)
+    if config.kind == "natural":
+        assert config.column is not None
+        return natural(_column(dataset, config.column), config.column, config.clients, seed=seed)
     assert config.clients is not None
     if config.kind == "iid":
         return partitions.iid(labels, config.clients, seed=seed)
@@ -47,7 +52,8 @@ def make_partition(config: PartitionConfig, dataset: Dataset, seed: int) -> Part
     if config.kind == "flwr-datasets":
         assert config.partitioner is not None
         drawn = partitioner(config.partitioner, config.options, config.clients, seed=seed)
-        return _for_clients(from_partitioner(drawn, labels), config.clients)
+        made = from_partitioner(drawn, labels, dataset.columns)
+        return _for_clients(made, config.clients)
     assert config.alpha is not None
     if config.kind == "low-data":
         assert config.samples is not None
@@ -73,6 +79,16 @@ def make_partition(config: PartitionConfig, dataset: Dataset, seed: int) -> Part
     )
 
 
+def _column(dataset: Dataset, name: str) -> Array:
+    if name not in dataset.columns:
+        raise ValueError(
+            f"the data set {dataset.name!r} was read without a column {name!r} "
+            f"(partition.column); parquet, csv, npz and leaf have columns, and from Python they "
+            f"are read with DataSource(columns=({name!r},))"
+        )
+    return dataset.columns[name]
+
+
 def _for_clients(partition: Partition, n_clients: int) -> Partition:
     if len(partition.indices) != n_clients:
         raise ValueError(
@@ -83,8 +99,12 @@ def _for_clients(partition: Partition, n_clients: int) -> Partition:
 
 
 def source_of(config: StudyConfig) -> DataSource:
-    """Where the configuration's data come from."""
-    return DataSource(**config.data.model_dump())
+    """Where the configuration's data come from, with the column that the partition is made by."""
+    data, asked = config.data.model_dump(), config.partition.column
+    by = config.partition.options.get("partition_by") if asked is None else asked
+    if isinstance(by, str) and by != "label" and by not in data["columns"]:
+        data["columns"] = (*data["columns"], by)
+    return DataSource(**data)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import Site
-from fedcircuit.circuits.sites import capture, evaluating, transformed
+from fedcircuit.circuits.hooks import capture, site_graph
+from fedcircuit.circuits.memory import MOST_ROWS, Memory
+from fedcircuit.circuits.modes import evaluating
+from fedcircuit.logits import logits_of
 from fedcircuit.samples import Samples
 
 Ablation = Literal["zero", "mean", "resample"]
@@ -25,36 +28,19 @@ class Seen:
     logits
         ``[n, classes]``.
     first
-        Activations of the first site, ``[n, ...]``.
+        Activations of the first site, ``[n, ...]``; None where they would take too much memory.
     graph
         What `site_graph` gave for these samples; None where it was not kept.
     """
 
     logits: Tensor
-    first: Tensor
+    first: Tensor | None
     graph: tuple[Tensor, Mapping[str, Tensor]] | None = None
 
     def rows(self, places: Tensor) -> Seen:
         """Of chosen samples, ``[rows]`` int64, without the graph."""
-        return Seen(self.logits[places], self.first[places])
-
-
-def site_graph(
-    model: nn.Module, sites: Sequence[Site], inputs: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Logits and site activations in a graph that starts at the first site, not before."""
-    seen: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Callable[[Tensor], Tensor]:
-        def transform(output: Tensor) -> Tensor:
-            seen[name] = output if output.requires_grad else output.detach().requires_grad_()
-            return seen[name]
-
-        return transform
-
-    with torch.enable_grad(), transformed(model, {s.output: keep(s.name) for s in sites}):
-        logits = model(inputs)
-    return logits, seen
+        first = None if self.first is None else self.first[places]
+        return Seen(self.logits[places], first)
 
 
 def reference_activations(
@@ -82,72 +68,114 @@ def observed_reference(
     ablation: Ablation,
     generator: torch.Generator | None = None,
     graph: bool = False,
+    memory: Memory | None = None,
 ) -> tuple[dict[str, Tensor] | None, Seen | None]:
-    """Activation of ablated units by site name, and what was seen; None for zero ablation.
+    """Activation of ablated units by site name, None for zero ablation; and what was seen.
 
-    Mean ablation gives ``[1, ...]``: the mean at every position of a feature map, first within
-    and then over the classes that have samples, so that a frequent class weighs no more than a
-    rare one. Resample ablation gives ``[n, ...]``: row i is the activation on a sample of another
-    class than sample i (resampling: Chan et al. 2022, causal scrubbing), so it holds for these
-    samples in this order alone.
+    Mean ablation gives ``[1, ...]``: the mean at every position, first within and then over the
+    classes that have samples, so that a frequent class weighs no more than a rare one. Resample
+    ablation gives ``[n, ...]``: row i is the activation on a sample of another class than sample i
+    (resampling: Chan et al. 2022, causal scrubbing), for these samples in this order alone.
 
     Parameters
     ----------
     model, sites
         The model, in the weights it is to be ablated with, and its sites.
-    samples
-        What the mean is taken of, or partners are drawn from.
-    n_classes
-        Number of classes of the task.
-    ablation
-        What an ablated unit becomes.
-    generator
-        Draws the partners of resample ablation; not used by the others.
+    samples, n_classes
+        What the mean is taken of, or partners are drawn from; number of classes of the task.
+    ablation, generator
+        What an ablated unit becomes, and what draws the partners of resample ablation.
     graph
-        With mean ablation, keep the graph of the pass (`site_graph`); the caller has frozen the
-        parameters.
+        With mean ablation, keep the graph (`site_graph`) if memory allows; parameters are frozen.
+    memory
+        How much may be held at a time; None counts anew, with the default budget.
 
     Raises
     ------
     ValueError
         If the ablation is unknown; mean ablation has no samples; or resample ablation has no
-        generator, or samples of fewer than two classes.
+        generator, samples of fewer than two classes, or activations beyond the memory.
     """
     if ablation not in get_args(Ablation):
         raise ValueError(f"ablation must be one of {get_args(Ablation)}, got {ablation!r}")
-    if ablation == "zero":
+    if ablation == "zero" and not len(samples):
         return None, None
+    if ablation == "mean" and not len(samples):
+        raise ValueError("mean ablation needs samples to take the mean of, got none")
+    if ablation == "zero":
+        memory = memory or Memory.of(model, sites, samples.inputs)
+        return None, _mean_reference(model, sites, samples, n_classes, memory)[1]
     if ablation == "resample":
         if generator is None:
             raise ValueError("resample ablation draws at random; give it a generator, got None")
         partners = resample_partners(samples.labels, n_classes, generator)
+        memory = memory or Memory.of(model, sites, samples.inputs)
+        _require_room(memory, len(samples))
         with evaluating(model), capture(model, sites) as seen:
-            logits = model(samples.inputs)
+            logits = logits_of(model, samples.inputs)
             partner = {name: activation[partners] for name, activation in seen.items()}
             return partner, Seen(logits, seen[sites[0].name])
-    if len(samples) == 0:
-        raise ValueError("mean ablation needs samples to take the mean of, got none")
-    return _mean_reference(model, sites, samples, n_classes, graph=graph)
+    memory = memory or Memory.of(model, sites, samples.inputs)
+    if graph and len(samples) <= memory.rows(graph=True):
+        return _from_graph(model, sites, samples, n_classes)
+    return _mean_reference(model, sites, samples, n_classes, memory)
+
+
+def _balanced(labels: Tensor, n_classes: int) -> Tensor:
+    """Weights ``[n]`` of a mean within and then over the classes; they sum to 1."""
+    counts = torch.bincount(labels, minlength=n_classes)
+    return 1.0 / (counts[labels] * (counts > 0).sum())
+
+
+def _weighted(weights: Tensor, activation: Tensor) -> Tensor:
+    rows = weights.to(activation.device, activation.dtype)
+    found: Tensor = torch.tensordot(rows, activation, dims=1).unsqueeze(0)
+    return found
+
+
+def _from_graph(
+    model: nn.Module, sites: Sequence[Site], samples: Samples, n_classes: int
+) -> tuple[dict[str, Tensor], Seen]:
+    """The mean reference, and the graph of the one pass that gave it."""
+    with evaluating(model):
+        logits, seen = site_graph(model, sites, samples.inputs)
+    weights = _balanced(samples.labels, n_classes)
+    mean = {name: _weighted(weights, part.detach()) for name, part in seen.items()}
+    return mean, Seen(logits.detach(), seen[sites[0].name].detach(), (logits, seen))
 
 
 def _mean_reference(
-    model: nn.Module, sites: Sequence[Site], samples: Samples, n_classes: int, *, graph: bool
+    model: nn.Module, sites: Sequence[Site], samples: Samples, n_classes: int, memory: Memory
 ) -> tuple[dict[str, Tensor], Seen]:
-    """Mean within and then over the classes, and what was seen; without gradients."""
-    counts = samples.counts(n_classes)
-    weights = 1.0 / (counts[samples.labels] * (counts > 0).sum())  # [n], sums to 1
-    with evaluating(model):
-        if graph:
-            pass_ = site_graph(model, sites, samples.inputs)
+    """Mean within and then over the classes, and what was seen, a few samples at a time."""
+    weights = _balanced(samples.labels, n_classes)
+    rows = memory.rows(graph=False, most=max(MOST_ROWS, len(samples)))
+    mean: dict[str, Tensor] = {}
+    logits: list[Tensor] = []
+    first: list[Tensor] | None = []
+    for part in torch.split(torch.arange(len(samples)), rows):
+        with evaluating(model), capture(model, sites) as seen:
+            logits.append(logits_of(model, samples.inputs[part]))
+        for name, activation in seen.items():
+            found = _weighted(weights[part], activation)
+            mean[name] = found if name not in mean else mean[name] + found
+        one = seen[sites[0].name]
+        if first is None or not memory.fits(one[0].numel() * one.element_size() * len(samples)):
+            first = None
         else:
-            with capture(model, sites) as captured:
-                pass_ = model(samples.inputs), captured
-    logits, seen = pass_[0].detach(), {name: part.detach() for name, part in pass_[1].items()}
-    mean = {
-        name: torch.tensordot(weights.to(activation.dtype), activation, dims=1).unsqueeze(0)
-        for name, activation in seen.items()
-    }
-    return mean, Seen(logits, seen[sites[0].name], pass_ if graph else None)
+            first.append(one)
+    kept = None if first is None else torch.cat(first)
+    return mean, Seen(torch.cat(logits), kept)
+
+
+def _require_room(memory: Memory, n: int) -> None:
+    """Refuse to keep the activations of so many samples, for resample ablation."""
+    size = 2 * memory.sites * n
+    if size > memory.budget:
+        raise ValueError(
+            f"resample ablation keeps the activations of all {n} samples, {size:,} bytes, and "
+            f"memory_bytes is {memory.budget:,}; raise it, take fewer samples, or use mean ablation"
+        )
 
 
 def resample_partners(labels: Tensor, n_classes: int, generator: torch.Generator) -> Tensor:

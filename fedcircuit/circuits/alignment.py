@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from fedcircuit.circuits.chance import Floats
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.sites import capture, evaluating
+from fedcircuit.logits import inputs_for
 
 _CONSTANT = 1e-6  # spread of a unit relative to its size, below which it does not vary
 
@@ -176,7 +176,7 @@ def _is_constant(x: Tensor) -> bool:
 @torch.no_grad()
 def _activations(model: nn.Module, sites: Sequence[Site], inputs: Tensor) -> dict[str, Tensor]:
     with evaluating(model), capture(model, sites) as seen:
-        model(inputs)
+        model(inputs_for(model, inputs))
     return {name: activation.cpu() for name, activation in seen.items()}
 
 
@@ -186,6 +186,8 @@ def _site(name: str, a: Floats, b: Floats) -> SiteAlignment:
     b, alive_b = _standardised(b)
     correlation = a @ b.T
     rows, columns = alive_a.nonzero()[0], alive_b.nonzero()[0]
+    from scipy.optimize import linear_sum_assignment
+
     picked = linear_sum_assignment(correlation[np.ix_(rows, columns)], maximize=True)
     units_a, units_b = rows[picked[0]], columns[picked[1]]
     match = _completed(units_a, units_b, len(a))

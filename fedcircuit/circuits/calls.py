@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.jit import ScriptModule
-from torch.nn.parameter import is_lazy
 
 from fedcircuit.circuits.circuit import Site
+from fedcircuit.circuits.naming import ATTENTION, CONVOLUTION, LINEAR
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -95,22 +93,22 @@ def _is_head(layer: nn.Module, site: Site, n_logits: int | None) -> bool:
     return not isinstance(layer, nn.MultiheadAttention) and n_logits in (None, site.n_units)
 
 
-def _units(layer: nn.Module) -> tuple[int, int]:
-    """Number of units, and their axis."""
+def _units(layer: nn.Module) -> tuple[int, int, str]:
+    """Number of units, their axis, and what kind of layer makes them."""
     if isinstance(layer, (*CONVOLUTIONS, *TRANSPOSED)):
-        return layer.out_channels, 1
+        return layer.out_channels, 1, CONVOLUTION
     if isinstance(layer, nn.MultiheadAttention):
-        return layer.num_heads, 2
+        return layer.num_heads, 2, ATTENTION
     assert isinstance(layer, nn.Linear)
-    return layer.out_features, -1
+    return layer.out_features, -1, LINEAR
 
 
 def _site(calls: Sequence[Call], counts: Counter[str], index: int) -> Site:
     current, place = calls[index], index
-    n_units, axis = _units(current.module)
+    n_units, axis, kind = _units(current.module)
     name = current.name
     if isinstance(current.module, nn.MultiheadAttention):
-        return Site(name, n_units, axis, name)
+        return Site(name, n_units, axis, name, kind)
     for later, call in enumerate(calls[index + 1 :], start=index + 1):
         # the same tensor, untouched: an in-place residual addition bumps its version
         follows = (
@@ -123,8 +121,8 @@ def _site(calls: Sequence[Call], counts: Counter[str], index: int) -> Site:
         current, place = call, later
     if counts[current.name] > 1 and place > index:
         number = sum(call.name == current.name for call in calls[:place])
-        return Site(name, n_units, axis, f"{current.name}#{number}")
-    return Site(name, n_units, axis, current.name)
+        return Site(name, n_units, axis, f"{current.name}#{number}", kind)
+    return Site(name, n_units, axis, current.name, kind)
 
 
 def _keeps_units(module: nn.Module, axis: int, ndim: int) -> bool:
@@ -139,115 +137,14 @@ def _keeps_units(module: nn.Module, axis: int, ndim: int) -> bool:
     return ndim == 2 and isinstance(module, nn.modules.batchnorm._BatchNorm)
 
 
-def require_traceable(model: nn.Module, example: Tensor) -> None:
-    """Refuse models whose parts cannot be watched, or that take more than one tensor.
+def differ(a: Tensor, b: Tensor, eps: float = 0.0) -> bool:
+    """Whether two tensors of one shape differ by more than rounding.
 
-    Raises
-    ------
-    ValueError
-        If the model is compiled or scripted, has parameters without a shape, or does not take one
-        tensor.
+    ``eps`` is that of the numbers they were computed with, where these were coarser than they are.
     """
-    name = type(model).__name__
-    for path, module in model.named_modules():
-        where = f"{path!r} of {name}" if path else name
-        if isinstance(module, ScriptModule):
-            raise ValueError(
-                f"{where} is a TorchScript module, whose parts cannot be read or gated; "
-                "give the module it was scripted or traced from"
-            )
-        if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
-            raise ValueError(
-                f"{where} is compiled, so its parts may be fused away; give the module before "
-                "torch.compile (model._orig_mod), and compile it afterwards"
-            )
-        if any(is_lazy(p) for p in module._parameters.values()):
-            raise ValueError(
-                f"{where} has parameters without a shape (lazy); run the model once on an input "
-                "before looking for sites"
-            )
-    try:
-        inspect.signature(model.forward).bind(example)
-    except TypeError as error:
-        raise ValueError(
-            f"{name} must take one tensor [n, ...], but its forward cannot be called with one "
-            f"({error}); wrap it in a module that takes one tensor"
-        ) from error
-
-
-def require_batch_first(sites: Sequence[Site], one: Sequence[Call], two: Sequence[Call]) -> None:
-    """Refuse sites whose first axis is not the batch, or that mix the samples of a batch.
-
-    Parameters
-    ----------
-    sites
-        Sites of the calls.
-    one, two
-        Calls with a sample alone, and with the same sample and another one.
-
-    Raises
-    ------
-    ValueError
-        If there is one.
-    """
-    names = {site.name for site in sites}
-    if len(one) != len(two):
-        raise ValueError(
-            f"the model calls {len(one)} modules for one sample, but {len(two)} for two; units are "
-            "gated in batches of any size, so every module must take the whole batch at once"
-        )
-    for narrow, wide in zip(one, two, strict=True):
-        if narrow.name not in names:
-            continue
-        # the heads of an attention are given with the batch first whatever it takes
-        heads = isinstance(narrow.module, nn.MultiheadAttention)
-        batch = 1 if heads and not narrow.module.batch_first else 0
-        shapes = tuple(narrow.output.shape), tuple(wide.output.shape)
-        if (shapes[0][batch], shapes[1][batch]) != (1, 2):
-            raise ValueError(
-                f"layer {narrow.name!r} gives {shapes[0]} for one sample and {shapes[1]} for two; "
-                f"units are gated by sample, so the samples must be axis {batch}. Use "
-                "batch_first=True, or move other axes behind it"
-            )
-        if differ(narrow.output.select(batch, 0), wide.output.select(batch, 0)):
-            raise ValueError(
-                f"the output of layer {narrow.name!r} for a sample depends on the other samples "
-                "of the batch, or on chance; an attention with batch_first=False takes "
-                "[tokens, n, channels]"
-            )
-
-
-def differ(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors of one shape differ by more than rounding."""
     if not a.is_floating_point():
         return not torch.equal(a, b)
-    tolerance = torch.finfo(a.dtype).eps ** 0.5
-    scale = float(a.abs().max()) if a.numel() else 0.0
+    tolerance = max(torch.finfo(a.dtype).eps, eps) ** 0.5
+    known = a[a.isfinite()]
+    scale = float(known.abs().max()) if known.numel() else 0.0
     return not torch.allclose(a, b, rtol=0.0, atol=tolerance * (1 + scale), equal_nan=True)
-
-
-def incoming_weights(model: nn.Module, site: Site) -> Tensor:
-    """The weights that each unit of a site is made with, ``[units, weights]``, detached.
-
-    Of a head: the rows of the query, key and value projections that belong to it.
-
-    Parameters
-    ----------
-    model, site
-        The model and one of its sites.
-    """
-    layer = model.get_submodule(site.name)
-    if isinstance(layer, nn.MultiheadAttention):
-        parts = (
-            layer.in_proj_weight.chunk(3)
-            if layer._qkv_same_embed_dim
-            else (layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight)
-        )
-        return torch.cat([part.detach().reshape(site.n_units, -1) for part in parts], dim=1)
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    weight = weight.detach()
-    if isinstance(layer, TRANSPOSED):
-        # [in, out / groups, ...]: the inputs of one group make the units of that group
-        weight = weight.reshape(layer.groups, -1, *weight.shape[1:]).transpose(1, 2)
-    return weight.reshape(site.n_units, -1)

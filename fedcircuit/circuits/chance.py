@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import hypergeom
+
+from fedcircuit.circuits.laws import hypergeometric
 
 _BLOCK = 2048  # pairs whose distributions are held in memory at once
 
@@ -95,10 +96,8 @@ def _layer_law(pool: Ints, smaller: Ints, larger: Ints) -> Floats:
     """Probability of each overlap 0, 1, ... in one layer, ``[pairs, max overlap + 1]``."""
     cases, inverse = np.unique(np.stack([pool, smaller, larger]), axis=1, return_inverse=True)
     overlap = np.arange(int(smaller.max(initial=0)) + 1)
-    cases[0] = np.maximum(cases[0], 1)  # scipy knows no empty pool; nothing drawn is the same
-    law = hypergeom.pmf(overlap, cases[0][:, None], cases[1][:, None], cases[2][:, None])
-    result: Floats = np.asarray(law, dtype=np.float64)[inverse.reshape(-1)]
-    return result
+    law = hypergeometric(overlap, *(numbers[:, None] for numbers in cases))
+    return law[inverse.reshape(-1)]
 
 
 def _convolved(first: Floats, second: Floats) -> Floats:

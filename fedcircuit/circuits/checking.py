@@ -9,11 +9,11 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from scipy.stats import binom
 from torch import Tensor
 
 from fedcircuit.circuits.checks import Candidates, CheckedModel
 from fedcircuit.circuits.controls import Controls, Generators, Rivals, run_controls
+from fedcircuit.circuits.laws import binomial_tails
 from fedcircuit.circuits.measures import OneVsRest
 from fedcircuit.circuits.minimality import minimality
 from fedcircuit.circuits.necessity import best_units, selective_necessity
@@ -26,6 +26,7 @@ from fedcircuit.circuits.validity import (
     ValidityThresholds,
     judged,
 )
+from fedcircuit.logits import not_finite_reason
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,9 @@ def _before_checks(
     """The status of a class that no circuit can change; None if it depends on the circuit."""
     if not int(subject.counts[task % len(subject.counts)]):
         return Status.ABSENT, "no sample of the class to check on"
+    bad = int(subject.not_finite[task // len(subject.counts)])
+    if bad:
+        return Status.NOT_FINITE, not_finite_reason(bad, subject.n_samples)
     recall, fpr = float(subject.full.recall[task]), float(subject.full.fpr[task])
     if recall < thresholds.full_recall:
         return Status.NOT_LEARNED, (
@@ -185,8 +189,7 @@ def _alone(
     others = (labels != classes[:, None]) & rest
     n = others.sum(1).clamp(max=settings.negatives)
     false = (alone.fpr.nan_to_num(0.0) * n).round().numpy()
-    at_most = binom.cdf(false, n.numpy(), settings.thresholds.fpr)
-    at_least = binom.sf(false - 1, n.numpy(), settings.thresholds.fpr)
+    at_most, at_least = binomial_tails(false, n.numpy(), settings.thresholds.fpr)
     open_ = torch.from_numpy((at_most >= 0.05) & (at_least >= 0.05)) & (n < others.sum(1))
     rows = open_.nonzero().flatten()
     if not len(rows):

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.connectivity import live_units
 from fedcircuit.circuits.masking import masked_model
-from fedcircuit.circuits.measures import OneVsRest, one_vs_rest
+from fedcircuit.circuits.measures import MOST_NUMBERS, OneVsRest, every_class, one_vs_rest
+from fedcircuit.circuits.memory import Memory
 from fedcircuit.circuits.sampling import Masked, by_length, contrast, paired
+from fedcircuit.logits import predicted
 from fedcircuit.samples import Samples
 
 
@@ -84,6 +86,9 @@ class CheckedModel:
     full, known, empty
         The model itself against all other samples, and against ``rest``; and the model with every
         unit ablated, against ``rest``: one row a task.
+    not_finite
+        ``[models]`` int64, samples for which the model's logits are NaN or infinite. Where there
+        are any, nothing is known of the model.
     n_models
         How many models these are.
     """
@@ -97,6 +102,7 @@ class CheckedModel:
     full: OneVsRest
     known: OneVsRest
     empty: OneVsRest
+    not_finite: Tensor
     n_models: int = 1
 
     @property
@@ -174,7 +180,9 @@ class CheckedModel:
             return result
         samples = self.contrasts(tasks, negatives)
         logits, classes = self.runs(masks, samples), self.split(tasks)[1]
-        for rows in by_length(samples):
+        longest = max(1, *(len(part) for part in samples))
+        few = max(1, MOST_NUMBERS // (longest * len(self.counts)))
+        for rows in (part for group in by_length(samples) for part in torch.split(group, few)):
             chosen = rows.tolist()
             places = torch.stack([samples[row] for row in chosen])
             found = one_vs_rest(
@@ -199,6 +207,7 @@ def checked_model(
     *,
     n_classes: int,
     batch: int = 64,
+    memory: Memory | None = None,
 ) -> CheckedModel:
     """Prepare a model for checks on the given samples.
 
@@ -212,6 +221,8 @@ def checked_model(
         By site name, the activation of an ablated unit; None is zero ablation.
     n_classes, batch
         Number of classes; most rows in one forward pass.
+    memory
+        How much may be held at a time; None counts anew, with the default budget.
 
     Raises
     ------
@@ -220,7 +231,8 @@ def checked_model(
     """
     if not len(samples):
         raise ValueError("checks need at least one sample, the checking half of the probe is empty")
-    masked = masked_model(model, sites, samples.inputs, reference, batch=batch)
+    memory = memory or Memory.of(model, sites, samples.inputs)
+    masked = masked_model(model, sites, samples.inputs, reference, batch=batch, memory=memory)
     live = live_units(model, sites, samples.inputs[:1])
     return prepared(masked, samples.labels.cpu(), live, n_classes=n_classes)
 
@@ -250,18 +262,15 @@ def prepared(
             f"the model gives {ends.shape[-1]} logits, expected {n_classes}, one for each class"
         )
     counts = torch.bincount(labels, minlength=n_classes)
-    hits = ends[0].argmax(-1) == labels  # [models, n]
+    hits = predicted(ends[0]) == labels  # [models, n]
     members = torch.nn.functional.one_hot(labels, n_classes).double()
     recognised = (counts > 0) & (2 * (hits.double() @ members) >= counts)
     rest = recognised[:, labels] | (recognised.sum(1, keepdim=True) < 2)
-    classes = torch.arange(n_classes).repeat(n_models)
+    not_finite = (~ends[0].isfinite().all(-1)).sum(1)
+    unknown = (not_finite > 0).repeat_interleave(n_classes).nonzero().flatten()
     full, known, without = (
-        one_vs_rest(end.repeat_interleave(n_classes, 0), labels, classes, others)
-        for end, others in (
-            (ends[0], None),
-            (ends[0], rest.repeat_interleave(n_classes, 0)),
-            (ends[1], rest.repeat_interleave(n_classes, 0)),
-        )
+        every_class(end, labels, others).replaced(unknown, OneVsRest.undefined(len(unknown)))
+        for end, others in ((ends[0], None), (ends[0], rest), (ends[1], rest))
     )
     return CheckedModel(
         masked=masked,
@@ -273,5 +282,6 @@ def prepared(
         full=full,
         known=known,
         empty=without,
+        not_finite=not_finite,
         n_models=n_models,
     )

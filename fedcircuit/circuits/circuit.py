@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import nan
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from fedcircuit.circuits.markup import bar, block, counted, table
+
+MOST_COLUMNS = 16  # sites or classes side by side in a notebook
 
 
 @dataclass(frozen=True)
@@ -25,12 +31,23 @@ class Site:
     output
         Qualified name of the module whose output is read and gated: the last of the chain
         layer, normalisation, nonlinearity, pooling that starts at ``name``.
+    kind, called
+        What it is (``conv``, ``fc``, ``attn``) and what people call it (``conv1``), as
+        `fedcircuit.circuits.naming` has it; empty where that is not known. Two sites are the same
+        whatever they are called.
     """
 
     name: str
     n_units: int
     axis: int
     output: str
+    kind: str = field(default="", compare=False)
+    called: str = field(default="", compare=False)
+
+    @property
+    def title(self) -> str:
+        """What a person calls it; the qualified name where nothing else is known."""
+        return self.called or self.name
 
 
 def site_slices(sites: Sequence[Site]) -> tuple[slice, ...]:
@@ -54,6 +71,7 @@ class Masks:
     """Boolean masks by name, compared by value: what a circuit of units or of edges is made of."""
 
     masks: Mapping[str, Tensor]
+    place: ClassVar[str] = "place"  # what is kept
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -80,16 +98,41 @@ class Masks:
 
     __hash__ = None  # type: ignore[assignment]  # tensors compare by value, not by identity
 
+    def _title(self, name: str) -> str:
+        """What a person calls the place."""
+        return name
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how many places it keeps, in all and under each name."""
+        head = ("layer", "module", "kept", "of", "share")
+        rows = [
+            (self._title(name), name, n, mask.numel(), bar(n / mask.numel() if n else 0.0))
+            for (name, mask), n in zip(self.masks.items(), self.sizes.values(), strict=True)
+        ]
+        share = self.size / self.n_places if self.n_places else nan
+        title = f"Circuit of {counted(self.size, self.place)} of {self.n_places}"
+        return block(title, bar(share), table(head, rows))
+
 
 @dataclass(frozen=True, eq=False)
 class Circuit(Masks):
     """A subset of a model's units, as one boolean mask ``[n_units]`` for every site.
+
+    Parameters
+    ----------
+    masks
+        By site name.
+    called
+        By site name, what people call it, where that is known; it makes no difference else.
 
     Raises
     ------
     ValueError
         If a mask is not a one-dimensional boolean tensor.
     """
+
+    called: Mapping[str, str] = field(default_factory=dict)
+    place: ClassVar[str] = "unit"
 
     def __post_init__(self) -> None:
         for name, mask in self.masks.items():
@@ -104,9 +147,17 @@ class Circuit(Masks):
         """Number of units of all sites: the universe the circuit is drawn from."""
         return self.n_places
 
+    def _title(self, name: str) -> str:
+        return self.called.get(name, name)
+
     def complement(self) -> Circuit:
         """The units this circuit leaves out."""
-        return Circuit({name: ~mask for name, mask in self.masks.items()})
+        return Circuit({name: ~mask for name, mask in self.masks.items()}, self.called)
+
+
+def circuit_of(units: Tensor, sites: Sequence[Site]) -> Circuit:
+    """A circuit of ``[units]`` bool over all sites, which keep what they are called."""
+    return Circuit(split_by_site(units, sites), {site.name: site.title for site in sites})
 
 
 @dataclass(frozen=True)
@@ -159,4 +210,22 @@ class CircuitStack:
         row = self.models.index(model)
         if not bool(self.found[row, class_index]):
             return None
-        return Circuit(split_by_site(self.masks[row, class_index], self.sites))
+        return circuit_of(self.masks[row, class_index], self.sites)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the size of every circuit, by model and class."""
+        n_units, n_found = self.masks.shape[2], int(self.found.sum())
+        classes = range(min(self.n_classes, MOST_COLUMNS))
+        sizes, found = self.masks.sum(-1).tolist(), self.found.tolist()
+        rows = [
+            (model, *(sizes[i][c] if found[i][c] else "none" for c in classes))
+            for i, model in enumerate(self.models)
+        ]
+        left = self.n_classes - len(classes)
+        return block(
+            f"{counted(n_found, 'circuit')} of {counted(len(self.models), 'model')} and "
+            f"{counted(self.n_classes, 'class')}",
+            f"Units of each, of {n_units} at {counted(len(self.sites), 'site')}"
+            + (f"; {counted(left, 'class')} not shown" if left else ""),
+            table(("model", *(f"class {c}" for c in classes)), rows),
+        )

@@ -22,7 +22,6 @@ mix units. A forward whose derivatives still turn out negative or infinite is re
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,8 +31,10 @@ from torch.nn.utils import parametrize
 
 from fedcircuit.circuits.calls import TRANSPOSED
 from fedcircuit.circuits.circuit import Site, split_by_site
+from fedcircuit.circuits.modes import copied
 from fedcircuit.circuits.sites import UNIT_LAYERS, capture, evaluating, gated, transformed
 from fedcircuit.circuits.structure import Structure
+from fedcircuit.logits import as_logits
 
 _LOGITS = ""  # a name that no site has
 
@@ -66,7 +67,14 @@ def live_units(model: nn.Module, sites: Sequence[Site], example: Tensor) -> Tens
     return torch.cat(live).cpu()
 
 
-def has_path(model: nn.Module, sites: Sequence[Site], masks: Tensor, example: Tensor) -> Tensor:
+def has_path(
+    model: nn.Module,
+    sites: Sequence[Site],
+    masks: Tensor,
+    example: Tensor,
+    *,
+    rows: int | None = None,
+) -> Tensor:
     """Whether a path input -> ... -> logit leads through kept units only, ``[rows]`` bool.
 
     Without one the masked network is a constant function, whatever the ablated units are set to
@@ -77,9 +85,11 @@ def has_path(model: nn.Module, sites: Sequence[Site], masks: Tensor, example: Te
     model, sites
         The model, left as it is, and its sites.
     masks
-        ``[rows, units]`` bool, one circuit a row; all run in one batch.
+        ``[rows, units]`` bool, one circuit a row.
     example
         One or more inputs ``[n, ...]``; only the shape of the first is used.
+    rows
+        Most circuits in one batch; None runs all in one.
 
     Raises
     ------
@@ -89,11 +99,13 @@ def has_path(model: nn.Module, sites: Sequence[Site], masks: Tensor, example: Te
     if not len(masks):
         return torch.zeros(0, dtype=torch.bool)
     skeleton = _skeleton(model, example)
-    gates = split_by_site(masks.to(skeleton.sample.device), sites)
-    with gated(skeleton.model, sites, gates, skeleton.ablated(sites)):
-        logits = _reached_logits(skeleton, len(masks))
-    paths: Tensor = (logits.flatten(1) > 0).any(dim=1).cpu()
-    return paths
+    paths = []
+    for few in torch.split(masks.to(skeleton.sample.device), rows or len(masks)):
+        gates = split_by_site(few, sites)
+        with gated(skeleton.model, sites, gates, skeleton.ablated(sites)):
+            logits = _reached_logits(skeleton, len(few))
+        paths.append((logits.flatten(1) > 0).any(dim=1).cpu())
+    return torch.cat(paths)
 
 
 @dataclass(frozen=True)
@@ -133,10 +145,10 @@ class _Skeleton:
         )
         with evaluating(self.model), structure:
             try:
-                logits: Tensor = self.model(sample.expand(rows, *sample.shape[1:]))
+                output = self.model(sample.expand(rows, *sample.shape[1:]))
             except NotImplementedError as error:
                 raise ValueError(_unknown(self.model, f" ({error})")) from error
-        return logits, structure
+        return as_logits(output, rows, type(self.model).__name__), structure
 
     def ablated(self, sites: Sequence[Site]) -> dict[str, Tensor] | None:
         """What ablated units are: a constant that lets through what it multiplies, else 0."""
@@ -154,29 +166,29 @@ def _skeleton(model: nn.Module, example: Tensor) -> _Skeleton:
     if met.is_binary and not constants and not met.multiplies:
         return found
     # float64: a single path through many sparse layers must not underflow
-    copied = _structural_copy(model, torch.float64, averages=True, biases=met.multiplies)
+    made = _structural_copy(model, torch.float64, averages=True, biases=met.multiplies)
     sample = sample.double() if sample.is_floating_point() else sample
-    return _Skeleton(copied, sample, constants or met.multiplies, met.multiplies)
+    return _Skeleton(made, sample, constants or met.multiplies, met.multiplies)
 
 
 def _structural_copy(
     model: nn.Module, kind: torch.dtype, *, averages: bool, biases: bool
 ) -> nn.Module:
     """A copy with weights and biases for where they are not zero: 1, or averages over a row."""
-    copied = copy.deepcopy(model).requires_grad_(False)
+    made = copied(model).requires_grad_(False)
     with torch.no_grad():
-        for module in list(copied.modules()):
+        for module in list(made.modules()):
             for name in list(getattr(module, "parametrizations", {})):
                 parametrize.remove_parametrizations(module, name)
-        for tensor in (*copied.parameters(), *copied.buffers()):
+        for tensor in (*made.parameters(), *made.buffers()):
             if tensor.is_floating_point():
                 # before the type changes: a number that is no zero must not become one
                 tensor.copy_(tensor.abs() if averages else tensor != 0)
-        copied.to(kind)
-        for module in copied.modules():
+        made.to(kind)
+        for module in made.modules():
             if isinstance(module, (*UNIT_LAYERS, *TRANSPOSED)):
                 _make_structural(module, averages=averages, biases=biases)
-    return copied
+    return made
 
 
 def _reached_logits(skeleton: _Skeleton, rows: int) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from fedcircuit.circuits.checks import CheckedModel
 from fedcircuit.circuits.circuit import Site, split_by_site
 from fedcircuit.circuits.sampling import paired
+from fedcircuit.logits import predicted
 
 _MARGIN = 0.15  # about three standard errors of a balanced accuracy on half of the samples
 _FEW = 16  # samples of a class of which half would be too few
@@ -131,15 +132,18 @@ def random_rivals(
     models it is checked with.
     """
     owners = subject.split(tasks)[0]
-    order = torch.empty((count, *masks.shape), dtype=torch.float64)
     every = [generators] if isinstance(generators, torch.Generator) else generators
-    for owner, generator in enumerate(every):
-        rows = (owners == owner).nonzero().flatten()
-        if len(rows):
-            shape = count, len(rows), masks.shape[1]
-            order[:, rows] = torch.rand(shape, generator=generator, dtype=torch.float64)
-    lives = subject.live.reshape(subject.n_models, -1)
-    return _ranked(masks, order + lives[owners], subject.sites)
+    lives = subject.live.reshape(subject.n_models, -1)[owners]
+    drawn = []
+    for _ in range(count):  # one draw at a time: tables of numbers take 64 times what masks do
+        order = torch.empty(masks.shape, dtype=torch.float64)
+        for owner, generator in enumerate(every):
+            rows = (owners == owner).nonzero().flatten()
+            if len(rows):
+                shape = len(rows), masks.shape[1]
+                order[rows] = torch.rand(shape, generator=generator, dtype=torch.float64)
+        drawn.append(_ranked(masks, order + lives, subject.sites))
+    return torch.stack(drawn) if drawn else torch.zeros((0, *masks.shape), dtype=torch.bool)
 
 
 def _ranked(masks: Tensor, order: Tensor, sites: Sequence[Site]) -> Tensor:
@@ -254,7 +258,7 @@ def _tally(
     which, chosen = paired(samples)
     wanted = subject.split(tasks)[1][which]
     own = subject.labels[chosen] == wanted
-    assigned = subject.masked.pair_logits(masks, which, chosen).argmax(-1) == wanted
+    assigned = predicted(subject.masked.pair_logits(masks, which, chosen)) == wanted
     columns = torch.stack([assigned & own, own, assigned & ~own, ~own], dim=1).double()
     return torch.zeros(len(masks), 4, dtype=torch.float64).index_add_(0, which, columns)
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.compact import Chain, Rest, kept_units, kept_values, rest_of
+from fedcircuit.circuits.memory import Memory
 
 _LEAST_SHARED = 8  # rows of one mask from which it pays to cut its network out,
 _LEAST_WORK = 10**7  # if the whole network takes this many multiplications for them
-_SUMS_BYTES = 2**28  # sums behind the first site are kept up to this size
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,8 @@ def cut_out(
     first: Tensor,
     sizes: Sequence[int],
     reference: tuple[Tensor, ...] | None,
+    *,
+    memory: Memory,
 ) -> CutOut:
     """Prepare a chain for many circuits.
 
@@ -112,6 +114,8 @@ def cut_out(
         Numbers in one sample's activation of every site.
     reference
         For every site the activation of ablated units ``[1, units, ...]``; None is zero.
+    memory
+        How much may be kept.
     """
     places = (size // site.n_units for size, site in zip(sizes, sites, strict=True))
     work = sum(
@@ -120,7 +124,7 @@ def cut_out(
     )
     link = chain.links[0]
     one = link.sums(first[:1])
-    fits = one.numel() * one.element_size() * len(first) <= _SUMS_BYTES
+    fits = memory.fits(one.numel() * one.element_size() * len(first))
     change = first if reference is None else first - reference[0]
     # units are picked fastest where the numbers of each lie side by side
     plain = change.contiguous()

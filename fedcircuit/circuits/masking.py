@@ -6,13 +6,13 @@ mask, so it is computed once; convolutions run in the channels-last layout where
 it (measured on a CPU with the small CNN: two to five times faster together); and where layers
 simply follow one another, a mask that many samples share runs without its ablated units
 (`fedcircuit.circuits.cutting`). Each is compared with the plain way before it is used.
-Memory is bounded by the number of rows in a batch.
+How many rows share a batch, and what is kept between batches, follows from the memory there is
+(`fedcircuit.circuits.memory`).
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,41 +23,14 @@ from fedcircuit.circuits.circuit import Site, split_by_site
 from fedcircuit.circuits.compact import chain_of, references
 from fedcircuit.circuits.connectivity import has_path
 from fedcircuit.circuits.cutting import CutOut, cut_out
+from fedcircuit.circuits.layouts import agree
+from fedcircuit.circuits.memory import Memory
+from fedcircuit.circuits.modes import evaluating
 from fedcircuit.circuits.sampling import Masked
-from fedcircuit.circuits.sites import capture, evaluating, gate, gated, transformed
+from fedcircuit.circuits.sites import capture, gate, gated, transformed
+from fedcircuit.logits import as_logits, inputs_for, logits_of
 
-_PREFIX_BYTES = 2**28  # activations of the first site are kept up to this size
 _BATCH_BYTES = 2**22  # activations of the sites up to which a batch may have more rows than asked
-
-
-def fast_copy(model: nn.Module, example: Tensor) -> nn.Module:
-    """A copy of the model, in channels-last layout if it gives the same outputs there.
-
-    Parameters
-    ----------
-    model
-        The model; it is left as it is.
-    example
-        One or more inputs, ``[n, ...]``; the model runs on the first two.
-    """
-    plain, fast = copy.deepcopy(model), copy.deepcopy(model)
-    for module in fast.modules():
-        if isinstance(module, nn.Conv2d):
-            module.to(memory_format=torch.channels_last)
-    with evaluating(plain), evaluating(fast), torch.no_grad():
-        same = _agree(lambda: fast(example[:2]), lambda: plain(example[:2]))
-    return fast if same else plain
-
-
-def _agree(trial: Callable[[], Tensor], known: Callable[[], Tensor]) -> bool:
-    """Whether a faster way to run a user's module gives what the plain way gives."""
-    expected = known()
-    try:
-        found = trial()
-    except (RuntimeError, ValueError, IndexError):
-        # e.g. a .view() that the layout forbids, or a batch size read from the input
-        return False
-    return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
 @dataclass(frozen=True)
@@ -79,6 +52,8 @@ class MaskedModel:
     batch
         Most rows (one mask on one sample each) in one forward pass, but where all the sites'
         activations take less than 4 MiB.
+    memory
+        How much may be held at a time: there may be fewer rows.
     sizes
         Numbers in one sample's activation of each site; empty where they are not known.
     own
@@ -94,6 +69,7 @@ class MaskedModel:
     reference: Mapping[str, Tensor] | None
     prefix: Tensor | None
     batch: int
+    memory: Memory
     sizes: tuple[int, ...] = ()
     own: Tensor | None = None
     cut: CutOut | None = None
@@ -125,12 +101,12 @@ class MaskedModel:
         masks, which, samples = masks.to(device), mask_index.to(device), sample_index.to(device)
         if not len(which):
             with evaluating(self.model), torch.no_grad():
-                return torch.zeros(0, self.model(self.inputs[:1]).shape[-1])
+                return torch.zeros(0, logits_of(self.model, self.inputs[:1]).shape[-1])
         with evaluating(self.model), torch.no_grad():
             if self.cut is not None and self.cut.pays(len(which), len(torch.unique(which))):
-                return self.cut.logits(masks, which, samples, self.batch).cpu()
+                return self._cut_logits(masks, which, samples)
             fitting = _BATCH_BYTES // (4 * sum(self.sizes)) if self.sizes else 0
-            batch = max(self.batch, fitting)
+            batch = self.memory.rows(graph=False, most=max(self.batch, fitting))
             rows = zip(torch.split(which, batch), torch.split(samples, batch), strict=True)
             return torch.cat([self._forward(masks[mask], sample) for mask, sample in rows]).cpu()
 
@@ -142,7 +118,14 @@ class MaskedModel:
 
     def has_path(self, masks: Tensor, owners: Tensor) -> Tensor:
         """Whether a path leads through each mask, ``[rows]`` bool; the model owns them all."""
-        return has_path(self.model, self.sites, masks, self.inputs[:1])
+        # numbers of eight bytes, and derivatives of derivatives: three times what a graph takes
+        rows = max(1, self.memory.rows(graph=True, most=max(3, 3 * len(masks))) // 3)
+        return has_path(self.model, self.sites, masks, self.inputs[:1], rows=rows)
+
+    def _cut_logits(self, masks: Tensor, which: Tensor, samples: Tensor) -> Tensor:
+        assert self.cut is not None
+        batch = self.memory.rows(graph=False, most=self.batch)
+        return as_logits(self.cut.logits(masks, which, samples, batch), len(which)).cpu()
 
     def _forward(self, gates: Tensor, samples: Tensor) -> Tensor:
         by_site = split_by_site(gates, self.sites)
@@ -150,7 +133,7 @@ class MaskedModel:
         logits: Tensor
         if self.prefix is None:
             with gated(self.model, self.sites, by_site, reference):
-                logits = self.model(self.inputs[samples])
+                logits = logits_of(self.model, self.inputs[samples])
             return logits
         first, rest = self.sites[0], self.sites[1:]
         mean = None if reference is None else reference[first.name]
@@ -160,7 +143,8 @@ class MaskedModel:
             transformed(self.model, {first.output: lambda _: known}),
             gated(self.model, rest, by_site, reference),
         ):
-            logits = self.model(self.inputs[:1])
+            # one sample goes in, and as many rows come out as the first site was given
+            logits = as_logits(self.model(inputs_for(self.model, self.inputs[:1])), len(samples))
         return logits
 
 
@@ -172,6 +156,7 @@ def masked_model(
     *,
     batch: int = 64,
     seen: Seen | None = None,
+    memory: Memory | None = None,
 ) -> MaskedModel:
     """Prepare a model to run on the inputs under many masks.
 
@@ -184,26 +169,29 @@ def masked_model(
     reference
         By site name, the activation of an ablated unit ``[1, ...]``; None is zero ablation.
     batch
-        Most rows in one forward pass: bounds the memory.
+        Most rows in one forward pass.
     seen
         What the model showed of these inputs already.
+    memory
+        How much may be held at a time; None counts anew, with the default budget.
     """
+    memory = memory or Memory.of(model, sites, inputs)
     device = _device(model, inputs)
     if reference is not None:
         reference = {name: value.to(device) for name, value in reference.items()}
-    plain = MaskedModel(model, tuple(sites), inputs.to(device), reference, None, batch)
+    plain = MaskedModel(model, tuple(sites), inputs.to(device), reference, None, batch, memory)
     plain, prefix = _prefix(plain, seen)
     if prefix is None:
         return plain
     quick = replace(plain, prefix=prefix)
     expected = _trial(plain)
-    if not _agree(lambda: _trial(quick), lambda: expected):
+    if not agree(lambda: _trial(quick), lambda: expected):
         return plain
     cut = _cut(quick) if _one_for_all(reference) else None
     if cut is None:
         return quick
     fast = replace(quick, cut=cut)
-    return fast if _agree(lambda: _trial(fast), lambda: expected) else quick
+    return fast if agree(lambda: _trial(fast), lambda: expected) else quick
 
 
 def _cut(quick: MaskedModel) -> CutOut | None:
@@ -213,7 +201,14 @@ def _cut(quick: MaskedModel) -> CutOut | None:
         return None
     reference = references(quick.reference, quick.sites)
     try:
-        return cut_out(chain, quick.sites, quick.prefix, quick.sizes, reference)
+        return cut_out(
+            chain,
+            quick.sites,
+            quick.prefix,
+            quick.sizes,
+            reference,
+            memory=quick.memory,
+        )
     except (RuntimeError, ValueError, IndexError):
         # functions between the layers, which no module shows, change the shapes
         return None
@@ -230,16 +225,20 @@ def _prefix(plain: MaskedModel, known: Seen | None) -> tuple[MaskedModel, Tensor
     Without these where they would not fit.
     """
     inputs, first = plain.inputs, plain.sites[0]
-    steps = range(0, len(inputs) if known is None else min(1, len(inputs)), plain.batch)
+    if known is not None and known.first is None:
+        return replace(plain, own=known.logits.cpu()), None
+    rows = plain.memory.rows(graph=False, most=plain.batch)
+    steps = range(0, len(inputs) if known is None else min(1, len(inputs)), rows)
     pieces, logits = [], []
     sizes: tuple[int, ...] = ()
     with evaluating(plain.model), torch.no_grad(), capture(plain.model, plain.sites) as seen:
         for start in steps:
-            few = inputs[start : start + (plain.batch if known is None else 1)]
-            logits.append(plain.model(few))
+            few = inputs[start : start + (rows if known is None else 1)]
+            logits.append(logits_of(plain.model, few))
             activation = seen[first.name]
             sizes = tuple(seen[site.name][0].numel() for site in plain.sites)
-            if activation[0].numel() * activation.element_size() * len(inputs) > _PREFIX_BYTES:
+            size = activation[0].numel() * activation.element_size() * len(inputs)
+            if not plain.memory.fits(size):
                 return plain, None
             pieces.append(activation)
     if not pieces:
@@ -259,9 +258,11 @@ def trial_agrees(masked: Masked, model: nn.Module, inputs: Tensor) -> bool:
     model, inputs
         The model, and at least two inputs ``[n, ...]``.
     """
-    plain = MaskedModel(model, masked.sites, inputs.to(_device(model, inputs)), None, None, 8)
+    memory = Memory.of(model, masked.sites, inputs)
+    placed = inputs.to(_device(model, inputs))
+    plain = MaskedModel(model, masked.sites, placed, None, None, 8, memory)
     rows = _trial_rows(masked.sites, len(inputs))
-    return _agree(lambda: masked.pair_logits(*rows), lambda: plain.pair_logits(*rows))
+    return agree(lambda: masked.pair_logits(*rows), lambda: plain.pair_logits(*rows))
 
 
 def _device(model: nn.Module, inputs: Tensor) -> torch.device:
@@ -276,7 +277,7 @@ def _trial(masked: MaskedModel) -> Tensor:
     with evaluating(masked.model), torch.no_grad():
         device = masked.inputs.device
         rows = masks.to(device), which.to(device), samples.to(device)
-        return masked.cut.logits(*rows, masked.batch).cpu()
+        return masked._cut_logits(*rows)
 
 
 def _trial_rows(sites: Sequence[Site], n: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from torch import Tensor
+
+from fedcircuit.logits import predicted
+
+MOST_NUMBERS = 2**21  # logits, in double precision and several times, in one call of a measure
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def one_vs_rest(
     score = centred[torch.arange(len(classes)), :, classes]  # [rows, n]
     positive = labels == classes[:, None]
     negative = ~positive if rest is None else ~positive & rest.cpu()
-    assigned = logits.argmax(-1) == classes[:, None]
+    assigned = predicted(logits) == classes[:, None]
     return OneVsRest(
         recall=masked_mean(assigned, positive),
         fpr=masked_mean(assigned, negative),
@@ -88,6 +91,30 @@ def one_vs_rest(
         separation=masked_mean(score, positive) - masked_mean(score, negative),
         variance=centred.var(dim=1, correction=0).amax(-1),
     )
+
+
+def every_class(logits: Tensor, labels: Tensor, rest: Tensor | None) -> OneVsRest:
+    """Every class of every model against the rest, model after model, a few at a time.
+
+    Parameters
+    ----------
+    logits
+        ``[models, n, classes]``.
+    labels
+        ``[n]`` int64.
+    rest
+        ``[models, n]`` bool, samples that count as the rest; None is all.
+    """
+    n_models, n, n_classes = logits.shape
+    owners = torch.arange(n_models).repeat_interleave(n_classes)
+    classes = torch.arange(n_classes).repeat(n_models)
+    result = OneVsRest.undefined(len(classes))
+    for rows in torch.split(torch.arange(len(classes)), max(1, MOST_NUMBERS // (n * n_classes))):
+        few = owners[rows]
+        others = None if rest is None else rest[few]
+        found = one_vs_rest(logits[few], labels, classes[rows], others)
+        result = result.replaced(rows, found)
+    return result
 
 
 def masked_mean(values: Tensor, chosen: Tensor) -> Tensor:
@@ -103,8 +130,10 @@ def _auroc(
     n_positive = positive.sum(1).astype(np.float64)
     n_pairs = n_positive * negative.sum(1)
     counted = np.where(positive | negative, score, np.inf)  # ranked behind all that count
-    ranks = np.where(positive, rankdata(counted, axis=1), 0.0).sum(1)
-    u = ranks - n_positive * (n_positive + 1) / 2
+    from scipy.stats import rankdata  # takes half a second
+
+    of_positives = np.where(positive, rankdata(counted, axis=1), 0.0).sum(1)
+    u = of_positives - n_positive * (n_positive + 1) / 2
     result: NDArray[np.float64] = np.full(len(u), np.nan)
     np.divide(u, n_pairs, out=result, where=n_pairs > 0)
     return result

@@ -8,7 +8,7 @@ from torch import Tensor
 from fedcircuit.circuits.checks import CheckedModel
 from fedcircuit.circuits.discovery.contrast import separations
 
-_ROWS = 256  # circuits in one pass: bounds the memory
+_ROWS = 256  # circuits in one call
 
 
 def minimality(
@@ -56,9 +56,11 @@ def minimality(
         members = mask.nonzero().flatten()
         if not len(members) or not bool(counted.any()):
             continue
-        trials = mask.repeat(1 + len(members), 1)
-        trials[torch.arange(1, len(trials)), members] = False
-        found = [_separations(subject, part, samples, c) for part in torch.split(trials, _ROWS)]
+        found = []
+        without = torch.cat([torch.full((1,), -1), members])  # the whole circuit first
+        for part in torch.split(without, _ROWS):
+            trials = mask & (torch.arange(len(mask)) != part[:, None])
+            found.append(_separations(subject, trials, samples, c))
         worst = (torch.cat(found) / full)[:, counted].amin(1)
         result[row] = (worst[0] - worst[1:] > threshold).double().mean()
     return result

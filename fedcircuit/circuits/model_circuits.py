@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.ablation import observed_reference
 from fedcircuit.circuits.checking import check_circuits
 from fedcircuit.circuits.checks import Candidates, CheckedModel, checked_model
-from fedcircuit.circuits.circuit import Circuit, Site, split_by_site
+from fedcircuit.circuits.circuit import Circuit, Site, circuit_of
+from fedcircuit.circuits.clock import Clock, stream
 from fedcircuit.circuits.discovery import Discovery, Task
 from fedcircuit.circuits.discovery.attribution import Attribution
-from fedcircuit.circuits.discovery.protocol import frozen
+from fedcircuit.circuits.discovery.protocol import frozen, nothing_found
 from fedcircuit.circuits.exchange import SentCircuits
-from fedcircuit.circuits.masking import fast_copy
+from fedcircuit.circuits.fitting import ProbeLike, as_probe
+from fedcircuit.circuits.layouts import fast_copy
+from fedcircuit.circuits.markup import block, table
+from fedcircuit.circuits.memory import Memory
+from fedcircuit.circuits.modes import searching, workable
 from fedcircuit.circuits.probe import Probe
+from fedcircuit.circuits.readable import require_readable
 from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.circuits.validity import NOT_FOUND, Validity
 from fedcircuit.circuits.verdict import CircuitFunction
+from fedcircuit.logits import n_not_finite, not_finite_reason
 from fedcircuit.samples import Samples
-
-_GRAPH_ROWS = 500  # samples of which the graph of the reference pass is kept
 
 
 @dataclass(frozen=True)
@@ -66,52 +69,32 @@ class ModelCircuits:
         """The circuit of a class; None where none was found."""
         if not bool(self.found[class_index]):
             return None
-        return Circuit(split_by_site(self.masks[class_index], self.sites))
+        return circuit_of(self.masks[class_index], self.sites)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: statuses with counts, and what each class's circuit does."""
+        counts = Counter(str(one.status).replace("_", " ") for one in self.validity)
+        told = ", ".join(f"{n} {status}" for status, n in counts.items())
+        rows = [
+            (c, str(one.status).replace("_", " "), one.size, one.balanced_accuracy,
+             one.null_balanced_accuracy, one.full_recall, one.reason)
+            for c, one in enumerate(self.validity)
+        ]  # fmt: skip
+        head = ("class", "status", "units", "balanced accuracy", "random circuits", "recall of "
+                "the full model", "reason")  # fmt: skip
+        return block(f"Circuits of {self.model}: {told}", table(head, rows))
 
 
-class Clock:
-    """Wall seconds by part of the work."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._start = time.perf_counter()
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Counts the time inside to the part."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-    def elapsed(self) -> float:
-        """Seconds since the clock was made."""
-        return time.perf_counter() - self._start
-
-
-def stream(seed: int, *words: int | str) -> torch.Generator:
-    """A generator of its own for every stream of words, such as round, model and purpose."""
-    entropy = [seed]
-    for word in words:
-        # the length first: no two streams can spell the same numbers
-        codes = list(word.encode()) if isinstance(word, str) else [word]
-        entropy += [len(codes), *codes]
-    state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
-
-
+@searching()
 def circuits_of_model(
-    model: nn.Module, probe: Probe, settings: CircuitSettings | None = None, *, seed: int = 0
+    model: nn.Module, probe: ProbeLike, settings: CircuitSettings | None = None, *, seed: int = 0
 ) -> ModelCircuits:
     """Find and check the circuits of all classes of one model.
 
     Parameters
     ----------
-    model
-        Takes ``[n, ...]`` and gives logits ``[n, classes]``; it is left as it came.
-    probe
-        Labelled samples in two halves.
+    model, probe
+        As `fedcircuit.circuits.discover.discover` takes them; the model is left as it came.
     settings, seed
         None takes the defaults; the seed is that of random controls and random methods.
 
@@ -120,10 +103,11 @@ def circuits_of_model(
     ValueError
         If the model has no sites or does not fit the probe.
     """
-    settings = settings or CircuitSettings()
-    example = probe.checking.inputs[:2]
-    sites = find_sites(model, example)
-    search = Search(sites, probe, settings, seed, 0, Clock())
+    require_readable(model)
+    model, settings = workable(model), settings or CircuitSettings()
+    known = as_probe(probe, model, seed)
+    example = known.checking.inputs[:2]
+    search = Search.of(model, known, settings, seed, 0, Clock())
     return search.examine(fast_copy(model, example), "model")[0]
 
 
@@ -137,6 +121,23 @@ class Search:
     seed: int
     round: int
     clock: Clock
+    memory: Memory | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        probe: Probe,
+        settings: CircuitSettings,
+        seed: int,
+        round_: int,
+        clock: Clock,
+    ) -> Search:
+        """A search in models of this architecture."""
+        inputs = probe.checking.inputs
+        sites = find_sites(model, inputs[:2])
+        memory = Memory.of(model, sites, inputs, settings.memory_bytes)
+        return cls(sites, probe, settings, seed, round_, clock, memory)
 
     def examine(
         self, model: nn.Module, name: str, *, sent: SentCircuits | None = None
@@ -172,6 +173,7 @@ class Search:
                 reference,
                 n_classes=n_classes,
                 batch=self.settings.batch,
+                memory=self.memory,
             )
             validity = check_circuits(
                 subject,
@@ -192,13 +194,18 @@ class Search:
         return Candidates(found.masks, found.found)
 
     def _found(self, model: nn.Module, task: Task, *name: str) -> Discovery:
+        if task.seen is not None:
+            bad = n_not_finite(task.seen.logits)
+            if bad:
+                why = not_finite_reason(bad, len(task.samples))
+                return nothing_found(self.sites, task.n_classes, why)
         random = stream(self.seed, self.round, *name, "discovery")
         return self.settings.discovery()(model, self.sites, task, random)
 
     def _task(self, model: nn.Module, samples: Samples, *name: str) -> Task:
         """The samples, with the activations of ablated units on, or for, them."""
-        # attribution differentiates this very pass; a graph of many samples takes much memory
-        graph = type(self.settings.discovery()) is Attribution and len(samples) <= _GRAPH_ROWS
+        # attribution differentiates this very pass, if memory allows to keep it
+        graph = type(self.settings.discovery()) is Attribution
         with frozen(model):
             reference, seen = observed_reference(
                 model,
@@ -208,8 +215,9 @@ class Search:
                 ablation=self.settings.ablation,
                 generator=stream(self.seed, self.round, *name, "partners"),
                 graph=graph,
+                memory=self.memory,
             )
-        return Task(samples, self.probe.n_classes, reference, seen)
+        return Task(samples, self.probe.n_classes, reference, seen, self.memory)
 
 
 def with_reasons(validity: Sequence[Validity], reasons: Sequence[str]) -> tuple[Validity, ...]:
@@ -235,7 +243,8 @@ def circuit_functions(
     subject
         The receiving model on the checking samples.
     masks, chosen
-        ``[rows, units]`` bool, and ``[rows]`` bool: the circuits to run; the others are NaN.
+        ``[rows, units]`` bool, and ``[rows]`` bool: the circuits to run; the others are NaN, and
+        so are all in a model whose logits are not finite.
     tasks
         ``[rows]`` int64, the class of each row, and of several models which (`CheckedModel`); None
         is one row for each class.
@@ -245,9 +254,10 @@ def circuit_functions(
         lower it by less than a tenth.
     """
     result = [CircuitFunction()] * len(masks)
-    rows = chosen.nonzero().flatten()
+    every = torch.arange(len(masks)) if tasks is None else tasks
+    rows = (chosen & (subject.not_finite[subject.split(every)[0]] == 0)).nonzero().flatten()
     if len(rows):
-        wanted = rows if tasks is None else tasks[rows]
+        wanted = every[rows]
         measured = subject.measured(masks[rows], wanted, negatives=negatives)
         accuracy = measured.balanced_accuracy
         room = subject.known.balanced_accuracy[wanted] - 0.5

@@ -12,18 +12,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedcircuit.circuits.circuit import CircuitStack, Site
+from fedcircuit.circuits.clock import Clock
 from fedcircuit.circuits.comparison import ClientComparison, compared
 from fedcircuit.circuits.exchange import SentCircuits
-from fedcircuit.circuits.masking import fast_copy
+from fedcircuit.circuits.fitting import as_probe
+from fedcircuit.circuits.layouts import fast_copy
 from fedcircuit.circuits.model_circuits import (
-    Clock,
     ModelCircuits,
     Search,
     circuits_of_model,
 )
+from fedcircuit.circuits.modes import searching, workable
 from fedcircuit.circuits.probe import Probe
+from fedcircuit.circuits.readable import require_readable
 from fedcircuit.circuits.settings import CircuitSettings
-from fedcircuit.circuits.sites import find_sites
 from fedcircuit.circuits.stacked import Layers
 from fedcircuit.circuits.together import common_layers, examined_together, most_together
 
@@ -112,6 +114,7 @@ class RoundTask:
     sent: Mapping[str, SentCircuits] | None = None
 
 
+@searching()
 def analyse_round(
     model: nn.Module,
     global_weights: Weights,
@@ -137,9 +140,12 @@ def analyse_round(
     ValueError, RuntimeError
         If the model has no sites or does not fit the probe or the weights.
     """
-    clock, example = Clock(), probe.checking.inputs[:2]
-    search = Search(find_sites(model, example), probe, task.settings, task.seed, task.round, clock)
-    averaged = fast_copy(model, example)
+    clock = Clock()
+    require_readable(model)
+    model = workable(model)
+    probe = as_probe(probe, model, task.seed)
+    search = Search.of(model, probe, task.settings, task.seed, task.round, clock)
+    averaged = fast_copy(model, probe.checking.inputs[:2])
     load_weights(averaged, global_weights)
     order = list(client_weights if task.order is None else task.order)
     layers = None

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fedcircuit.circuits.checks import CheckedModel
 from fedcircuit.circuits.sampling import paired
+from fedcircuit.logits import predicted
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def recall_drops(subject: CheckedModel, masks: Tensor, samples: Sequence[Tensor]
     """
     n_classes, (which, chosen) = len(subject.counts), paired(samples)
     labels = subject.labels[chosen]
-    right = subject.masked.pair_logits(masks, which, chosen).argmax(-1) == labels
+    right = predicted(subject.masked.pair_logits(masks, which, chosen)) == labels
     lost = subject.hits[chosen].double() - right.double()
     groups, size = which * n_classes + labels, len(masks) * n_classes
     total = torch.bincount(groups, weights=lost, minlength=size)

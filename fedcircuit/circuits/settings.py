@@ -10,6 +10,7 @@ from fedcircuit.circuits.ablation import Ablation
 from fedcircuit.circuits.checking import CheckSettings
 from fedcircuit.circuits.controls import Controls
 from fedcircuit.circuits.discovery import DiscoveryMethod, discovery_method
+from fedcircuit.circuits.memory import DEFAULT_BYTES, require_budget
 from fedcircuit.circuits.validity import ValidityThresholds
 from fedcircuit.circuits.verdict import VerdictThresholds
 
@@ -38,7 +39,10 @@ class CircuitSettings:
         valid that the second search does not confirm; doubles the cost of discovery. Circuits that
         clients sent are searched for by none, and not held to it.
     batch
-        Most rows (a circuit on a sample) in one forward pass of the checks: bounds the memory.
+        Most rows (a circuit on a sample) in one forward pass of the checks.
+    memory_bytes
+        How much the search and the checks of one model may hold at a time beside the model, the
+        probe and the results; it changes them by rounding at most.
 
     Raises
     ------
@@ -56,6 +60,7 @@ class CircuitSettings:
     minimality: bool = False
     stability: bool = False
     batch: int = 64
+    memory_bytes: int = DEFAULT_BYTES
 
     def __post_init__(self) -> None:
         self.discovery()
@@ -64,6 +69,7 @@ class CircuitSettings:
             raise ValueError(f"ablation must be one of {get_args(Ablation)}, got {self.ablation!r}")
         if self.batch < 1:
             raise ValueError(f"batch must be >= 1, got {self.batch}")
+        require_budget(self.memory_bytes)
 
     def discovery(self) -> DiscoveryMethod:
         """The discovery method."""

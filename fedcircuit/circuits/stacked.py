@@ -144,6 +144,8 @@ def stack(
 ) -> Stack:
     """Stack the weights of models.
 
+    A single logit z becomes the two logits 0 and z, as `fedcircuit.logits.as_logits` makes them.
+
     Parameters
     ----------
     layers
@@ -164,4 +166,8 @@ def stack(
         else weight.new_zeros(len(models), 1, weight.shape[1])
         for name, weight in zip(layers.names, weights, strict=True)
     )
+    if weights[-1].shape[1] == 1:
+        last = weights[-1], biases[-1]
+        weights = (*weights[:-1], torch.cat([torch.zeros_like(last[0]), last[0]], 1))
+        biases = (*biases[:-1], torch.cat([torch.zeros_like(last[1]), last[1]], 2))
     return Stack(layers, weights, biases)

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from fedcircuit.circuits.checking import check_circuits
 from fedcircuit.circuits.checks import Candidates, CheckedModel, prepared
+from fedcircuit.circuits.clock import stream
 from fedcircuit.circuits.discovery.attribution import Attribution
 from fedcircuit.circuits.discovery.stacked_search import stacked_circuits, takes
 from fedcircuit.circuits.masking import trial_agrees
-from fedcircuit.circuits.model_circuits import ModelCircuits, Search, stream, with_reasons
+from fedcircuit.circuits.model_circuits import ModelCircuits, Search, with_reasons
 from fedcircuit.circuits.stacked import Layers, Stack, layers_of, stack
 from fedcircuit.circuits.stacked_masks import StackedModels, masked_models
 from fedcircuit.circuits.validity import Validity
 
-_BYTES = 2**26  # activations of all models of a group on half of the probe
 Weights = Mapping[str, NDArray[np.generic]]
 
 
@@ -50,7 +50,8 @@ def common_layers(search: Search, model: nn.Module, weights: Weights) -> Layers 
 def most_together(search: Search) -> int:
     """How many models fit into one group, at least 1."""
     n = max(len(search.probe.discovery), len(search.probe.checking))
-    return max(1, _BYTES // (4 * n * sum(site.n_units for site in search.sites)))
+    size = 4 * n * sum(site.n_units for site in search.sites)
+    return max(1, search.settings.memory_bytes // 8 // size)
 
 
 def examined_together(

@@ -17,6 +17,7 @@ class Status(StrEnum):
     """What is known of a class in a model."""
 
     ABSENT = "absent"  # the checking samples have none of the class
+    NOT_FINITE = "not_finite"  # the full model's logits are NaN or infinite for some samples
     NOT_LEARNED = "not_learned"  # the full model does not recognise the class
     UNDISCOVERED = "undiscovered"  # recognised, but no subset of units passed the checks
     VALID = "valid"

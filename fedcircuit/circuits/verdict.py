@@ -118,7 +118,7 @@ def verdict(
     limits = thresholds or VerdictThresholds()
     if local.status is not Status.VALID:
         return None, f"the client has no valid circuit ({local.status}: {local.reason})"
-    if global_.status is Status.ABSENT:
+    if global_.status in (Status.ABSENT, Status.NOT_FINITE):
         return None, f"the global model cannot be checked: {global_.reason}"
     recall, accuracy = global_.full_recall, global_.full_balanced_accuracy
     if recall < limits.gone_recall or accuracy < limits.gone_balanced_accuracy:

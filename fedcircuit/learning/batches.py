@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count, islice
 from math import ceil
 
@@ -12,13 +13,48 @@ from torch import Tensor
 from fedcircuit.learning.seeds import derived_seed
 
 
-def batches_of_epochs(n: int, size: int, epochs: int, *, seed: int) -> Iterator[Tensor]:
-    """Positions of every mini-batch of whole epochs; each epoch takes all samples once.
+@dataclass(frozen=True)
+class Passes:
+    """How one pass over a client's samples is cut into mini-batches.
 
     Parameters
     ----------
     n, size
-        Samples, and samples of a mini-batch; the last of an epoch holds what is left.
+        Samples, and samples of a mini-batch; the last of a pass holds what is left.
+    join_single
+        Where a single sample is left, it joins the mini-batch before it, which then holds
+        ``size + 1``: batch norm cannot take the variance of one.
+    """
+
+    n: int
+    size: int
+    join_single: bool = False
+
+    @property
+    def _joined(self) -> bool:
+        return self.join_single and self.n > self.size > 1 and self.n % self.size == 1
+
+    @property
+    def steps(self) -> int:
+        """Mini-batches of a pass."""
+        return ceil(self.n / self.size) - self._joined
+
+    def cut(self, seed: int) -> tuple[Tensor, ...]:
+        """int64 positions of each mini-batch of one pass, in an order drawn from the seed."""
+        order = torch.randperm(self.n, generator=torch.Generator().manual_seed(seed))
+        batches = torch.split(order, self.size)
+        if self._joined:
+            return (*batches[:-2], torch.cat(batches[-2:]))
+        return batches
+
+
+def batches_of_epochs(passes: Passes, epochs: int, *, seed: int) -> Iterator[Tensor]:
+    """Positions of every mini-batch of whole epochs; each epoch takes all samples once.
+
+    Parameters
+    ----------
+    passes
+        Samples, and how they are cut.
     epochs
         Passes over the samples.
     seed
@@ -27,13 +63,13 @@ def batches_of_epochs(n: int, size: int, epochs: int, *, seed: int) -> Iterator[
     Yields
     ------
     Tensor
-        int64 positions ``[at most size]``.
+        int64 positions, at most ``size`` of them, or ``size + 1`` where a single one joined.
     """
     for epoch in range(epochs):
-        yield from _split(n, size, (seed + epoch) % 2**63)
+        yield from passes.cut((seed + epoch) % 2**63)
 
 
-def batches_from(n: int, size: int, steps: int, *, seed: int, first: int = 0) -> Iterator[Tensor]:
+def batches_from(passes: Passes, steps: int, *, seed: int, first: int = 0) -> Iterator[Tensor]:
     """Positions of ``steps`` mini-batches of one endless sequence, from number ``first`` on.
 
     The sequence is pass after pass over the samples. A pass takes every sample once, in an order
@@ -42,8 +78,8 @@ def batches_from(n: int, size: int, steps: int, *, seed: int, first: int = 0) ->
 
     Parameters
     ----------
-    n, size
-        Samples, and samples of a mini-batch.
+    passes
+        Samples, and how they are cut.
     steps, first
         How many mini-batches, and the number of the first, from 0.
     seed
@@ -56,15 +92,10 @@ def batches_from(n: int, size: int, steps: int, *, seed: int, first: int = 0) ->
     """
     if first < 0:
         raise ValueError(f"the first mini-batch must have a number >= 0, got {first}")
-    passed, within = divmod(first, ceil(n / size))
+    passed, within = divmod(first, passes.steps)
     endless = (
         batch
         for number in count(passed)
-        for batch in _split(n, size, derived_seed(seed, "pass", number))
+        for batch in passes.cut(derived_seed(seed, "pass", number))
     )
     return islice(endless, within, within + steps)
-
-
-def _split(n: int, size: int, seed: int) -> tuple[Tensor, ...]:
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    return torch.split(order, size)

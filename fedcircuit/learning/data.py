@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import gcd
-from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,77 +13,67 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from fedcircuit.learning.apportion import largest_remainder
+from fedcircuit.learning.binary_sphere import binary_sphere
 from fedcircuit.learning.raw_data import RawData, RawSplit
+from fedcircuit.learning.readers.checks import inputs_of, require_labels, statistics
+from fedcircuit.learning.readers.image_folder import read_image_folder
+from fedcircuit.learning.readers.leaf import read_leaf
+from fedcircuit.learning.readers.npz import read_npz
+from fedcircuit.learning.readers.parquet import read_parquet
+from fedcircuit.learning.readers.tables import read_csv
 from fedcircuit.learning.seeds import derived_seed
+from fedcircuit.learning.source import DATASET_NAMES as DATASET_NAMES
+from fedcircuit.learning.source import DataSource as DataSource
+from fedcircuit.learning.source import data_root as data_root
+from fedcircuit.learning.torchvision_data import read_torchvision
 from fedcircuit.samples import Samples
 
-DATASET_NAMES = (
-    "digits",
-    "mnist",
-    "fashion-mnist",
-    "cifar10",
-    "cifar100",
-    "parquet",
-    "image-folder",
-    "szt",
-)
-ROOT_VARIABLE = "FEDCIRCUIT_DATA"
-DEFAULT_ROOT = Path("~/.cache/fedcircuit/data")
+SZT_TEST_SHARE = 0.2
 
 
-@dataclass(frozen=True)
-class DataSource:
-    """Which data set, where its files are, and how much of it is used.
+class Reader(Protocol):
+    """Reads a data set of files."""
 
-    Parameters
-    ----------
-    name
-        One of ``DATASET_NAMES``.
-    root
-        Folder of the files; else the environment variable FEDCIRCUIT_DATA, else the cache
-        folder. ``parquet`` and ``image-folder`` read this very folder.
-    train_limit, test_limit
-        Size of a seeded, class-stratified subset; None is all.
-    download
-        Allow torchvision to download what is missing.
-    pool
-        Side in pixels of the squares that every image is averaged over: 2 makes 14x14 of 28x28.
-        Images are normalised with the mean and sd of the full pixels, whose order with averaging
-        does not matter; averages vary less, so the sd of pooled inputs is below 1.
-    test_share
-        For ``szt``: share of the patterns held out for tests; 0 makes all of them both training
-        and test samples.
-    """
+    def __call__(self, source: DataSource, *, seed: int) -> RawData:
+        """Both splits; the seed draws what is held out."""
+        ...
 
-    name: str = "digits"
-    root: str | None = None
-    train_limit: int | None = None
-    test_limit: int | None = None
-    download: bool = False
-    pool: int | None = None
-    test_share: float = 0.2
+
+READERS: Mapping[str, Reader] = {
+    "parquet": read_parquet,
+    "image-folder": read_image_folder,
+    "csv": read_csv,
+    "npz": read_npz,
+    "leaf": read_leaf,
+}
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test samples: inputs float32 ``[n, channels, height, width]``, normalised."""
+    """Training and test samples, normalised.
+
+    Parameters
+    ----------
+    name
+        Of the data set.
+    train, test
+        Inputs float32 ``[n, channels, height, width]``, or ``[n, features]`` of a table.
+    class_names
+        One a class.
+    columns
+        Further columns ``[n]`` of the training samples by name, such as the writer.
+    """
 
     name: str
     train: Samples
     test: Samples
     class_names: tuple[str, ...]
+    columns: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input."""
         return tuple(self.train.inputs.shape[1:])
-
-
-def data_root(source: DataSource) -> Path:
-    """Folder in which the source's files are looked for."""
-    if source.root is not None:
-        return Path(source.root).expanduser()
-    return Path(os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT).expanduser()
 
 
 def load_dataset(source: DataSource, *, seed: int) -> Dataset:
@@ -92,35 +82,39 @@ def load_dataset(source: DataSource, *, seed: int) -> Dataset:
     Raises
     ------
     ValueError
-        If the name is unknown, a limit leaves a class without a sample, or ``pool`` does not
-        divide the sides of the images.
+        If the name is unknown, a limit leaves a class without a sample, ``pool`` does not divide
+        the sides of the images, or the files hold what cannot be used; the row is named.
     MissingDataError
         If files are missing; it lists the paths looked at and how to get them.
     """
     raw = _read(source, seed)
-    train = _samples(raw, raw.train, source.train_limit, derived_seed(seed, "train-limit"))
-    test = _samples(raw, raw.test, source.test_limit, derived_seed(seed, "test-limit"))
-    return Dataset(source.name, _pooled(train, source), _pooled(test, source), raw.class_names)
+    for part, split in (("training", raw.train), ("test", raw.test)):
+        require_labels(part, split, len(raw.class_names))
+    train = _limited(raw.train, source.train_limit, derived_seed(seed, "train-limit"))
+    test = _limited(raw.test, source.test_limit, derived_seed(seed, "test-limit"))
+    inputs = inputs_of(train, test, source.shape)
+    mean, std = statistics(inputs[0], raw, standardise=source.standardise)
+    samples = [
+        Samples(
+            values.sub_(mean).div_(std).contiguous(),
+            torch.from_numpy(split.labels.astype(np.int64)),
+        )
+        for values, split in zip(inputs, (train, test), strict=True)
+    ]
+    pooled = [_pooled(split, source) for split in samples]
+    return Dataset(source.name, pooled[0], pooled[1], raw.class_names, train.columns)
 
 
 def _read(source: DataSource, seed: int) -> RawData:
     if source.name == "digits":
         return _digits(seed)
     if source.name == "szt":
-        from fedcircuit.learning.binary_sphere import binary_sphere
-
-        return binary_sphere(source.test_share, seed=seed)
-    root = data_root(source)
-    if source.name == "parquet":
-        from fedcircuit.learning.parquet import read_parquet
-
-        return read_parquet(root)
+        share = SZT_TEST_SHARE if source.test_share is None else source.test_share
+        return binary_sphere(share, seed=seed)
+    if source.name in READERS:
+        return READERS[source.name](source, seed=seed)
     if source.name in DATASET_NAMES:
-        from fedcircuit.learning.torchvision_data import read_image_folder, read_torchvision
-
-        if source.name == "image-folder":
-            return read_image_folder(root)
-        return read_torchvision(source.name, root, download=source.download)
+        return read_torchvision(source.name, data_root(source), download=source.download)
     raise ValueError(f"unknown data set {source.name!r}; known: {', '.join(DATASET_NAMES)}")
 
 
@@ -130,15 +124,15 @@ def _digits(seed: int) -> RawData:
     from sklearn.model_selection import train_test_split
 
     digits = load_digits()
-    images = np.round(digits.images * (255.0 / 16.0)).astype(np.uint8)[..., None]
-    labels = digits.target.astype(np.int64)
+    grey, labels = digits.images, digits.target.astype(np.int64)
+    images = np.round(grey * (255.0 / 16.0)).astype(np.uint8)[..., None]
     train, test = train_test_split(
         np.arange(len(labels)),
         test_size=0.2,
         stratify=labels,
         random_state=derived_seed(seed, "digits-split") % 2**32,
     )
-    names = tuple(str(name) for name in digits.target_names)
+    names = tuple(str(digit) for digit in range(10))
     return RawData(
         _in_memory(images[train], labels[train]),
         _in_memory(images[test], labels[test]),
@@ -152,20 +146,22 @@ def _in_memory(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> RawSplit
     return RawSplit(labels, lambda index: images[index])
 
 
-def _samples(raw: RawData, split: RawSplit, limit: int | None, seed: int) -> Samples:
-    index = np.arange(len(split.labels), dtype=np.int64)
-    if limit is not None and limit < len(index):
-        index = stratified_subset(split.labels, limit, seed=seed)
-    pixels = torch.from_numpy(np.ascontiguousarray(split.images(index)))
-    inputs = pixels.permute(0, 3, 1, 2).float().div_(255.0).sub_(raw.mean).div_(raw.std)
-    labels = torch.from_numpy(split.labels[index].astype(np.int64))
-    return Samples(inputs.contiguous(), labels)
+def _limited(split: RawSplit, limit: int | None, seed: int) -> RawSplit:
+    if limit is None or limit >= len(split.labels):
+        return split
+    return split.take(stratified_subset(split.labels, limit, seed=seed))
 
 
 def _pooled(samples: Samples, source: DataSource) -> Samples:
     """The samples with every image averaged over squares of ``source.pool`` pixels a side."""
     if source.pool is None:
         return samples
+    if samples.inputs.ndim != 4:
+        raise ValueError(
+            f"pool averages the pixels of images, the inputs of {source.name!r} are rows of "
+            f"{samples.inputs.shape[1]} numbers; leave it out, or say with data.shape what images "
+            "they are"
+        )
     height, width = samples.inputs.shape[2:]
     if source.pool < 1 or height % source.pool or width % source.pool:
         common = gcd(height, width)

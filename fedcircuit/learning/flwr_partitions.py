@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from fedcircuit.learning.partitions import Labels, Partition
+from fedcircuit.learning.raw_data import Array
 
 
 class Partitioner(Protocol):
@@ -60,11 +61,13 @@ def partitioner(name: str, options: Mapping[str, Any], n_clients: int, *, seed: 
         raise ValueError(f"{error}; {name} takes the options {takes or 'none'}") from error
 
 
-def from_partitioner(partitioner: Partitioner, labels: Labels) -> Partition:
+def from_partitioner(
+    partitioner: Partitioner, labels: Labels, columns: Mapping[str, Array] | None = None
+) -> Partition:
     """The partition that a partitioner makes of the labels.
 
-    It is given a data set of labels (column ``label``) and positions alone, which draws the same
-    positions as the full data set, without the images and without the hub.
+    It is given a data set of labels (column ``label``), positions and the further columns alone,
+    which draws the same positions as the full data set, without the images and without the hub.
 
     Raises
     ------
@@ -77,10 +80,15 @@ def from_partitioner(partitioner: Partitioner, labels: Labels) -> Partition:
         from datasets import Dataset
     except ImportError as error:
         raise ImportError(_MEND) from error
-    rows = {"label": labels.tolist(), "position": list(range(len(labels)))}
+    rows = {"label": labels.tolist()}
+    rows |= {name: values.tolist() for name, values in (columns or {}).items() if name != "label"}
+    place = "position"
+    while place in rows:  # a column of the data by the same name
+        place = f"_{place}"
+    rows[place] = list(range(len(labels)))
     partitioner.dataset = Dataset.from_dict(rows)
     parts = [
-        np.sort(np.asarray(partitioner.load_partition(index)["position"], dtype=np.int64))
+        np.sort(np.asarray(partitioner.load_partition(index)[place], dtype=np.int64))
         for index in range(partitioner.num_partitions)
     ]
     for client, part in enumerate(parts):

@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedcircuit.learning.steps import Optimizer
+
 State = Mapping[str, NDArray[np.generic]]  # "parameter/slot" -> values
 
 
-def optimizer_arrays(
-    model: nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, NDArray[np.generic]]:
+def optimizer_arrays(model: nn.Module, optimizer: Optimizer) -> dict[str, NDArray[np.generic]]:
     """Copies of all tensors that the optimiser keeps, named ``parameter/slot``.
 
     Adam keeps ``step``, ``exp_avg`` and ``exp_avg_sq`` of every parameter, SGD with momentum its
@@ -29,7 +29,7 @@ def optimizer_arrays(
     }
 
 
-def restore_optimizer_(model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
+def restore_optimizer_(model: nn.Module, optimizer: Optimizer, state: State) -> None:
     """Put arrays of :func:`optimizer_arrays` into a fresh optimiser of the same model and kind.
 
     Raises
@@ -46,10 +46,11 @@ def restore_optimizer_(model: nn.Module, optimizer: torch.optim.Optimizer, state
                 f"the kept state of the optimiser has {key!r}, the model has no parameter {name!r} "
                 f"but {list(parameters)}; keep one state for each model"
             )
+        own = optimizer.state.setdefault(parameter, {})
         if slot == "step":  # a number, which torch keeps on the CPU
-            optimizer.state[parameter][slot] = torch.tensor(values)
+            own[slot] = torch.tensor(values)
         elif values.shape == tuple(parameter.shape):
-            optimizer.state[parameter][slot] = torch.tensor(values, device=parameter.device)
+            own[slot] = torch.tensor(values, device=parameter.device)
         else:
             raise ValueError(
                 f"the kept state of the optimiser has {key!r} of shape {values.shape}, the "

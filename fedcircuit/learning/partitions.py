@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import entropy
+from scipy.special import entr
 
 from fedcircuit.learning.apportion import largest_remainder
 from fedcircuit.learning.seeds import derived_seed
@@ -28,11 +28,14 @@ class Partition:
         One array of positions for each client; none is empty.
     notes
         What a reader should know, such as classes that nobody holds.
+    names
+        Who each client is in the data, such as a writer; empty where clients are numbers alone.
     """
 
     kind: str
     indices: tuple[Labels, ...]
     notes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def iid(labels: Labels, n_clients: int, *, seed: int) -> Partition:
@@ -266,6 +269,6 @@ def summary(partition: Partition, labels: Labels, *, n_classes: int) -> Partitio
     overall = np.bincount(labels, minlength=n_classes) / len(labels)
     return PartitionSummary(
         counts=counts.astype(np.int64),
-        entropy=np.asarray(entropy(mix, base=2, axis=1)),
+        entropy=entr(mix).sum(axis=1) / np.log(2),
         distance=0.5 * np.abs(mix - overall).sum(axis=1),
     )

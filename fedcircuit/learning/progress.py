@@ -9,6 +9,8 @@ from math import ceil
 import torch
 from torch import Tensor
 
+from fedcircuit.logits import predicted
+
 
 class Progress:
     """Means over the samples of the last mini-batches.
@@ -25,7 +27,7 @@ class Progress:
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Note a step: mean loss, logits ``[n, classes]`` and labels ``[n]`` of its mini-batch."""
-        correct = (logits.detach().argmax(1) == labels).sum()
+        correct = (predicted(logits.detach()) == labels).sum()
         self._last.append((loss.detach() * len(labels), correct, len(labels)))
 
     def require_finite(self, step: int, lr: float) -> None:

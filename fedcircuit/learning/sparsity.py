@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from math import floor
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.learning.weights import Weights
+from fedcircuit.learning.layers import layer_weights
+from fedcircuit.learning.weights import Weights, get_weights
+
+Count = Literal["exact", "published"]
+_ROUNDING = 1e-6  # (1 - 0.9) * 100 is 9.999999999999998, and 10 weights are meant
 
 
 @dataclass(frozen=True)
@@ -29,17 +34,23 @@ class WeightSparsity:
         ``magnitude``: the mask is made anew after every step, pruned weights can come back.
         ``persistent``: weights that are zero on arrival stay zero, without annealing; the server
         sends weights already cut, so that the common support survives averaging.
+    count
+        ``exact``: of n weights of a layer ``floor((1 - target) * n)`` are kept, as in decimal
+        arithmetic, and never more. ``published``: as the published code counts, in floating
+        point, with all ties of the smallest weight kept, and in every tensor of more than one
+        dimension, whether it is the weight of a layer or not; to reproduce its figures.
 
     Raises
     ------
     ValueError
-        If a share lies outside [0, 1] or ``min_alive`` is negative.
+        If a share lies outside [0, 1], ``min_alive`` is negative or ``count`` unknown.
     """
 
     target: float
     anneal: float = 0.5
     min_alive: int = 4
     mask: Literal["magnitude", "persistent"] = "magnitude"
+    count: Count = "exact"
 
     def __post_init__(self) -> None:
         for name, share in (("target", self.target), ("anneal", self.anneal)):
@@ -47,6 +58,8 @@ class WeightSparsity:
                 raise ValueError(f"{name} of the sparsity must lie in [0, 1], got {share}")
         if self.min_alive < 0:
             raise ValueError(f"min_alive must be >= 0, got {self.min_alive}")
+        if self.count not in get_args(Count):
+            raise ValueError(f"count must be one of {get_args(Count)}, got {self.count!r}")
 
     def at(self, step: int, n_steps: int) -> float:
         """Sparsity after step ``step`` (from 0) of a round of ``n_steps``."""
@@ -54,41 +67,66 @@ class WeightSparsity:
         return self.target if ramp <= 0 else self.target * min(1.0, step / ramp)
 
 
-def is_sparsifiable(tensor: Tensor) -> bool:
-    """True for weights of conv and linear layers: more than one dimension."""
-    return tensor.ndim > 1 and tensor.is_floating_point()
+def n_kept(n: int, sparsity: float, count: Count = "exact") -> int:
+    """How many of n weights are kept: ``floor((1 - sparsity) * n)``, and at least one.
 
-
-def magnitude_mask(weight: Tensor, sparsity: float, *, min_alive: int) -> Tensor:
-    """Boolean mask of the ``int((1 - sparsity) * n)`` largest magnitudes, at least one.
-
-    Ties with the smallest kept magnitude are kept. In a convolution every filter with fewer than
-    ``min_alive`` kept weights gets its own ``min_alive`` largest back.
+    ``published`` rounds down what floating point gives, so that 9 of 100 are kept at 0.9.
     """
-    magnitude = weight.detach().abs()
-    n_keep = max(1, int((1.0 - sparsity) * magnitude.numel()))
-    if n_keep >= magnitude.numel():
+    share = (1.0 - sparsity) * n
+    return max(1, int(share) if count == "published" else floor(share + _ROUNDING))
+
+
+def magnitude_mask(
+    weight: Tensor, sparsity: float, *, min_alive: int, count: Count = "exact"
+) -> Tensor:
+    """Boolean mask of the :func:`n_kept` largest magnitudes.
+
+    Of equal magnitudes the earlier entries are kept (in C order), so that the number is exact and
+    the mask the same on every machine; with ``published`` all that equal the smallest kept one.
+    In a convolution every filter with fewer than ``min_alive`` kept weights gets its own
+    ``min_alive`` largest back, beyond that number. NaN counts as the largest: it is not hidden.
+    """
+    magnitude = weight.detach().abs().nan_to_num(nan=torch.inf, posinf=torch.inf)
+    keep = n_kept(magnitude.numel(), sparsity, count) if magnitude.numel() else 0
+    if keep >= magnitude.numel():
         return torch.ones_like(magnitude, dtype=torch.bool)
-    threshold = magnitude.flatten().topk(n_keep, sorted=True).values[-1]
-    mask = magnitude >= threshold
+    flat = magnitude.flatten()
+    least = flat.topk(keep).values.min()
+    if count == "published":
+        mask = flat >= least
+    else:
+        mask = flat > least
+        ties = (flat == least).nonzero().flatten()
+        mask[ties[: keep - int(mask.sum())]] = True
     if weight.ndim > 2 and min_alive > 0:
-        filters = magnitude.flatten(1)
-        own = filters.topk(min(min_alive, filters.shape[1]), dim=1).indices
-        floor = torch.zeros_like(filters, dtype=torch.bool).scatter_(1, own, value=True)
-        kept = mask.flatten(1)
-        dying = kept.sum(1, keepdim=True) < min_alive
-        mask = (kept | (floor & dying)).reshape(mask.shape)
-    return mask
+        _keep_filters_alive(mask.reshape(len(weight), -1), magnitude.flatten(1), min_alive)
+    return mask.reshape(weight.shape)
+
+
+def _keep_filters_alive(kept: Tensor, filters: Tensor, min_alive: int) -> None:
+    """Give filters ``[n, weights]`` with too few kept weights their largest, in place."""
+    dying = (kept.sum(1) < min_alive).nonzero().flatten()
+    own = filters[dying].argsort(dim=1, descending=True, stable=True)[:, :min_alive]
+    kept[dying[:, None], own] = True
 
 
 @torch.no_grad()
-def sparsify_(model: nn.Module, sparsity: float, *, min_alive: int) -> None:
-    """Zero the smallest weights of every conv and linear layer in place."""
-    for parameter in model.parameters():
-        if is_sparsifiable(parameter):
-            # not a product: -1 * 0 is -0.0, which is a stored value on disk
-            mask = magnitude_mask(parameter, sparsity, min_alive=min_alive)
-            parameter.masked_fill_(~mask, 0.0)
+def sparsify_(model: nn.Module, sparsity: float, *, min_alive: int, count: Count = "exact") -> None:
+    """Zero the smallest weights of every layer in place; see :func:`~.layers.layer_weights`."""
+    for parameter in _pruned(model, count).values():
+        # not a product: -1 * 0 is -0.0, which is a stored value on disk
+        mask = magnitude_mask(parameter, sparsity, min_alive=min_alive, count=count)
+        parameter.masked_fill_(~mask, 0.0)
+
+
+def _pruned(model: nn.Module, count: Count) -> dict[str, nn.Parameter]:
+    if count == "exact":
+        return layer_weights(model)
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.ndim > 1 and parameter.is_floating_point()
+    }
 
 
 def support_masks(model: nn.Module, sparsity: WeightSparsity) -> dict[str, Tensor]:
@@ -97,13 +135,18 @@ def support_masks(model: nn.Module, sparsity: WeightSparsity) -> dict[str, Tenso
     A tensor that arrives dense gets its mask by magnitude, once.
     """
     masks = {}
-    for name, parameter in model.named_parameters():
-        if is_sparsifiable(parameter):
-            support = parameter.detach() != 0
-            if bool(support.all()):
-                support = magnitude_mask(parameter, sparsity.target, min_alive=sparsity.min_alive)
-            masks[name] = support
+    for name, parameter in _pruned(model, sparsity.count).items():
+        support = parameter.detach() != 0
+        if bool(support.all()):
+            support = _target_mask(parameter, sparsity)
+        masks[name] = support
     return masks
+
+
+def _target_mask(weight: Tensor, sparsity: WeightSparsity) -> Tensor:
+    return magnitude_mask(
+        weight, sparsity.target, min_alive=sparsity.min_alive, count=sparsity.count
+    )
 
 
 @torch.no_grad()
@@ -114,16 +157,13 @@ def apply_masks_(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
             parameter.masked_fill_(~masks[name], 0.0)
 
 
-def sparsified(weights: Weights, sparsity: WeightSparsity) -> Weights:
-    """Copies of the weights cut to the target by magnitude, as at the end of a round."""
-    cut = {}
-    for name, values in weights.items():
-        tensor = torch.from_numpy(np.array(values))
-        if is_sparsifiable(tensor):
-            mask = magnitude_mask(tensor, sparsity.target, min_alive=sparsity.min_alive)
-            tensor = tensor.masked_fill(~mask, 0.0)
-        cut[name] = tensor.numpy()
-    return cut
+def sparsified(model: nn.Module, sparsity: WeightSparsity) -> Weights:
+    """Copies of the model's weights cut to the target by magnitude, as at the end of a round."""
+    weights = get_weights(model)
+    for name, parameter in _pruned(model, sparsity.count).items():
+        cut = parameter.detach().masked_fill(~_target_mask(parameter, sparsity), 0.0)
+        weights[name] = cut.cpu().numpy()
+    return weights
 
 
 def density(weights: Weights) -> dict[str, float]:
@@ -162,9 +202,12 @@ class Pruning:
         elif self._sparsity is not None:
             share = self._sparsity.at(step, self._n_steps)
             if share > 0:
-                sparsify_(self._model, share, min_alive=self._sparsity.min_alive)
+                self._prune(self._sparsity, share)
 
     def at_end(self) -> None:
         """Prune to the target after the last step."""
         if self._sparsity is not None and self._masks is None:
-            sparsify_(self._model, self._sparsity.target, min_alive=self._sparsity.min_alive)
+            self._prune(self._sparsity, self._sparsity.target)
+
+    def _prune(self, sparsity: WeightSparsity, share: float) -> None:
+        sparsify_(self._model, share, min_alive=sparsity.min_alive, count=sparsity.count)

@@ -1,4 +1,4 @@
-"""The one place that imports torchvision, lazily: its data sets and its image folders."""
+"""MNIST, Fashion-MNIST and CIFAR; the one place that imports torchvision, lazily."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcircuit.learning.raw_data import MissingDataError, RawData, RawSplit
+from fedcircuit.learning.raw_data import MissingDataError, RawData, RawSplit, row_of
+from fedcircuit.learning.readers.idx import read_idx, unfound_idx_files
 
+_FASHION = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+_DIGITS = tuple(str(digit) for digit in range(10))
 # class in torchvision, folder below the root, mean and sd of pixels in [0, 1]
 _SETS = {
     "mnist": ("MNIST", "MNIST/raw", 0.1307, 0.3081),
@@ -18,17 +24,9 @@ _SETS = {
     "cifar10": ("CIFAR10", "cifar-10-batches-py", 0.5, 0.5),
     "cifar100": ("CIFAR100", "cifar-100-python", 0.5, 0.5),
 }
-_IDX = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
-_CIFAR10 = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
+_IDX_CLASSES = {"mnist": _DIGITS, "fashion-mnist": _FASHION}
 _FILES = {
-    "mnist": _IDX,
-    "fashion-mnist": _IDX,
-    "cifar10": _CIFAR10,
+    "cifar10": (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"),
     "cifar100": ("train", "test", "meta"),
 }
 
@@ -53,18 +51,19 @@ def import_torchvision() -> ModuleType:
 
 def read_torchvision(name: str, root: Path, *, download: bool) -> RawData:
     """MNIST, FashionMNIST, CIFAR-10 or CIFAR-100 from files below ``root``."""
-    class_name, _, mean, std = _SETS[name]
+    class_name, folder, mean, std = _SETS[name]
     if not download:
         missing_files(name, root)
-    cls = getattr(import_torchvision().datasets, class_name)
-    try:
-        train = cls(root=str(root), train=True, download=download)
-        test = cls(root=str(root), train=False, download=download)
-    except RuntimeError as error:  # torchvision's word for damaged files and failed downloads
-        raise MissingDataError(f"{name} below {root} cannot be read: {error}") from error
-    return RawData(
-        _split(train), _split(test), tuple(_short(name) for name in train.classes), mean, std
-    )
+    if download or name not in _IDX_CLASSES:
+        cls = getattr(import_torchvision().datasets, class_name)
+        try:
+            train = cls(root=str(root), train=True, download=download)
+            test = cls(root=str(root), train=False, download=download)
+        except RuntimeError as error:  # torchvision's word for damage and failed downloads
+            raise MissingDataError(f"{name} below {root} cannot be read: {error}") from error
+    if name in _IDX_CLASSES:
+        return read_idx(root / folder, _IDX_CLASSES[name], mean=mean, std=std)
+    return RawData(_split(train, "train"), _split(test, "test"), tuple(train.classes), mean, std)
 
 
 def missing_files(name: str, root: Path) -> None:
@@ -76,56 +75,20 @@ def missing_files(name: str, root: Path) -> None:
         It lists the files looked for, and how to get them.
     """
     folder = root / _SETS[name][1]
-    missing = [folder / file for file in _FILES[name] if not (folder / file).is_file()]
-    if not missing:
-        return
-    packed = [path for path in missing if path.with_name(path.name + ".gz").is_file()]
-    listing = "\n".join(f"  {path}" for path in missing)
-    mend = (
-        f"unpack the .gz files beside them (gunzip -k {packed[0]}.gz)"
-        if packed
-        else "put the files there, name their folder with data.root or FEDCIRCUIT_DATA, "
-        "or allow a download with data.download=true"
-    )
-    raise MissingDataError(f"{name} is not there; looked for\n{listing}\n{mend}")
-
-
-def _short(name: str) -> str:
-    """``7`` for MNIST's ``7 - seven``."""
-    return name.split(" - ")[0]
-
-
-def _split(dataset: Any) -> RawSplit:
-    images: NDArray[np.uint8] = np.asarray(dataset.data)
-    if images.ndim == 3:
-        images = images[..., None]
-    return RawSplit(np.asarray(dataset.targets, dtype=np.int64), lambda index: images[index])
-
-
-def read_image_folder(root: Path) -> RawData:
-    """Images of one size in ``root/train/CLASS/*`` and ``root/test/CLASS/*``."""
-    for part in ("train", "test"):
-        if not (root / part).is_dir():
-            raise MissingDataError(
-                f"an image folder needs {root / 'train'} and {root / 'test'}, each with one "
-                f"folder a class; {root / part} is not there"
-            )
-    folder = import_torchvision().datasets.ImageFolder
-    train, test = folder(str(root / "train")), folder(str(root / "test"))
-    if train.classes != test.classes:
-        raise ValueError(
-            f"train and test of {root} must have the same classes, "
-            f"got {train.classes} and {test.classes}"
+    if name in _IDX_CLASSES:
+        missing = unfound_idx_files(folder)
+    else:
+        files = [folder / file for file in _FILES[name]]
+        missing = [str(path) for path in files if not path.is_file()]
+    if missing:
+        listing = "\n".join(f"  {path}" for path in missing)
+        raise MissingDataError(
+            f"{name} is not there; looked for\n{listing}\nput the files there, name their folder "
+            "with data.root or FEDCIRCUIT_DATA, or allow a download with data.download=true"
         )
-    return RawData(_folder_split(train), _folder_split(test), tuple(train.classes), 0.5, 0.5)
 
 
-def _folder_split(dataset: Any) -> RawSplit:
-    def images(index: NDArray[np.int64]) -> NDArray[np.uint8]:
-        pictures = [np.asarray(dataset[int(i)][0], dtype=np.uint8) for i in index]
-        shapes = {picture.shape for picture in pictures}
-        if len(shapes) > 1:
-            raise ValueError(f"all images must have one size, found {sorted(shapes)[:2]}")
-        return np.stack(pictures)
-
-    return RawSplit(np.asarray(dataset.targets, dtype=np.int64), images)
+def _split(dataset: Any, part: str) -> RawSplit:
+    images: NDArray[np.uint8] = np.asarray(dataset.data)
+    labels = np.asarray(dataset.targets, dtype=np.int64)
+    return RawSplit(labels, lambda index: images[index], row_of(f"{type(dataset).__name__} {part}"))

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import ceil
+from math import nan
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedcircuit.learning.batches import batches_from, batches_of_epochs
+from fedcircuit.learning.batch_statistics import takes_batch_statistics, training_logits
+from fedcircuit.learning.batches import Passes, batches_from, batches_of_epochs
+from fedcircuit.learning.layers import layer_weights
 from fedcircuit.learning.objectives import FedRS, proximal_term
 from fedcircuit.learning.optimizers import State, optimizer_arrays, restore_optimizer_
 from fedcircuit.learning.progress import Progress
 from fedcircuit.learning.sparsity import Pruning, WeightSparsity, density
+from fedcircuit.learning.steps import Optimizer, adam, sgd
 from fedcircuit.learning.weights import get_weights
+from fedcircuit.logits import logits_of, n_not_finite, predicted
 from fedcircuit.samples import Samples
 
 
@@ -28,6 +32,9 @@ class LocalTraining:
     ----------
     epochs
         Passes over the client's samples; left out: 1, or none where ``steps`` is given.
+    batch_size
+        Samples of a mini-batch; the last of a pass holds what is left. In a model with batch norm,
+        which needs two, a single sample that is left joins the mini-batch before it.
     steps
         Mini-batches of a round instead of whole epochs: fewer than an epoch has, or more. Rounds
         take them from one sequence of mini-batches, see :class:`Continuation`.
@@ -73,11 +80,9 @@ class LocalTraining:
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
 
-    def n_steps(self, n_samples: int) -> int:
-        """Mini-batches of a round of a client with so many samples."""
-        if self.steps is not None:
-            return self.steps
-        return (self.epochs or 1) * ceil(n_samples / self.batch_size)
+    def n_steps(self, passes: Passes) -> int:
+        """Mini-batches of a round of a client whose samples are cut like this."""
+        return (self.epochs or 1) * passes.steps if self.steps is None else self.steps
 
 
 _STATES = ("fresh", "kept")
@@ -119,7 +124,7 @@ class TrainingResult:
     steps, num_examples
         Mini-batches done, and samples that the client holds.
     density
-        Share of non-zero weights by layer.
+        Share of non-zero weights of every layer.
     optimizer
         The optimiser's state at the end; empty unless it is kept.
     """
@@ -161,8 +166,8 @@ def train_local(
     Raises
     ------
     ValueError
-        If there is no sample, the loss stops being finite, or the optimiser's state is another
-        model's.
+        If there is no sample, the loss stops being finite, the optimiser's state is another
+        model's, or batch norm gets a mini-batch of one sample.
     """
     if len(samples) == 0:
         raise ValueError("a client has no training samples; give it some, or leave it out")
@@ -171,40 +176,42 @@ def train_local(
         torch.default_generator.manual_seed(seed)
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.manual_seed_all(seed)
-        batches = _batches(samples, training, seed, start)
+        passes = Passes(len(samples), training.batch_size, takes_batch_statistics(model))
+        places = _places(passes, training, seed, start)
+        batches = (samples.take(index) for index in places)
         optimizer = _optimizer(model, training)
         if training.optimizer_state == "kept":
             restore_optimizer_(model, optimizer, start.optimizer)
         scale = None if training.fedrs is None else training.fedrs.scale(samples.counts(n_classes))
-        return _train(model, _Task(training, len(samples), scale), batches, optimizer)
+        return _train(model, _Task(training, passes, scale), batches, optimizer)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """How a round is trained: ``n`` samples, and FedRS's factors of the logits."""
+    """How a round is trained: its mini-batches, and FedRS's factors of the logits."""
 
     training: LocalTraining
-    n: int
+    passes: Passes
     scale: Tensor | None
 
 
 def _train(
-    model: nn.Module, task: _Task, batches: Iterator[Samples], optimizer: torch.optim.Optimizer
+    model: nn.Module, task: _Task, batches: Iterator[Samples], optimizer: Optimizer
 ) -> TrainingResult:
     training, scale = task.training, task.scale
     start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    n_steps, epoch = training.n_steps(task.n), ceil(task.n / training.batch_size)
+    n_steps, epoch = training.n_steps(task.passes), task.passes.steps
     prune = Pruning(model, training.sparsity, n_steps)
     model.train()
     progress = Progress(epoch)
     for step, batch in enumerate(batches, start=1):
-        logits = model(batch.inputs)
+        logits = training_logits(model, batch, task.passes)
         scaled = logits if scale is None else logits * scale
         loss = functional.cross_entropy(scaled, batch.labels)
         total = loss
         if training.proximal_mu > 0:
             total = loss + training.proximal_mu * proximal_term(model, start)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         prune.after_step(step - 1)
@@ -212,34 +219,32 @@ def _train(
         if step % epoch == 0 or step == n_steps:
             progress.require_finite(step, training.lr)
     prune.at_end()
+    weights = get_weights(model)
     mean_loss, accuracy = progress.means()
     return TrainingResult(
         loss=mean_loss,
         accuracy=accuracy,
         steps=n_steps,
-        num_examples=task.n,
-        density=density(get_weights(model)),
+        num_examples=task.passes.n,
+        density=density({name: weights[name] for name in layer_weights(model)}),
         optimizer=optimizer_arrays(model, optimizer) if training.optimizer_state == "kept" else {},
     )
 
 
-def _batches(
-    samples: Samples, training: LocalTraining, seed: int, start: Continuation
-) -> Iterator[Samples]:
-    n, size = len(samples), training.batch_size
+def _places(
+    passes: Passes, training: LocalTraining, seed: int, start: Continuation
+) -> Iterator[Tensor]:
     if training.steps is None:
-        places = batches_of_epochs(n, size, training.epochs or 1, seed=seed)
-    else:
-        sequence = seed if start.batch_seed is None else start.batch_seed
-        places = batches_from(n, size, training.steps, seed=sequence, first=start.first)
-    return (samples.take(index) for index in places)
+        return batches_of_epochs(passes, training.epochs or 1, seed=seed)
+    sequence = seed if start.batch_seed is None else start.batch_seed
+    return batches_from(passes, training.steps, seed=sequence, first=start.first)
 
 
-def _optimizer(model: nn.Module, training: LocalTraining) -> torch.optim.Optimizer:
+def _optimizer(model: nn.Module, training: LocalTraining) -> Optimizer:
     parameters = [p for p in model.parameters() if p.requires_grad]
     if training.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=training.lr, weight_decay=training.weight_decay)
-    return torch.optim.SGD(
+        return adam(parameters, lr=training.lr, weight_decay=training.weight_decay)
+    return sgd(
         parameters,
         lr=training.lr,
         momentum=training.momentum,
@@ -252,7 +257,8 @@ class Evaluation:
     """Loss and accuracy, and per class recall, false positive rate and number of samples.
 
     Recall is NaN for a class without samples, the false positive rate where all samples are of
-    the class; loss and accuracy are NaN without any sample.
+    the class; loss and accuracy are NaN without any sample. All are NaN where the model's logits
+    are NaN or infinite for a sample; ``not_finite`` says for how many.
     """
 
     loss: float
@@ -260,6 +266,7 @@ class Evaluation:
     recall: tuple[float, ...]
     fpr: tuple[float, ...]
     counts: tuple[int, ...]
+    not_finite: int = 0
 
 
 @torch.no_grad()
@@ -269,17 +276,21 @@ def evaluate(
     """How well the model in eval mode predicts the samples; its mode is given back."""
     mode = model.training
     model.eval()
-    loss = torch.zeros((), dtype=torch.float64)
+    loss, bad = torch.zeros((), dtype=torch.float64), 0
     confusion = torch.zeros(n_classes, n_classes, dtype=torch.int64)  # [label, prediction]
     try:
         for index in torch.split(torch.arange(len(samples)), batch_size):
             batch = samples.take(index)
-            logits = model(batch.inputs)
+            logits = logits_of(model, batch.inputs)
+            bad += n_not_finite(logits)
             loss += functional.cross_entropy(logits, batch.labels, reduction="sum")
-            pairs = batch.labels * n_classes + logits.argmax(1)
+            pairs = batch.labels * n_classes + predicted(logits).clamp(min=0)
             confusion += torch.bincount(pairs, minlength=n_classes**2).reshape(confusion.shape)
     finally:
         model.train(mode)
+    if bad:
+        none, found = (nan,) * n_classes, samples.counts(n_classes).tolist()
+        return Evaluation(nan, nan, none, none, tuple(found), bad)
     counts, hits = confusion.sum(1).double(), confusion.diagonal().double()
     false = confusion.sum(0).double() - hits
     total = counts.sum()

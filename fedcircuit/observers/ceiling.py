@@ -13,9 +13,9 @@ import numpy as np
 from torch import nn
 
 from fedcircuit.circuits.chance import Floats
+from fedcircuit.circuits.clock import stream
 from fedcircuit.circuits.discover import discover
-from fedcircuit.circuits.masking import fast_copy
-from fedcircuit.circuits.model_circuits import stream
+from fedcircuit.circuits.layouts import fast_copy
 from fedcircuit.circuits.overlap import ALL_LAYERS, Side, paired_overlaps
 from fedcircuit.circuits.preservation import GLOBAL, RoundCircuits, RoundTask, load_weights
 from fedcircuit.circuits.probe import Probe

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from fedcircuit.circuits.circuit import Site, site_slices
 from fedcircuit.circuits.preservation import ModelCircuits, RoundCircuits
-from fedcircuit.circuits.validity import Validity
+from fedcircuit.circuits.validity import Status, Validity
 from fedcircuit.circuits.verdict import CircuitFunction
 from fedcircuit.observers.ceiling import Ceilings, ceiling_table, corrected_table
 from fedcircuit.observers.overlap_tables import class_swap_table, overlap_table
-from fedcircuit.records.round_record import Cell, Observation, Table
+from fedcircuit.records.round_record import NOT_FINITE_LOGITS, Cell, Failure, Observation, Table
 
 Row = tuple[Cell, ...]
 DIGITS = 5  # of measurements on a few hundred samples
@@ -63,7 +63,18 @@ def round_observation(
     arrays = mask_arrays(stack.masks, stack.found, result.live)
     if scores:
         arrays["scores"] = _scores(result.models)
-    return Observation({name: rounded(table) for name, table in tables.items()}, arrays)
+    return Observation(
+        {name: rounded(table) for name, table in tables.items()}, arrays, _not_finite(result)
+    )
+
+
+def _not_finite(result: RoundCircuits) -> tuple[Failure, ...]:
+    """Models of which nothing can be measured, with the reason."""
+    return tuple(
+        Failure(one.model, NOT_FINITE_LOGITS, bad[0].reason)
+        for one in result.models
+        if (bad := [v for v in one.validity if v.status is Status.NOT_FINITE])
+    )
 
 
 def rounded(table: Table) -> Table:
@@ -78,10 +89,13 @@ def rounded(table: Table) -> Table:
 
 
 def sites_table(sites: Sequence[Site], live: Tensor) -> Table:
-    """Units, and live units of one model, of every site."""
+    """Units, and live units of one model, of every site; its kind, and what people call it."""
     counts = [int(live[part].sum()) for part in site_slices(sites)]
-    rows = tuple((site.name, site.n_units, n) for site, n in zip(sites, counts, strict=True))
-    return Table(("site", "n_units", "live"), rows)
+    rows = tuple(
+        (site.name, site.n_units, n, site.kind, site.title)
+        for site, n in zip(sites, counts, strict=True)
+    )
+    return Table(("site", "n_units", "live", "kind", "name"), rows)
 
 
 def models_table(models: Sequence[str]) -> Table:

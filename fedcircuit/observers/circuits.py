@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -10,11 +9,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fedcircuit.circuits.clock import Clock, stream
 from fedcircuit.circuits.exchange import SentCircuits, from_message
-from fedcircuit.circuits.model_circuits import Clock, stream
+from fedcircuit.circuits.modes import copied, workable
 from fedcircuit.circuits.preservation import CircuitSettings, RoundTask, analyse_round
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.sites import evaluating, find_sites
+from fedcircuit.logits import logits_of
 from fedcircuit.observers.ceiling import checked_ceilings, global_ceiling
 from fedcircuit.observers.circuit_tables import round_observation
 from fedcircuit.observers.unprobed import Architecture, Reported, unprobed_observation, with_hidden
@@ -73,6 +74,7 @@ class CircuitObserver:
     """
 
     name = "circuits"
+    needs_model = True
 
     def __init__(
         self,
@@ -106,7 +108,7 @@ class CircuitObserver:
                 "a ceiling needs a search that can be repeated on the server's probe: leave "
                 "ceiling out, or give discover_on='server' and a probe"
             )
-        self._model = copy.deepcopy(model)
+        self._model = workable(copied(model))
         self._probe = probe
         self._settings = settings
         self._seed = seed
@@ -210,5 +212,5 @@ def _architecture(model: nn.Module, probe: Probe | None, example: Tensor | None)
     else:
         assert example is not None  # checked when the observer was made
         with evaluating(model), torch.no_grad():
-            n_classes = model(example[:1]).shape[-1]
+            n_classes = logits_of(model, example[:1]).shape[-1]
     return Architecture(model, find_sites(model, example), example, n_classes)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 from torch import nn
 
-from fedcircuit.learning.training import evaluate
+from fedcircuit.circuits.modes import copied
+from fedcircuit.learning.training import Evaluation, evaluate
 from fedcircuit.learning.weights import Weights, set_weights
-from fedcircuit.records.round_record import GLOBAL, Cell, Observation, RoundView, Table
+from fedcircuit.logits import not_finite_reason
+from fedcircuit.records.round_record import (
+    GLOBAL,
+    NOT_FINITE_LOGITS,
+    Cell,
+    Failure,
+    Observation,
+    RoundView,
+    Table,
+)
 from fedcircuit.samples import Samples
 
 ALL_CLASSES = -1  # class index of the row over all classes
@@ -38,13 +47,14 @@ class EvaluationObserver:
     """
 
     name = "evaluation"
+    needs_model = True
 
     def __init__(
         self, model: nn.Module, test: Samples, class_names: Sequence[str], *, clients: bool = False
     ) -> None:
         if not len(test):
             raise ValueError("the evaluation needs test samples, got none")
-        self._model = copy.deepcopy(model)
+        self._model = copied(model)
         self._test = test
         self._n_classes = len(class_names)
         self._clients = clients
@@ -54,13 +64,21 @@ class EvaluationObserver:
         models = {GLOBAL: view.after}
         if self._clients:
             models |= {record.client: record.weights for record in view.clients}
-        rows = [row for name, weights in models.items() for row in self._rows(name, weights)]
+        results = {name: self._evaluated(weights) for name, weights in models.items()}
+        rows = [row for name, result in results.items() for row in self._rows(name, result)]
         columns = ("model", "class", "recall", "fpr", "n", "loss")
-        return Observation({"accuracy": Table(columns, tuple(rows))})
+        failures = tuple(
+            Failure(name, NOT_FINITE_LOGITS, not_finite_reason(result.not_finite, len(self._test)))
+            for name, result in results.items()
+            if result.not_finite
+        )
+        return Observation({"accuracy": Table(columns, tuple(rows))}, failures=failures)
 
-    def _rows(self, name: str, weights: Weights) -> list[tuple[Cell, ...]]:
+    def _evaluated(self, weights: Weights) -> Evaluation:
         set_weights(self._model, weights)
-        result = evaluate(self._model, self._test, n_classes=self._n_classes)
+        return evaluate(self._model, self._test, n_classes=self._n_classes)
+
+    def _rows(self, name: str, result: Evaluation) -> list[tuple[Cell, ...]]:
         nan = float("nan")
         rows: list[tuple[Cell, ...]] = [
             (name, ALL_CLASSES, result.accuracy, nan, len(self._test), result.loss)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from fedcircuit.analysis.information_plane import (
     plane_gaps,
 )
 from fedcircuit.analysis.pool_activations import Spatial
+from fedcircuit.circuits.modes import copied
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.learning.seeds import derived_seed, generator
 from fedcircuit.learning.weights import Weights, set_weights
@@ -73,6 +73,7 @@ class InformationObserver:
     """
 
     name = "information"
+    needs_model = True
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class InformationObserver:
             )
         if not len(pool):
             raise ValueError("the information plane needs a pool of samples, got none")
-        self._model, self._pool = copy.deepcopy(model), pool
+        self._model, self._pool = copied(model), pool
         self._settings = PlaneSettings(settings or InformationSettings(), spatial, output)
         self._every, self._rounds = every, None if rounds is None else frozenset(rounds)
         self._max_clients, self._seed = max_clients, seed
@@ -219,4 +220,5 @@ def information_of_run(
         seen = observer.observe(number, record.weights, record.clients)
         written = {name: table_to_json(table) for name, table in seen.tables.items()}
         frames.add(number, {observer.name: written})
-    return InformationTables(frames.frame(PLANE), frames.frame(GAP))
+    named = run.layer_names.named
+    return InformationTables(named(frames.frame(PLANE)), named(frames.frame(GAP)))

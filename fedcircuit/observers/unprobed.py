@@ -5,7 +5,6 @@ What clients found themselves, and sent, is recorded in either case.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.connectivity import live_units
 from fedcircuit.circuits.exchange import SentCircuits
+from fedcircuit.circuits.modes import copied
 from fedcircuit.circuits.overlap import Overlap, Side, paired_overlaps
 from fedcircuit.learning.weights import Weights, set_weights
 from fedcircuit.observers.circuit_tables import (
@@ -152,7 +152,7 @@ def _sent_circuits(architecture: Architecture, reported: Reported) -> Observatio
 
 
 def _live(architecture: Architecture, weights: Weights) -> Tensor:
-    model = copy.deepcopy(architecture.model)
+    model = copied(architecture.model)
     set_weights(model, weights)
     return live_units(model, architecture.sites, architecture.example)
 

@@ -24,15 +24,15 @@ from fedcircuit.records.guard import explained
 from fedcircuit.records.lines import record_to_json, to_line
 from fedcircuit.records.manifest import plain
 from fedcircuit.records.reading import RunError, reading
-from fedcircuit.records.round_record import RoundRecord
+from fedcircuit.records.round_record import Metric, RoundRecord
 from fedcircuit.records.rounds import round_bytes, round_from
 from fedcircuit.records.updates import Storage
-from fedcircuit.records.values import numbers_from_json, numbers_to_json
+from fedcircuit.records.values import metrics_from_json, metrics_to_json
 
 logger = logging.getLogger(__name__)
 
 
-def add_evaluation(path: Path, number: int, metrics: Mapping[str, float], seal: str) -> None:
+def add_evaluation(path: Path, number: int, metrics: Mapping[str, Metric], seal: str) -> None:
     """Add an evaluation of a recorded round.
 
     Raises
@@ -48,14 +48,14 @@ def add_evaluation(path: Path, number: int, metrics: Mapping[str, float], seal: 
                 f"{path}: round {number} has an evaluation of {', '.join(twice)} already, which "
                 "is never overwritten"
             )
-    line = to_line({"round": number, "metrics": numbers_to_json(metrics, "metric")})
+    line = to_line({"round": number, "metrics": metrics_to_json(metrics, "metric")})
     line = integrity.sealed_line(line, last)
     with explained(path, f"the evaluation of round {number}", len(line)):
         append_line(path / EVALUATIONS, line)
     note_recorded(path, evaluations=len(known) + 1)
 
 
-def read_evaluations(path: Path, seal: str) -> list[tuple[int, dict[str, float]]]:
+def read_evaluations(path: Path, seal: str) -> list[tuple[int, dict[str, Metric]]]:
     """Round and metrics of every evaluation, in the order they came.
 
     Raises
@@ -66,7 +66,7 @@ def read_evaluations(path: Path, seal: str) -> list[tuple[int, dict[str, float]]
     return _evaluations(path, seal)[0]
 
 
-def _evaluations(path: Path, seal: str) -> tuple[list[tuple[int, dict[str, float]]], str]:
+def _evaluations(path: Path, seal: str) -> tuple[list[tuple[int, dict[str, Metric]]], str]:
     """Evaluations, and the digest of the last line."""
     file = path / EVALUATIONS
     last = integrity.bound(seal, file)  # no line of another file fits here
@@ -85,7 +85,7 @@ def _evaluations(path: Path, seal: str) -> tuple[list[tuple[int, dict[str, float
         last = given or integrity.digest(last.encode(), line)
         with reading(file, f"line {index}"):
             content = json.loads(line)
-            found.append((int(content["round"]), numbers_from_json(content["metrics"])))
+            found.append((int(content["round"]), metrics_from_json(content["metrics"])))
     if len(found) < said:
         raise RunError(
             f"{file} has {len(found)} whole lines, {said} were recorded: it is damaged or was cut; "

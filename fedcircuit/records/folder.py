@@ -23,6 +23,7 @@ SCHEMA = 1
 MANIFEST, LINES, EVALUATIONS = "manifest.json", "rounds.jsonl", "evaluations.jsonl"
 ROUNDS, EVIDENCE, PARTITION = "rounds", "evidence", "partition.json"
 RECORDED = "recorded"
+LOOKS, LOOK = "looks", "look"  # folder of later looks; key of a look's manifest
 _ARRAYS = re.compile(rb',"arrays":"([A-Za-z0-9_-]{22})"$')
 _ARRAYS_FILE = re.compile(r"[0-9]{4,12}\.safetensors")
 _ROUND = re.compile(rb'\{"round": ?(\d+)')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fedcircuit.records.values import Json, cell_from_json, column_cells
+
+NO_ROUND = "no round is recorded yet"
 
 _Column = tuple[str, NDArray[Any]]  # type of the cells, and the cells of one round
 
@@ -81,8 +84,27 @@ def _joined(pieces: Iterable[_Column]) -> Any:
     return pd.Series(cells, dtype=None if cells else object)  # pandas finds text and truth values
 
 
+def named_beside(columns: Sequence[str], metrics: Mapping[str, object]) -> dict[str, object]:
+    """Metrics as columns beside ours: one that has the name of ours becomes ``metrics.NAME``."""
+    named = {name: value for name, value in metrics.items() if name not in columns}
+    for name in [name for name in metrics if name in columns]:
+        free = f"metrics.{name}"
+        while free in named:
+            free = f"metrics.{free}"
+        named[free] = metrics[name]
+    return named
+
+
 def frame_of(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:
     """A frame of rows of plain values whose first columns are given, ``round`` as int64."""
     names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
     frame = pd.DataFrame([[row.get(name) for name in names] for row in rows], columns=names)
     return frame.astype({"round": np.int64})
+
+
+def table_hint(name: str, known: Sequence[str]) -> str:
+    """What to ask for in place of a table that there is not."""
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"it has {', '.join(known) or 'no tables: nothing observed its rounds'}"

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from fedcircuit.records.round_record import ClientRecord, Failure, Observation, RoundRecord
 from fedcircuit.records.values import (
     Json,
-    numbers_from_json,
-    numbers_to_json,
+    metrics_from_json,
+    metrics_to_json,
+    number_from_json,
+    number_to_json,
     table_from_json,
     table_to_json,
     value_from_json,
@@ -39,18 +41,18 @@ def record_to_json(record: RoundRecord) -> dict[str, Json]:
     """Everything of a round but weights, state and the observers' arrays."""
     return {
         "round": record.round,
-        "metrics": numbers_to_json(record.metrics, "metric"),
+        "metrics": metrics_to_json(record.metrics, "metric"),
         "clients": [
             {
                 "client": client.client,
                 "num_examples": int(client.num_examples),
-                "metrics": numbers_to_json(client.metrics, f"metric of client {client.client}"),
+                "metrics": metrics_to_json(client.metrics, f"metric of client {client.client}"),
                 "extra": {str(key): value_to_json(item) for key, item in client.extra.items()},
             }
             for client in record.clients
         ],
         "failures": [[one.client, one.kind, one.reason] for one in record.failures],
-        "seconds": numbers_to_json(record.seconds, "seconds of"),
+        "seconds": {name: number_to_json(spent) for name, spent in record.seconds.items()},
         "observer_errors": dict(record.observer_errors),
         "observations": {
             observer: {name: table_to_json(table) for name, table in observation.tables.items()}
@@ -94,17 +96,17 @@ def record_from_json(line: Mapping[str, Json]) -> RoundRecord:
                 client=one["client"],
                 num_examples=one["num_examples"],
                 weights={},
-                metrics=numbers_from_json(one["metrics"]),
+                metrics=metrics_from_json(one["metrics"]),
                 extra={key: value_from_json(item) for key, item in one["extra"].items()},
             )
             for one in line["clients"]
         ),
-        metrics=numbers_from_json(line["metrics"]),
+        metrics=metrics_from_json(line["metrics"]),
         observations={
             observer: Observation({name: table_from_json(t) for name, t in tables.items()})
             for observer, tables in line["observations"].items()
         },
         failures=tuple(Failure(*failure) for failure in line["failures"]),
         observer_errors=line["observer_errors"],
-        seconds=numbers_from_json(line["seconds"]),
+        seconds={name: number_from_json(spent) for name, spent in line["seconds"].items()},
     )

@@ -30,6 +30,12 @@ class RunError(RuntimeError):
     """A run folder that cannot be used as asked; the message says why and how to mend it."""
 
 
+class UnknownTableError(RunError, KeyError):
+    """No round of the run has such a table."""
+
+    __str__ = RuntimeError.__str__  # a KeyError would show its message in quotes
+
+
 @contextmanager
 def reading(file: Path, part: str = "") -> Iterator[None]:
     """Turn what damaged content raises into a RunError.

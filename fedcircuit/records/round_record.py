@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from fedcircuit.learning.weights import Weights
 
 Cell = str | int | float | bool | None
+Metric = float | str | bytes | Sequence[float]  # lists, such as the accuracy of every class
 GLOBAL = "global"  # identity of the aggregated model beside the clients'
+NOT_FINITE_LOGITS = "not-finite-logits"  # kind of a Failure
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,39 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """What went wrong with a client or the global model: who, what kind, and the reason in words.
+
+    ``kind`` is one of
+
+    - ``error`` (the client raised), ``lost`` (no reply in time);
+    - ``unreadable`` (arrays or records that cannot be decoded), ``names``, ``shape``, ``dtype``
+      (weights that do not fit the model), ``metrics`` (others than those of the other clients);
+    - ``non-finite``, ``magnitude``, ``count`` (values that are not finite, absurdly large, or no
+      count of examples);
+    - ``identity`` (a name that is none, another's, or has changed), ``duplicate`` (a second reply),
+      ``stranger`` (it answers no message of ours);
+    - ``aggregation`` (averaging itself failed), ``record`` (a part of the round, or the round at
+      its time, could not be recorded);
+    - ``not-finite-logits`` (weights that are finite, and logits on the probe or the test samples
+      that are not: nothing can be measured of this model).
+    """
+
+    client: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Observation:
-    """What one observer saw in one round: tables for people, arrays for later work."""
+    """What one observer saw in one round: tables for people, arrays for later work.
+
+    ``failures`` are models that could not be measured; they join those of the round.
+    """
 
     tables: Mapping[str, Table] = field(default_factory=dict)
     arrays: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,7 +79,7 @@ class ClientRecord:
     weights
         The client's weights after local training (not the difference).
     metrics
-        Plain numbers the client reported.
+        What the client reported, as it came: mostly numbers, and lists of them.
     extra
         The side channel (``fedcircuit.messages``): packed masks, class counts, versions.
     received
@@ -60,7 +90,7 @@ class ClientRecord:
     client: str
     num_examples: int
     weights: Weights
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
     extra: Mapping[str, object] = field(default_factory=dict)
     received: Weights = field(default_factory=dict)
 
@@ -76,33 +106,12 @@ class ClientRecord:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A reply that did not enter the average: who, what kind, and the reason in words.
-
-    ``kind`` is one of
-
-    - ``error`` (the client raised), ``lost`` (no reply in time);
-    - ``unreadable`` (arrays or records that cannot be decoded), ``names``, ``shape``, ``dtype``
-      (weights that do not fit the model), ``metrics`` (others than those of the other clients);
-    - ``non-finite``, ``magnitude``, ``count`` (values that are not finite, absurdly large, or no
-      count of examples);
-    - ``identity`` (a name that is none, another's, or has changed), ``duplicate`` (a second reply),
-      ``stranger`` (it answers no message of ours);
-    - ``aggregation`` (averaging itself failed), ``record`` (a part of the round, or the round at
-      its time, could not be recorded).
-    """
-
-    client: str
-    kind: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class RoundView:
     """What an observer sees: the round, the weights sent and averaged, the accepted clients.
 
     ``hidden`` are clients whose weights the server never saw (secure aggregation): what they said
-    beside them is there, ``weights`` is empty.
+    beside them is there, ``weights`` is empty. ``metrics`` and ``failures`` are those of the round;
+    ``seen`` is what the observers before this one saw, by their names.
     """
 
     round: int
@@ -110,6 +119,9 @@ class RoundView:
     after: Weights
     clients: tuple[ClientRecord, ...]
     hidden: tuple[ClientRecord, ...] = ()
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+    seen: Mapping[str, Observation] = field(default_factory=dict)
 
     def start_of(self, client: str) -> Weights:
         """Weights that a client's training started from.
@@ -126,13 +138,21 @@ class RoundView:
 
 
 class Observer(Protocol):
-    """Looks at a round after its aggregation; whatever it raises is recorded, never fatal."""
+    """Looks at a round after its aggregation; whatever it raises is recorded, never fatal.
+
+    One that loads the weights into a model may say so by an attribute ``needs_model = True``: it is
+    left out, with the reason, where clients keep a part of the model for themselves. Where a model
+    was given to ``observe``, weights have the model's names, however they are exchanged.
+    """
 
     name: str
 
     def __call__(self, view: RoundView) -> Observation:
         """What was seen in this round."""
         ...
+
+
+RETURNED = "returned::"  # and a tensor's name: in a state, what the strategy had returned
 
 
 @dataclass(frozen=True)
@@ -164,7 +184,7 @@ class RoundRecord:
     round: int
     weights: Weights
     clients: tuple[ClientRecord, ...] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
     observations: Mapping[str, Observation] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     observer_errors: Mapping[str, str] = field(default_factory=dict)

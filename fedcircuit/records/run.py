@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-import html
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from fedcircuit.circuits.circuit import CircuitStack
+from fedcircuit.circuits.markup import block, facts
+from fedcircuit.records import line_frames
 from fedcircuit.records.beside import (
     evidence_files,
     read_evaluations,
@@ -21,21 +22,19 @@ from fedcircuit.records.beside import (
 )
 from fedcircuit.records.codec import Array
 from fedcircuit.records.folder import LINES, RunFolder
-from fedcircuit.records.frames import Frames, frame_of
-from fedcircuit.records.reading import RunError, reading
+from fedcircuit.records.frames import NO_ROUND, Frames, frame_of, named_beside, table_hint
+from fedcircuit.records.layer_names import LayerNames
+from fedcircuit.records.reading import RunError, UnknownTableError, reading
 from fedcircuit.records.round_record import RoundRecord
 from fedcircuit.records.stored_circuits import stored_circuits
-from fedcircuit.records.values import Json, numbers_from_json
+from fedcircuit.records.values import Json
+
+if TYPE_CHECKING:
+    from fedcircuit.records.looks import Look
 
 __all__ = ["Run", "RunError", "UnknownTableError"]
 
 CIRCUITS = "circuits"  # name of the observer whose arrays are circuits
-
-
-class UnknownTableError(RunError, KeyError):
-    """No round of the run has such a table."""
-
-    __str__ = RuntimeError.__str__  # a KeyError would show its message in quotes
 
 
 class Run:
@@ -50,18 +49,33 @@ class Run:
 
     @classmethod
     def load(cls, path: Path | str) -> Run:
-        """The run in a folder, as far as it has come.
+        """The run, or the look at one, in a folder, as far as it has come.
 
         Raises
         ------
         RunError
             If the folder is no run, is damaged, or is of a newer schema.
         """
-        return cls(Path(path))
+        from fedcircuit.records.looks import Look, is_look
+
+        return (Look if is_look(Path(path)) else cls)(Path(path))
 
     def refresh(self) -> Run:
         """The same run with the rounds recorded since."""
-        return Run(self.path)
+        return type(self)(self.path)
+
+    @property
+    def looks(self) -> tuple[str, ...]:
+        """Names of the later looks at the run, made by ``fedcircuit look``."""
+        from fedcircuit.records.looks import look_names
+
+        return look_names(self.path)
+
+    def look(self, name: str) -> Look:
+        """A later look: a run with other tables and circuits of the same weights."""
+        from fedcircuit.records.looks import loaded_look
+
+        return loaded_look(self.path, name)
 
     @property
     def path(self) -> Path:
@@ -114,23 +128,27 @@ class Run:
     def table(self, name: str) -> pd.DataFrame:
         """A table of all rounds, the column ``round`` first; an undefined number is NaN.
 
+        A ``layer`` or ``site`` is called as people do (``conv1``, ``fc1``, or its own name), with
+        the module path beside it in ``path``.
+
         Raises
         ------
         UnknownTableError
             If no round has such a table; the nearest name is given. It is a KeyError too.
         """
         if name not in self.table_names:
-            raise UnknownTableError(f"{self.path} has no table {name!r}; {self._hint(name)}")
+            hint = table_hint(name, self.table_names) if self._folder.n_rounds else NO_ROUND
+            raise UnknownTableError(f"{self.path} has no table {name!r}; {hint}")
         with reading(self.path / LINES, f"table {name}"):
-            return self._parts[0].frame(name)
+            return self.layer_names.named(self._parts[0].frame(name))
 
-    def _hint(self, name: str) -> str:
-        if not self._folder.n_rounds:
-            return "no round is recorded yet"
-        near = difflib.get_close_matches(name, self.table_names, n=1)
-        if near:
-            return f"did you mean {near[0]!r}?"
-        return f"it has {', '.join(self.table_names) or 'no tables: nothing observed its rounds'}"
+    @cached_property
+    def layer_names(self) -> LayerNames:
+        """What the layers are called in tables, figures and on the page."""
+        frames = self._parts[0]
+        known = [name for name in ("sites", f"{CIRCUITS}/sites") if name in frames.names]
+        sites = frames.frame(known[0]) if known else None
+        return LayerNames(sites, lambda: self.weights(0))
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -143,48 +161,25 @@ class Run:
         return self._numbers("seconds")
 
     def _numbers(self, key: str) -> pd.DataFrame:
-        rows = [
-            {"round": line["round"], **numbers_from_json(line[key])}
-            for line in self._parts[1]
-            if line["round"] > 0
-        ]
-        return frame_of(rows, ["round"])
+        return line_frames.by_round(self._parts[1], key)
 
     @property
     def clients(self) -> pd.DataFrame:
-        """Accepted replies: ``round``, ``client``, ``num_examples`` and the client's metrics."""
-        rows = [
-            {
-                "round": line["round"],
-                "client": client["client"],
-                "num_examples": client["num_examples"],
-                **numbers_from_json(client["metrics"]),
-            }
-            for line in self._parts[1]
-            for client in line["clients"]
-        ]
-        return frame_of(rows, ["round", "client", "num_examples"])
+        """Accepted replies: ``round``, ``client``, ``num_examples`` and the client's metrics.
+
+        A metric that is called as one of these three stands under ``metrics.NAME``.
+        """
+        return line_frames.clients(self._parts[1])
 
     @property
     def failures(self) -> pd.DataFrame:
-        """Replies set aside: ``round``, ``client``, ``kind``, ``reason``."""
-        columns = ["round", "client", "kind", "reason"]
-        rows = [
-            dict(zip(columns, (line["round"], *failure), strict=True))
-            for line in self._parts[1]
-            for failure in line["failures"]
-        ]
-        return frame_of(rows, columns)
+        """Replies set aside, models not measured: ``round``, ``client``, ``kind``, ``reason``."""
+        return line_frames.failures(self._parts[1])
 
     @property
     def observer_errors(self) -> pd.DataFrame:
         """Observers that failed: ``round``, ``observer``, ``error``."""
-        rows = [
-            {"round": line["round"], "observer": name, "error": error}
-            for line in self._parts[1]
-            for name, error in line["observer_errors"].items()
-        ]
-        return frame_of(rows, ["round", "observer", "error"])
+        return line_frames.observer_errors(self._parts[1])
 
     @property
     def evaluations(self) -> pd.DataFrame:
@@ -192,7 +187,8 @@ class Run:
         rows: dict[int, dict[str, object]] = {}
         for number, metrics in read_evaluations(self.path, self._folder.seal):
             if number < self._folder.n_rounds:
-                rows.setdefault(number, {"round": number}).update(metrics)
+                row = rows.setdefault(number, {"round": number})
+                row.update(named_beside(["round"], metrics))
         return frame_of([rows[number] for number in sorted(rows)], ["round"])
 
     @property
@@ -266,27 +262,28 @@ class Run:
         tables = self._folder.line(number)["observations"].get(CIRCUITS, {})
         arrays = self.observed(number, CIRCUITS)
         with self._reading(number):
-            return stored_circuits(tables, arrays)
+            stack = stored_circuits(tables, arrays)
+        return None if stack is None else replace(stack, sites=self.layer_names.called(stack.sites))
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {len(self.rounds)} rounds)"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: what the run is, its tables and its latest metrics."""
-        facts = {
+        """What a notebook shows: what the run is, and its latest metrics."""
+        return block(self.name, facts(self.facts))
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the run is, in words and numbers."""
+        last = self.rounds[-1] if self.rounds else None
+        latest = self.metrics.tail(1).drop(columns="round").to_dict(orient="records")
+        return {
             "folder": self.path,
             "rounds": len(self.rounds),
-            "clients in the last round": len(self.clients_of(self.rounds[-1]))
-            if self.rounds
-            else 0,
+            "clients in the last round": 0 if last is None else len(self.clients_of(last)),
             "replies set aside": len(self.failures),
             "seed": self.manifest.get("seed"),
             "created": self.manifest.get("created"),
             "tables": ", ".join(self.table_names) or "none",
+            **{f"{name} of round {last}": value for row in latest for name, value in row.items()},
         }
-        rows = "".join(
-            f"<tr><th>{html.escape(key)}</th><td>{html.escape(str(value))}</td></tr>"
-            for key, value in facts.items()
-        )
-        latest = self.metrics.tail(5).to_html(index=False) if self.rounds else ""
-        return f"<h4>{html.escape(self.name)}</h4><table>{rows}</table>{latest}"

@@ -33,7 +33,7 @@ from fedcircuit.records.guard import explained, locked
 from fedcircuit.records.lines import record_to_json, to_line
 from fedcircuit.records.manifest import plain
 from fedcircuit.records.reading import RunError
-from fedcircuit.records.round_record import RoundRecord
+from fedcircuit.records.round_record import Metric, RoundRecord
 from fedcircuit.records.rounds import round_bytes
 from fedcircuit.records.updates import Storage
 
@@ -213,7 +213,7 @@ class RunStore:
         """Recorded rounds in order."""
         return (self.read(number) for number in self.rounds())
 
-    def add_evaluation(self, number: int, metrics: Mapping[str, float]) -> None:
+    def add_evaluation(self, number: int, metrics: Mapping[str, Metric]) -> None:
         """Keep an evaluation that arrives after its round was recorded.
 
         Raises

@@ -45,4 +45,6 @@ def _rows(payload: Mapping[str, Json]) -> list[dict[str, Json]]:
 def _site(row: Mapping[str, Json]) -> Site:
     """A site; without axis and output, a layer that is read where it stands."""
     name, axis, output = str(row["site"]), row.get("axis"), row.get("output")
-    return Site(name, int(row["n_units"]), 1 if axis is None else int(axis), output or name)
+    kind, called = (str(row.get(column) or "") for column in ("kind", "name"))
+    axis = 1 if axis is None else int(axis)
+    return Site(name, int(row["n_units"]), axis, output or name, kind, called)

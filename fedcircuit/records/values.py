@@ -1,9 +1,10 @@
 """Plain values and tables as JSON, and back.
 
 JSON has no NaN: a null among numbers is NaN, and infinities are the texts "Infinity" and
-"-Infinity". A table lists its cells column by column, with the type of every column. Where
-every cell of a column would be null, one null may stand for them all, as long as another column
-tells the number of rows. The types:
+"-Infinity". A metric may also be a list of numbers, text (``{"text": ...}``) or bytes
+(``{"base64": ...}``). A table lists its cells column by column, with the type of every column.
+Where every cell of a column would be null, one null may stand for them all, as long as another
+column tells the number of rows. The types:
 
 - ``text``, ``int``, ``bool``: null is an absent cell (None);
 - ``float``: null is NaN; measurements are kept to nine significant digits;
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from fedcircuit.records.round_record import Cell, Table
+from fedcircuit.records.round_record import Cell, Metric, Table
 
 Json = Any  # what json.loads returns
 
@@ -55,26 +56,55 @@ def number_from_json(value: Json) -> float:
     return float(value) if isinstance(value, str) else value  # "Infinity" is one for float()
 
 
-def numbers_to_json(metrics: Mapping[str, float], where: str) -> dict[str, Json]:
-    """Numbers by name for JSON.
+def metric_to_json(value: object) -> Json:
+    """A metric for JSON: a number, a list of numbers, or text or bytes.
 
     Raises
     ------
     TypeError
-        If one is no number; it is named after ``where``.
+        If it is none of these.
+    """
+    if isinstance(value, str):
+        return {"text": str(value)}
+    if isinstance(value, (bytes, bytearray)):
+        return value_to_json(value)
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Sequence):
+        return [number_to_json(item) for item in value]
+    return number_to_json(value)
+
+
+def metric_from_json(value: Json) -> Metric:
+    """The metric that :func:`metric_to_json` wrote."""
+    if isinstance(value, list):
+        return [number_from_json(item) for item in value]
+    if isinstance(value, dict):
+        ((kind, content),) = value.items()
+        return str(content) if kind == "text" else base64.b64decode(content)
+    return number_from_json(value)
+
+
+def metrics_to_json(metrics: Mapping[str, Metric], where: str) -> dict[str, Json]:
+    """Metrics by name for JSON.
+
+    Raises
+    ------
+    TypeError
+        If one cannot be written; it is named after ``where``.
     """
     result = {}
     for name, value in metrics.items():
         try:
-            result[str(name)] = number_to_json(value)
+            result[str(name)] = metric_to_json(value)
         except TypeError as error:
             raise TypeError(f"{where} {name!r}: {error}") from error
     return result
 
 
-def numbers_from_json(metrics: Mapping[str, Json]) -> dict[str, float]:
-    """Numbers by name, as they were recorded."""
-    return {name: number_from_json(value) for name, value in metrics.items()}
+def metrics_from_json(metrics: Mapping[str, Json]) -> dict[str, Metric]:
+    """Metrics by name, as they were recorded."""
+    return {name: metric_from_json(value) for name, value in metrics.items()}
 
 
 def value_to_json(value: object) -> Json:

@@ -21,6 +21,8 @@ from fedcircuit.records.folder import (
     EVALUATIONS,
     EVIDENCE,
     LINES,
+    LOOK,
+    LOOKS,
     MANIFEST,
     PARTITION,
     RECORDED,
@@ -30,10 +32,11 @@ from fedcircuit.records.folder import (
     recorded_counts,
 )
 from fedcircuit.records.lock import LOCK
+from fedcircuit.records.looks import loaded_look, look_names
 from fedcircuit.records.reading import RunError, reading
 
 _KNOWN = {MANIFEST, LINES, EVALUATIONS, PARTITION, RECORDED, LOCK, "report.html"}
-_KNOWN_FOLDERS = {ROUNDS, EVIDENCE, "figures"}
+_KNOWN_FOLDERS = {ROUNDS, EVIDENCE, LOOKS, "figures", "trackers"}
 _ASIDE = re.compile(r".*\.torn-\d+")
 
 
@@ -58,7 +61,20 @@ def verify_run(path: Path | str) -> tuple[Finding, ...]:
 
     A run may be verified while it is being written: what comes meanwhile is left out.
     """
-    return tuple(dict.fromkeys(_findings(Path(path))))  # one cause may show twice
+    path = Path(path)
+    found = [*_findings(path), *(f for name in look_names(path) for f in _look(path, name))]
+    return tuple(dict.fromkeys(found))  # one cause may show twice
+
+
+def _look(path: Path, name: str) -> Iterator[Finding]:
+    """A later look at the run: its own files, and that it is of this run."""
+    own = list(_findings(path / LOOKS / name))
+    yield from own
+    if not any(finding.damage for finding in own):
+        try:
+            loaded_look(path, name)
+        except RunError as error:
+            yield Finding(str(error), damage=True)
 
 
 def _findings(path: Path) -> Iterator[Finding]:
@@ -97,7 +113,7 @@ def _round(folder: RunFolder, number: int) -> Iterator[Finding]:
         yield Finding(str(error), damage=True)
         return
     where = f"{folder.round_path(number)} (round {number})"
-    if not record.weights:
+    if not record.weights and LOOK not in folder.manifest:
         yield Finding(f"{where} holds no global weights", damage=True)
     if folder.storage.updates == "none":
         return

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fedcircuit.circuits.circuit import Site
 from fedcircuit.records.run import CIRCUITS, Run
 from fedcircuit.report import tables
 
@@ -32,7 +33,7 @@ def circuit_bits(run: Run) -> dict[str, Any] | None:
         left -= stack.masks.numel()
         if drawn and left < 0:
             break
-        sites = [{"name": site.name, "n_units": site.n_units} for site in stack.sites]
+        sites = [_site(run, site) for site in stack.sites]
         arrays = run.observed(number, CIRCUITS)
         live = arrays.get("live", np.ones((len(stack.models), stack.masks.shape[-1]), np.bool_))
         drawn[str(number)] = {
@@ -42,6 +43,16 @@ def circuit_bits(run: Run) -> dict[str, Any] | None:
             "found": stack.found.int().tolist(),
         }
     return {"sites": sites, "rounds": drawn} if drawn else None
+
+
+def _site(run: Run, site: Site) -> dict[str, Any]:
+    names = run.layer_names
+    return {
+        "name": names.of(site.name),
+        "path": site.name,
+        "n_units": site.n_units,
+        "unit": names.names.units(site.name, 1),
+    }
 
 
 def _packed(bits: np.ndarray[Any, np.dtype[np.bool_]]) -> str:

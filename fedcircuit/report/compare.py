@@ -10,7 +10,9 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
+from fedcircuit.circuits.naming import layer_title
 from fedcircuit.records.disk import write_whole, writing
+from fedcircuit.records.looks import Look
 from fedcircuit.records.run import Run
 from fedcircuit.report import overlaps, tables
 from fedcircuit.report.page import asset
@@ -38,7 +40,7 @@ def summary_row(run: Run) -> dict[str, float]:
         row |= {name: float(last[name]) for name in VERDICT_NAMES}
     overlap = overlaps.mean_overlap(run)
     for layer in overlap[overlap["round"] == overlap["round"].max()].to_dict(orient="records"):
-        name = "all" if layer["layer"] == tables.ALL_LAYERS else f"layer {layer['layer']}"
+        name = layer_title(str(layer["layer"]))
         for column, word in (("iou", "IoU"), ("chance", "chance"), ("adjusted", "adjusted IoU")):
             row[f"{word} {name}"] = float(layer[column])
         if layer["layer"] == tables.ALL_LAYERS:
@@ -100,12 +102,17 @@ def study_names(runs: Sequence[Run]) -> list[str]:
     configs = [_flat(run.manifest.get("config") or {}) for run in runs]
     names = []
     for run, config in zip(runs, configs, strict=True):
-        alike = [c for r, c in zip(runs, configs, strict=True) if r.name == run.name]
+        alike = [c for r, c in zip(runs, configs, strict=True) if _name(r) == _name(run)]
         keys = sorted({key for other in alike for key in other})
         differing = [k for k in keys if len({other.get(k, "unset") for other in alike}) > 1]
         told = ", ".join(f"{key}={config.get(key, 'unset')}" for key in differing)
-        names.append(f"{run.name} ({told})" if told else run.name)
+        names.append(f"{_name(run)} ({told})" if told else _name(run))
     return names
+
+
+def _name(run: Run) -> str:
+    """Name of a run; a later look at it is told from the run."""
+    return f"{run.name}, look {run.path.resolve().name}" if isinstance(run, Look) else run.name
 
 
 def _flat(config: Mapping[str, object], prefix: str = "") -> dict[str, str]:

@@ -16,6 +16,8 @@ function brief(v) {
   const text = v.toFixed(2);
   return Math.abs(v) >= 0.995 ? v.toFixed(1) : text.replace("0.", ".");
 }
+// A layer as people call it; the module path stands beside where it says more.
+const called = (name, path) => (/^\d+$/.test(name) ? `layer ${name}` : path && path !== name ? `${name} (module ${path})` : name);
 const round = () => D.rounds[state.at];
 
 // The observer may look at every n-th round only: the latest one looked at, as text, or null.

@@ -6,9 +6,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
@@ -16,7 +14,7 @@ from fedcircuit.analysis.inertia import INERT, share_inert
 from fedcircuit.records.run import Run
 from fedcircuit.report import tables
 from fedcircuit.report.figure_grids import UNDEFINED, hatched
-from fedcircuit.report.figure_plots import BLUE, GREY, ORANGE, Drawn
+from fedcircuit.report.figure_plots import BLUE, GREY, ORANGE, Drawn, new_picture
 from fedcircuit.report.inertia import inertia_tables
 from fedcircuit.report.inertia_section import TOP_MOVEMENT, weight_layers
 
@@ -39,8 +37,7 @@ def inertia(run: Run) -> Drawn | None:
     )
     grid = found.layers.pivot(index="layer", columns="round", values="r").loc[shown]
     width = 2.6 + min(0.36 * max(grid.shape[1], 8), 8.0)
-    figure = Figure(figsize=(width, 3.2 + 0.22 * len(grid)))
-    FigureCanvasAgg(figure)
+    figure = new_picture(width, 3.2 + 0.22 * len(grid))
     heights = [1.1, 0.4 + 0.22 * len(grid), 1.1]
     panels = figure.subplots(
         3, 2, gridspec_kw={"height_ratios": heights, "width_ratios": [1, 0.025]}

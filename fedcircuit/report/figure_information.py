@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
+from fedcircuit.circuits.naming import layer_title
 from fedcircuit.records.run import Run
-from fedcircuit.report.figure_plots import BLUE, GREY, ORANGE, Drawn
+from fedcircuit.report.figure_plots import BLUE, GREY, ORANGE, Drawn, new_picture
 from fedcircuit.report.information import (
     MODELS,
     QUANTITIES,
@@ -31,7 +30,7 @@ from fedcircuit.report.information import (
 )
 
 MOST_LAYERS = 5  # columns; of more layers evenly spaced ones are drawn, and all are in the CSV
-LONGEST = 20  # letters of a layer's name
+LONGEST = 26  # letters of a layer's name
 LEAST_GAP = 0.05  # span of an axis of gaps, in the unit of the estimates
 GREEN = "#2c7a67"
 COLOURS = dict(zip(MODELS, (BLUE, ORANGE), strict=True))
@@ -60,8 +59,7 @@ def information(run: Run) -> Drawn | None:
         drawn_gaps = []  # no clients
     columns = max(2, len(layers))
     heights = [2.6, *([1.0] * len(drawn_gaps)), 1.3]
-    figure = Figure(figsize=(1.0 + 2.1 * columns, 1.0 + 1.05 * sum(heights)))
-    FigureCanvasAgg(figure)
+    figure = new_picture(1.0 + 2.1 * columns, 1.0 + 1.05 * sum(heights))
     grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
     for row in range(len(heights) - 1):
         shared: Axes | None = None
@@ -97,8 +95,9 @@ def _plane(axes: Axes, table: pd.DataFrame, layer: str, chosen: list[Estimate]) 
         _room(axes, table, (quantity, estimator), top)
     axes.axvline(top, ls="--", lw=1, color=GREY, zorder=0)
     unit = table["unit"].iloc[0]
-    name = layer if len(layer) <= LONGEST else f"…{layer[1 - LONGEST :]}"
-    axes.set(title=f"layer {name}", xlabel=f"I(X;T), {unit}", ylabel=f"I(T;Y), {unit}")
+    title = layer_title(layer, str(table.loc[table["layer"] == layer, "path"].iloc[0]))
+    title = title if len(title) <= LONGEST else f"…{title[1 - LONGEST :]}"
+    axes.set(title=title, xlabel=f"I(X;T), {unit}", ylabel=f"I(T;Y), {unit}")
     axes.xaxis.set_major_locator(MaxNLocator(4))
     sns.despine(ax=axes)
 

@@ -6,14 +6,22 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from fedcircuit.circuits.naming import layer_title
 from fedcircuit.records.run import Run
 from fedcircuit.report import overlaps, tables
-from fedcircuit.report.figure_plots import BLUE, GREY, ORANGE, Drawn, new_figure, round_axis
+from fedcircuit.report.figure_plots import (
+    BLUE,
+    GREY,
+    ORANGE,
+    Drawn,
+    new_figure,
+    new_picture,
+    round_axis,
+)
 
 GREEN = "#2c7a67"
+LONGEST = 30  # letters above a panel
 
 
 def overlap(run: Run) -> Drawn | None:
@@ -24,13 +32,12 @@ def overlap(run: Run) -> Drawn | None:
     layers = list(dict.fromkeys(data["layer"]))
     columns = min(4, len(layers))
     n_rows = -(-len(layers) // columns)
-    figure = Figure(figsize=(2.3 * columns + 0.7, 2.2 * n_rows + 0.7))
-    FigureCanvasAgg(figure)
+    figure = new_picture(2.3 * columns + 0.7, 2.2 * n_rows + 0.7)
     grid = figure.subplots(n_rows, columns, sharey=True, squeeze=False)
     lowest = min(0.0, float(data["adjusted"].min())) - 0.02
     for axes, layer in zip(grid.flat, layers, strict=False):
         _layer(axes, data[data["layer"] == layer])
-        axes.set_title("all layers" if layer == tables.ALL_LAYERS else f"layer {layer}")
+        axes.set_title(_heading(layer, str(data.loc[data["layer"] == layer, "path"].iloc[0])))
         axes.set_ylim(lowest, 1.03)
         round_axis(axes, data["round"])
     for axes in list(grid.flat)[len(layers) :]:
@@ -45,6 +52,13 @@ def overlap(run: Run) -> Drawn | None:
         "Overlap of valid client circuits with the global model's, and what chance gives"
     )
     return figure, data
+
+
+def _heading(layer: str, path: str) -> str:
+    if layer == tables.ALL_LAYERS:
+        return "all layers"
+    title = layer_title(layer, path)
+    return title if len(title) <= LONGEST else f"{layer}\n…{path[1 - LONGEST :]}"
 
 
 def _layer(axes: Axes, rows: pd.DataFrame) -> None:

@@ -5,6 +5,8 @@ A drawing takes a run and gives the figure and the frame that is in it, or None 
 
 from __future__ import annotations
 
+import io
+
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -21,10 +23,28 @@ BLUE, ORANGE, GREY = "#245a8c", "#b85c12", "#8a8478"
 SHAPES = {"preserved": "o", "relocated": "D", "degraded": "^", "collapsed": "X", "not judged": "o"}
 
 
-def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of inches that pyplot does not know, so that nothing is left to be closed."""
-    figure = Figure(figsize=(width, height))
+class Picture(Figure):
+    """A figure that pyplot does not know, so that nothing is left to be closed.
+
+    A notebook shows it nevertheless.
+    """
+
+    def _repr_png_(self) -> bytes:
+        held = io.BytesIO()
+        self.savefig(held, format="png", dpi=100, bbox_inches="tight")
+        return held.getvalue()
+
+
+def new_picture(width: float, height: float) -> Picture:
+    """An empty figure of these inches."""
+    figure = Picture(figsize=(width, height))
     FigureCanvasAgg(figure)
+    return figure
+
+
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of these inches with one pair of axes."""
+    figure = new_picture(width, height)
     return figure, figure.subplots()
 
 

@@ -34,7 +34,7 @@ class InertiaTables:
     Parameters
     ----------
     layers
-        ``round, layer, u, r, drift, cosine, m, kappa``: one row a round and layer.
+        ``round, layer, path, u, r, drift, cosine, m, kappa``: one row a round and layer.
     index
         ``round, index, start``: one row a round.
     """
@@ -87,7 +87,7 @@ def inertia_of_run(
         }
         written = {name: table_to_json(table) for name, table in seen.items()}
         frames.add(found.round, {LAYERS: written})
-    return InertiaTables(frames.frame(LAYERS), frames.frame(INDEX))
+    return InertiaTables(run.layer_names.named(frames.frame(LAYERS)), frames.frame(INDEX))
 
 
 def _rounds(run: Run, *, clients: bool) -> Iterator[RoundWeights]:

@@ -29,13 +29,14 @@ def inertia(run: Run) -> dict[str, Any]:
     if found is None or not weights:
         return {}
     table, index = found.layers, found.index
-    layers = list(dict.fromkeys(table["layer"].astype(str)))
+    paths = dict(zip(table["layer"].astype(str), table["path"].astype(str), strict=True))
+    layers = list(paths)
     rounds = thinned(sorted(table["round"].unique()), max(1, MOST_CELLS // len(layers)))
     cells = {name: _cells(table, name, layers, rounds) for name in MEASURES}
     values = [float(value) for value in index["index"]]
     defined = sum(map(isfinite, values))
     return {
-        "layers": [[name, name in weights] for name in layers],
+        "layers": [[name, name in weights, paths[name]] for name in layers],
         "rounds": rounds,
         "left_out": int(table["round"].nunique()) - len(rounds),
         "cells": {name: grid for name, grid in cells.items() if _is_defined(grid)},
@@ -56,8 +57,8 @@ def inertia(run: Run) -> dict[str, Any]:
 def weight_layers(run: Run, found: InertiaTables) -> list[str]:
     """Layers with more than one axis, in order: those that count in the index."""
     shapes = {name: values.ndim for name, values in run.weights(0).items()}
-    layers = dict.fromkeys(found.layers["layer"].astype(str))
-    return [name for name in layers if shapes.get(name, 0) > 1]
+    layers = found.layers[["layer", "path"]].drop_duplicates().itertuples(index=False)
+    return [str(name) for name, path in layers if shapes.get(path, 0) > 1]
 
 
 def thinned(rounds: list[int], most: int) -> list[int]:

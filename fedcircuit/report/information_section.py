@@ -44,11 +44,11 @@ def information(run: Run) -> dict[str, Any]:
     layers = evenly(names, MOST_LAYERS)
     rounds = thinned(all_rounds, max(1, MOST_CELLS // len(layers)))
     shown = table[table["layer"].isin(layers) & table["round"].isin(rounds)]
-    widths = shown.drop_duplicates("layer").set_index("layer")["d"]
+    about = shown.drop_duplicates("layer").set_index("layer")[["d", "path"]]
     accuracy = accuracies(shown)
     top = ceiling(table)
     return {
-        "layers": [[layer, int(widths[layer])] for layer in layers],
+        "layers": [[layer, int(about["d"][layer]), about["path"][layer]] for layer in layers],
         "other_layers": len(names) - len(layers),
         "rounds": rounds,
         "left_out": len(all_rounds) - len(rounds),

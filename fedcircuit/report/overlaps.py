@@ -30,6 +30,7 @@ MEAN_COLUMNS = (
 
 # joined once for every loaded run; a report asks for it several times
 _PAIRS: WeakKeyDictionary[Run, pd.DataFrame] = WeakKeyDictionary()
+_MEANS: WeakKeyDictionary[Run, pd.DataFrame] = WeakKeyDictionary()
 
 
 def recorded(run: Run) -> dict[str, bool]:
@@ -57,7 +58,7 @@ def pairs(run: Run) -> pd.DataFrame:
 
 def _pairs(run: Run) -> pd.DataFrame:
     if not tables.has(run, "overlap"):
-        return tables.empty([*KEYS, "layer", "iou", "chance", "adjusted", "p_value"])
+        return tables.empty([*KEYS, "layer", "path", "iou", "chance", "adjusted", "p_value"])
     rows = tables.frame(run, "overlap")
     if tables.has(run, "validity"):
         status = tables.client_validity(run)
@@ -73,7 +74,7 @@ def _pairs(run: Run) -> pd.DataFrame:
 def mean_overlap(run: Run) -> pd.DataFrame:
     """Means over valid client circuits, by round and layer (RQ4); NaN and 0 where there is none.
 
-    Columns round, layer, and
+    Columns round, layer, path (of its module), and
 
     - iou, chance, adjusted, significant (share with p < .05), n (pairs with an IoU), n_undefined
       (valid client circuits without one: the global model has no circuit, or both are empty);
@@ -85,8 +86,16 @@ def mean_overlap(run: Run) -> pd.DataFrame:
       which the own class is above all others), closest_chance (how many that would be by luck);
     - ceiling (mean adjusted IoU of two searches on the global model), corrected (median of the
       overlaps relative to it), n_corrected.
+
+    Not to be changed in place.
     """
-    columns = ["round", "layer", *MEAN_COLUMNS]
+    if run not in _MEANS:
+        _MEANS[run] = _mean_overlap(run)
+    return _MEANS[run]
+
+
+def _mean_overlap(run: Run) -> pd.DataFrame:
+    columns = ["round", "layer", "path", *MEAN_COLUMNS]
     if not tables.has(run, "overlap"):
         return tables.empty(columns)
     seen = tables.frame(run, "overlap")
@@ -96,7 +105,8 @@ def mean_overlap(run: Run) -> pd.DataFrame:
     ceilings = _ceilings(run)
     counts = _valid_counts(run)
     rows = []
-    for number, layer in seen[["round", "layer"]].drop_duplicates().itertuples(index=False):
+    places = seen[["round", "layer", "path"]].drop_duplicates()
+    for number, layer, path in places.itertuples(index=False):
         here = groups.get((number, layer), valid.iloc[:0])
         n_valid = len(here) if counts is None else counts.get(number, 0)
         means = {
@@ -109,7 +119,7 @@ def mean_overlap(run: Run) -> pd.DataFrame:
             "n_family": families.get((number, layer), 0),
             "ceiling": ceilings.get((number, layer), nan),
         }
-        rows.append([number, layer, *(means[name] for name in MEAN_COLUMNS)])
+        rows.append([number, layer, path, *(means[name] for name in MEAN_COLUMNS)])
     return pd.DataFrame(rows, columns=pd.Index(columns))
 
 

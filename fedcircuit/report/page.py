@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from fedcircuit.records.disk import write_whole, writing
+from fedcircuit.records.looks import Look
 from fedcircuit.records.run import Run
 from fedcircuit.report import tables
 from fedcircuit.report.sections import LETTERS, SECTIONS
@@ -50,6 +51,7 @@ def page_data(run: Run) -> dict[str, Any]:
     return {
         "name": run.name,
         "sentences": sentences(run),
+        "looks": links_to_looks(run),
         "seed": run.manifest.get("seed"),
         "created": run.manifest.get("created"),
         "classes": list(run.class_names),
@@ -58,6 +60,23 @@ def page_data(run: Run) -> dict[str, Any]:
         "words": {LETTERS[w.name]: {**asdict(w), "text": w.text} for w in (*VERDICTS, *STATUSES)},
         **{section.key: section.data(run) for section in SECTIONS},
     }
+
+
+def links_to_looks(run: Run) -> list[dict[str, str]]:
+    """Pages of other looks at the same weights: title and address, from this page's folder.
+
+    Only pages that are written already; of a look, that of its run and of its other looks.
+    """
+    look = run if isinstance(run, Look) else None
+    whole, up = (run, "") if look is None else (look.run, "../../")
+    pages = [] if look is None else [("as recorded", "report.html")]
+    own = "" if look is None else look.path.resolve().name
+    pages += [(name, f"looks/{name}/report.html") for name in whole.looks if name != own]
+    return [
+        {"title": title, "address": up + page}
+        for title, page in pages
+        if (whole.path / page).exists()
+    ]
 
 
 def _is_shown(key: str, payload: dict[str, Any]) -> bool:

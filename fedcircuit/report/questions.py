@@ -51,6 +51,8 @@ def question_rows(run: Run) -> list[dict[str, Any]]:
         {
             "text": ASKED[one.question, one.scope],
             **{key: plain(value) for key, value in asdict(one).items()},
+            "layer": run.layer_names.of(one.layer),
+            "path": "" if one.layer == tables.ALL_LAYERS else one.layer,
         }
         for one in known
     ]

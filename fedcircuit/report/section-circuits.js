@@ -23,13 +23,13 @@ section("circuits", (() => {
   function layer(site, first, local, average, isLive) {
     const columns = site.n_units <= 8 ? 2 : 2 ** Math.ceil(Math.log2(Math.sqrt(site.n_units) / 1.2));
     const s = site.n_units > 256 ? 9 : site.n_units > 64 ? 15 : 19;
-    const node = canvas(columns * s, Math.ceil(site.n_units / columns) * s, `units of layer ${site.name}`);
+    const node = canvas(columns * s, Math.ceil(site.n_units / columns) * s, `${site.unit}s of ${called(site.name, site.path)}`);
     const seen = [0, 0, 0, 0];
     for (let u = 0; u < site.n_units; u++) {
       const kind = (local && local(first + u) ? 1 : 0) + (average && average(first + u) ? 2 : 0);
       const x = (u % columns) * s, y = Math.floor(u / columns) * s, dead = !kind && !isLive(first + u);
       seen[kind]++;
-      const tip = `layer ${site.name}, unit ${u}\n${dead ? "dead in both models: carries nothing" : KINDS[kind][1]}`;
+      const tip = `${called(site.name, site.path)}, ${site.unit} ${u}\n${dead ? "dead in both models: carries nothing" : KINDS[kind][1]}`;
       if (dead) put(node, "circle", { cx: x + s / 2, cy: y + s / 2, r: s / 9, fill: "var(--hatch)" }, { tip });
       else put(node, "rect", { x: x + 1, y: y + 1, width: s - 2, height: s - 2, rx: s / 5, fill: `var(--${KINDS[kind][0]})` }, { tip });
       if (kind && s > 12) put(node, "text", { x: x + s / 2, y: y + s / 2, class: "glyph", style: `font-size:${s * 0.55}px;fill:${ink[KINDS[kind][0]]}` }, { text: KINDS[kind][2] });
@@ -61,8 +61,8 @@ section("circuits", (() => {
     replace("circuit-drawing", ...D.circuits.sites.map((site) => {
       const [node, seen] = layer(site, first, local, average, (u) => lives.some((live) => live(u)));
       first += site.n_units;
-      return element("figure", {}, element("figcaption", {}, element("b", {}, `layer ${site.name}`), element("br"),
-        `${seen[3]} in both, ${seen[1]} client, ${seen[2]} global`, element("br"), `of ${site.n_units} units`, element("br"), numbers(site.name, client, index, n) || "\u00a0"), node);
+      return element("figure", {}, element("figcaption", {}, element("b", {}, called(site.name)), site.path === site.name ? null : ` module ${site.path}`, element("br"),
+        `${seen[3]} in both, ${seen[1]} client, ${seen[2]} global`, element("br"), `of ${site.n_units} ${site.unit}s`, element("br"), numbers(site.name, client, index, n) || "\u00a0"), node);
     }));
   }
 

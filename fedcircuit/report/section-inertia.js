@@ -70,7 +70,7 @@ if (D.inertia.layers) section("inertia", (() => {
   }
   function map() {
     const measure = measures[chosen()];
-    const shown = layers.map(([name, isWeight], i) => ({ name, isWeight, i })).filter((l) => l.isWeight || $("inertia-layers").value === "all");
+    const shown = layers.map(([name, isWeight, path], i) => ({ name, isWeight, i, whole: called(name, path) })).filter((l) => l.isWeight || $("inertia-layers").value === "all");
     const rows = shown.map((l) => cells[chosen()][l.i]), scale = scaleOf(rows, measure);
     $("inertia-meaning").textContent = measure.meaning;
     key(scale, rows, measure.log);
@@ -86,15 +86,15 @@ if (D.inertia.layers) section("inertia", (() => {
 
     put(node, "text", { x: 0, y: mapTop - 10, style: "font-weight:600;font-size:13px" }, { text: measure.text[0].toUpperCase() + measure.text.slice(1) });
     const every = Math.ceil(13 / h);
-    shown.forEach(({ name, i }, row) => {
+    shown.forEach(({ name, i, whole }, row) => {
       const y = mapTop + h * row, most = Math.floor((left - 14) / 6.8);
-      if (row % every === 0) put(node, "text", { x: left - 8, y: y + h / 2, "text-anchor": "end", "dominant-baseline": "central", class: "soft" }, { text: name.length > most ? `…${name.slice(1 - most)}` : name, tip: name });
+      if (row % every === 0) put(node, "text", { x: left - 8, y: y + h / 2, "text-anchor": "end", "dominant-baseline": "central", class: "soft" }, { text: name.length > most ? `…${name.slice(1 - most)}` : name, tip: whole });
       rounds.forEach((n, j) => {
         const v = cells[chosen()][i][j], [x, w] = axis.band(j), gap = w > 8 ? 0.5 : 0, still = measure.log && v === 0;
         const lines = Object.keys(measures).filter((k) => cells[k]).map((k) => `${measures[k].text} ${exact(cells[k][i][j])}`);
         const big = !undefinedNumber(v) && scale && v > scale.hi ? "\nthe tensor was almost zero before the round" : "";
         const fill = still || !scale ? (still ? "var(--paper)" : "url(#hatch)") : shade(undefinedNumber(v) ? null : scale.at(v)).fill;
-        put(node, "rect", { x: x + gap, y: y + gap, width: Math.max(0.5, w - 2 * gap), height: h - 2 * gap, class: "cell", style: `fill:${fill};stroke-width:${gap ? 0.6 : 0}` }, { tip: `${name}, round ${n}\n${lines.join("\n")}${chosen() === "r" ? big : ""}` });
+        put(node, "rect", { x: x + gap, y: y + gap, width: Math.max(0.5, w - 2 * gap), height: h - 2 * gap, class: "cell", style: `fill:${fill};stroke-width:${gap ? 0.6 : 0}` }, { tip: `${whole}, round ${n}\n${lines.join("\n")}${chosen() === "r" ? big : ""}` });
         if (still && w > 9) put(node, "text", { x: x + w / 2, y: y + h / 2, class: "mark soft", style: "font-size:9px" }, { text: "0" });
       });
     });

@@ -85,7 +85,7 @@ if (D.information.layers) section("information", (() => {
   }
 
   function tipOf(i, j, who, name, ex, ey) {
-    const lines = [`layer ${layers[i][0]}, round ${rounds[j]}: ${name}`];
+    const lines = [`${called(layers[i][0], layers[i][2])}, round ${rounds[j]}: ${name}`];
     for (const e of [ex, ey]) {
       if (!e) continue;
       const chance = extra(e, who, "null", i, j), unique = extra(e, who, "unique", i, j);
@@ -140,11 +140,11 @@ if (D.information.layers) section("information", (() => {
     const valuesOf = (e, i) => (e ? some(WHO.map(([who]) => (e[who].value ? (i === null ? e[who].value.flat() : e[who].value[i]) : []))) : []);
     const gapsOf = (e, i) => (e ? some(i === null ? e.gap : [e.gap[i]]) : []);
     const hasGaps = gapsOf(ex, null).length + gapsOf(ey, null).length > 0;
-    replace("information-planes", ...layers.map(([name, d], i) => {
+    replace("information-planes", ...layers.map(([name, d, path], i) => {
       const which = own ? i : null, top = 44, bottom = 220, gap = 50;
       const gapTops = [bottom + 66, bottom + 66 + gap + 38], height = hasGaps ? gapTops[1] + gap + 40 : bottom + 40;
       const node = canvas(width, height, `information plane of ${name}`);
-      put(node, "text", { x: 0, y: 13, style: "font-weight:600;font-size:13px" }, { text: `layer ${name.length > 20 ? `…${name.slice(-19)}` : name}`, tip: name });
+      put(node, "text", { x: 0, y: 13, style: "font-weight:600;font-size:13px" }, { text: name.length > 26 ? `…${name.slice(-25)}` : called(name), tip: called(name, path) });
       put(node, "text", { x: right, y: 13, "text-anchor": "end", class: "soft" }, { text: `${d} ${d === 1 ? "number" : "numbers"} a sample` });
       put(node, "text", { x: 0, y: 33, class: "soft" }, { text: `I(T;Y), ${unit}` });
       const xs = valuesOf(ex, which), ys = valuesOf(ey, which);

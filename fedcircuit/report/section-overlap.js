@@ -4,7 +4,8 @@ section("overlap", (() => {
   const { mean, cells, recorded } = D.overlap;
   const CLIENT = 0, CLASS = 1, IOU = 2, ADJUSTED = 3, CHANCE = 4, P = 5, Q = 6, WEIGHTED = 7, WEIGHTED_CHANCE = 8, OTHERS = 9, CLOSEST = 10;
   const layers = [...new Set(mean.map((row) => row.layer))];
-  const named = (layer) => (layer === "all" ? "all layers" : `layer ${layer}`);
+  const paths = new Map(mean.map((row) => [row.layer, row.path]));
+  const named = (layer) => (layer === "all" ? "all layers" : called(layer, paths.get(layer)));
   const sample = (colour, kind) => {
     if (kind === "dash") return `border:0;border-top:2px dashed ${colour};height:0;border-radius:0`;
     const fill = kind === "area" ? `color-mix(in srgb, ${colour} 25%, transparent)` : kind === "hollow" ? "var(--paper)" : colour;

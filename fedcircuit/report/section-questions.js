@@ -19,7 +19,7 @@
       before = row.text;
       const share = undefinedNumber(row.significant) ? "not defined" : `${Math.round(100 * row.significant)} %`;
       const name = row.question === "RQ2" ? `RQ2, ${row.scope}, from round ${row.round}` : `${row.question}, ${row.scope}`;
-      return [isNew ? name : "", isNew ? row.text : "", row.layer === "all" ? "all" : row.layer, bar(row), show(row.mean_iou), show(row.chance), show(row.adjusted), share, row.n, row.n_undefined];
+      return [isNew ? name : "", isNew ? row.text : "", row.layer === "all" ? "all" : called(row.layer, row.path), bar(row), show(row.mean_iou), show(row.chance), show(row.adjusted), share, row.n, row.n_undefined];
     }), [0, 1]);
   });
 }

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from fedcircuit.records.round_record import GLOBAL, NOT_FINITE_LOGITS
 from fedcircuit.records.run import Run
 from fedcircuit.report import overlaps, tables
 from fedcircuit.report.circuit_bits import circuit_bits
@@ -62,6 +63,7 @@ LETTERS = {
     "collapsed": "c",
     "valid": "v",
     "undiscovered": "u",
+    "not_finite": "x",
     "not_learned": "n",
     "absent": "a",
 }
@@ -114,7 +116,7 @@ def function(run: Run) -> dict[str, Any]:
 def trouble(run: Run) -> list[dict[str, Any]]:
     """Everything set aside or left out, by round: who, what, why."""
     rows = [
-        [row["round"], f"client {row['client']}", f"reply set aside: {row['kind']}", row["reason"]]
+        [row["round"], *_failed(row["client"], row["kind"]), row["reason"]]
         for row in records(run.failures)
     ]
     rows += [
@@ -135,11 +137,31 @@ def trouble(run: Run) -> list[dict[str, Any]]:
             [row["round"], row["part"], "not available", row["reason"]]
             for row in records(tables.frame(run, "unavailable"))
         ]
+    rows += _exchange(run)
     if run.n_unsealed:
         words = "written by an earlier version, without digests: damage to them may pass unseen"
         rows.append([0, "run folder", f"{run.n_unsealed} rounds not checked", words])
     names = ("round", "who", "what", "reason")
     return [dict(zip(names, row, strict=True)) for row in sorted(rows, key=lambda row: row[0])]
+
+
+def _failed(client: str, kind: str) -> tuple[str, str]:
+    """Who failed, and what that means."""
+    who = "global model" if client == GLOBAL else f"client {client}"
+    if kind == NOT_FINITE_LOGITS:
+        return who, "not measured: its logits are not finite"
+    return who, kind if client == GLOBAL else f"reply set aside: {kind}"
+
+
+def _exchange(run: Run) -> list[list[Any]]:
+    """How weights are called when they are exchanged, and which the model supplied itself."""
+    if not tables.has(run, "exchange"):
+        return []
+    table = tables.frame(run, "exchange")
+    return [
+        [0, "exchanged weights", f"{rule}: {len(rows)} tensors", ", ".join(rows["model_name"])]
+        for rule, rows in table.groupby("rule", sort=False)
+    ]
 
 
 def setting(run: Run) -> dict[str, Any]:

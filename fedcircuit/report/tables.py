@@ -24,7 +24,7 @@ def frame(run: Run, name: str) -> pd.DataFrame:
     """``run.table(name)``, made once for every loaded run; not to be changed in place."""
     frames = _FRAMES.setdefault(run, {})
     if name not in frames:
-        frames[name] = run.table(name)
+        frames[name] = Run.table(run, name)  # a plain frame: one that holds its run would stay
     return frames[name]
 
 

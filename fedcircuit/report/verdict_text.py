@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from fedcircuit.records.looks import Look
+from fedcircuit.records.round_record import NOT_FINITE_LOGITS
 from fedcircuit.records.run import Run
 from fedcircuit.report import overlaps, tables
+from fedcircuit.report.words import STATUS_NAMES
 
 _MOST_CLASSES, _MOST_CLIENTS = 3, 3  # named in the headline; the page names them all
 
@@ -26,6 +29,8 @@ def sentences(run: Run) -> tuple[str, ...]:
     if not run.rounds:
         return ("No round is recorded yet.",)
     told = [*_circuits(run), _accuracy(run), _failures(run)]
+    if isinstance(run, Look):
+        told.append(run.in_words)
     return tuple(sentence for sentence in told if sentence)
 
 
@@ -35,10 +40,11 @@ def _circuits(run: Run) -> list[str]:
         return [_no_verdicts(run), _of_the_clients(run)]
     last = {str(name): int(value) for name, value in counts.iloc[-1].items()}
     number, valid = last["round"], last["valid"]
-    total = valid + last["undiscovered"] + last["not_learned"] + last["absent"]
+    total = sum(last[name] for name in STATUS_NAMES)
     others = (
         f"{last['undiscovered']} undiscovered, {last['not_learned']} not learned by the client, "
         f"{last['absent']} absent"
+        + (f", {last['not_finite']} with logits that are not finite" if last["not_finite"] else "")
     )
     if valid == 0:
         return [
@@ -197,13 +203,22 @@ def _accuracy(run: Run) -> str:
     if table.empty:
         return "Accuracy was not measured."
     last = table.iloc[-1]
-    return f"Accuracy of the global model: {last['accuracy']:.3f} in round {int(last['round'])}."
+    number = int(last["round"])
+    if last["accuracy"] != last["accuracy"]:
+        return (
+            f"The global model of round {number} has no accuracy: its logits are NaN or infinite."
+        )
+    return f"Accuracy of the global model: {last['accuracy']:.3f} in round {number}."
 
 
 def _failures(run: Run) -> str:
     told = []
-    if n := len(run.failures):
+    failures = run.failures
+    unmeasured = failures["kind"] == NOT_FINITE_LOGITS
+    if n := int((~unmeasured).sum()):
         told.append(f"{n} {'reply' if n == 1 else 'replies'} could not enter the average")
+    if n := int(unmeasured.sum()):
+        told.append(f"logits were not finite in {n} {'model' if n == 1 else 'models'}")
     if n := len(run.observer_errors):
         told.append(f"observers failed {n} {'time' if n == 1 else 'times'}")
     if n := len(run.evidence):

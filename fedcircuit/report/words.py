@@ -64,6 +64,13 @@ STATUSES = (
         _DARK,
         "the client recognises the class, but no subset of units passed the checks",
     ),
+    Word(
+        "not_finite",
+        "!",
+        "#efebe2",
+        _FAINT,
+        "the logits of the client's own model are NaN or infinite",
+    ),
     Word("not_learned", "–", "#efebe2", _FAINT, "the client itself does not recognise the class"),
     Word("absent", "·", "#f8f5ef", _FAINT, "the probe has no sample of the class"),
 )

@@ -60,6 +60,25 @@ def test_reports_plots_and_comparisons_are_made_from_a_run(finished: Path) -> No
     assert (finished / "comparison.html").exists()
 
 
+def test_a_run_is_looked_at_again_and_reported_on(finished: Path) -> None:
+    asked = ("look", "run", "--set", "circuits.method=magnitude", "--name", "by-size")
+    look = fedcircuit(*asked, "--rounds", "2", cwd=finished)
+    again = fedcircuit(*asked, "--rounds", "2", cwd=finished)
+    other = fedcircuit(*asked, "--rounds", "1,x", cwd=finished)
+    report = fedcircuit("report", "run", "--look", "by-size", "-q", cwd=finished)
+
+    assert look.returncode == 0, look.stderr
+    assert "round 2/2  accuracy 0." in look.stdout
+    assert "round 1/2" not in look.stdout
+    assert look.stdout.endswith("report: run/looks/by-size/report.html\n")
+    assert again.returncode == 0
+    assert "round 2/2" not in again.stdout  # all of it is there
+    assert (other.returncode, other.stderr) == (
+        1, "error: --rounds expects numbers such as 1,4,8, got '1,x'\n",
+    )  # fmt: skip
+    assert report.stdout == "report: run/looks/by-size/report.html\n"
+
+
 def test_a_finished_run_is_not_resumed_but_can_be_extended(finished: Path) -> None:
     refused = fedcircuit("resume", "run", cwd=finished)
     extended = fedcircuit("resume", "run", "--rounds", "3", cwd=finished)

@@ -14,6 +14,7 @@ from fedcircuit.app.config_files import ConfigError, parse_study
 from fedcircuit.app.federation import forgotten, resume_run, run_study
 from fedcircuit.app.study import build_study, local_training
 from fedcircuit.app.study_data import dataset_of, source_of
+from fedcircuit.learning.batches import Passes
 from fedcircuit.learning.seeds import derived_seed
 from fedcircuit.learning.training import Continuation, LocalTraining, train_local
 from fedcircuit.learning.weights import get_weights
@@ -137,7 +138,7 @@ def test_a_study_of_the_twelve_bits_with_sorted_labels_runs(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["data.test_share=0.5"], "test_share belongs to szt, the data set is 'digits'"),
+        (["data.test_share=0.5"], "test_share belongs to parquet, .*szt; the data set is 'digits'"),
         (["data.name=szt", "data.test_share=1"], "data.test_share: .*less than 1"),
         (["model.activation=tanh"], "activation 'tanh' belongs to mlp, the model is 'simple-cnn'"),
         (["partition.kind=sorted"], "kind 'sorted' needs clients"),
@@ -152,6 +153,6 @@ def test_settings_that_belong_elsewhere_are_refused(overrides: list[str], words:
 def test_a_study_has_epochs_or_steps_and_one_epoch_without_either() -> None:
     with pytest.raises(ConfigError, match="training: a round has either epochs or steps, got"):
         parse_study({"training": {"epochs": 2, "steps": 3}})
-    assert local_training(parse_study({})).n_steps(64 * 5) == 5
+    assert local_training(parse_study({})).n_steps(Passes(64 * 5, 64)) == 5
     switched = parse_study(study(2, 3), ["training.steps=null", "training.epochs=2"])
-    assert local_training(switched).n_steps(32 * 5) == 10
+    assert local_training(switched).n_steps(Passes(32 * 5, 32)) == 10

@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from memory_helpers import in_parts
 from planted_helpers import N_CLASSES, planted_mlp, planted_samples
 from torch import nn
 
@@ -90,9 +91,7 @@ def test_many_classes_at_once_average_over_the_others() -> None:
 
 
 @pytest.mark.parametrize("resampled", [False, True])
-def test_more_samples_than_fit_in_a_pass_score_the_same(
-    monkeypatch: pytest.MonkeyPatch, resampled: bool
-) -> None:
+def test_more_samples_than_fit_in_a_pass_score_the_same(resampled: bool) -> None:
     samples = noise()
     model = build_model("simple-cnn", (1, 8, 8), 4, seed=1, widths=(3, 5))
     sites = find_sites(model, samples.inputs)
@@ -103,9 +102,8 @@ def test_more_samples_than_fit_in_a_pass_score_the_same(
                 for i, s in enumerate(sites)}  # fmt: skip
         problem = Task(samples, 4, each)
     whole = Attribution()(model, sites, problem, torch.Generator())
-    monkeypatch.setattr("fedcircuit.circuits.discovery.effects.ROWS", 7)
 
-    parts = Attribution()(model, sites, problem, torch.Generator())
+    parts = Attribution()(model, sites, in_parts(problem, model, sites, 7), torch.Generator())
 
     assert torch.allclose(parts.scores, whole.scores, atol=1e-5)
     assert parts.cost.backward_images == whole.cost.backward_images

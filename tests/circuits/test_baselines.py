@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from memory_helpers import in_parts
 from method_helpers import make_task, noise, scores_of
 from torch import nn
 
@@ -45,9 +46,7 @@ def test_a_site_without_weights_has_magnitude_zero() -> None:
     assert scores_of(Magnitude(), model, task).tolist() == [[0.0, 0.0]] * 2
 
 
-def test_mean_activation_is_that_of_the_class_over_positions(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_mean_activation_is_that_of_the_class_over_positions() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([1.0, -2.0]).reshape(2, 1, 1, 1))
@@ -55,13 +54,12 @@ def test_mean_activation_is_that_of_the_class_over_positions(
     task = Task(Samples(inputs, torch.tensor([0, 0, 1])), 3, None)
 
     found = scores_of(MeanActivation(), model, task)
-    monkeypatch.setattr("fedcircuit.circuits.discovery.mean_activation._ROWS", 2)
-    in_parts = scores_of(MeanActivation(), model, task)
+    split = scores_of(MeanActivation(), model, in_parts(task, model, find_sites(model, inputs), 1))
 
     # class 0, unit 0: (1 + 3) / 2 and (5 + 0) / 2; unit 1: 0 and (0 + 2) / 2
     assert found[:2].tolist() == [[2.25, 0.5], [0.0, 4.0]]
     assert found[2].isnan().all()
-    assert torch.equal(found[:2], in_parts[:2])
+    assert torch.equal(found[:2], split[:2])
 
 
 def test_random_scores_of_classes_and_seeds_are_unrelated() -> None:

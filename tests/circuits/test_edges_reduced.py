@@ -124,7 +124,8 @@ def test_a_removed_edge_reads_the_reference_by_hand() -> None:
 
     logits = edge_logits(model, layers, torch.tensor([True, False]), inputs, references)
 
-    assert logits.tolist() == [[2.0 - 60 + 0.5], [8.0 - 60 + 0.5]]
+    # one logit z is the two logits 0 and z
+    assert logits.tolist() == [[0.0, 2.0 - 60 + 0.5], [0.0, 8.0 - 60 + 0.5]]
     assert model.weight.tolist() == [[2.0, -3.0]]
     with pytest.raises(ValueError, match=r"must be bool of shape \[2\]"):
         edge_logits(model, layers, torch.tensor([True]), inputs, references)

@@ -156,13 +156,21 @@ def test_scores_follow_a_permutation_of_units(seed: int) -> None:
     assert torch.allclose(after["7"], before["7"], atol=1e-6)
 
 
-def test_more_samples_than_fit_in_a_pass_score_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_samples_than_fit_in_a_pass_score_the_same() -> None:
     model, samples = cnn(), noise()
-    whole = scored(model, samples)
-    monkeypatch.setattr("fedcircuit.circuits.edges.scores._ROWS", 7)
-    monkeypatch.setattr("fedcircuit.circuits.edges.layers._ROWS", 7)
+    layers = find_edge_layers(model, samples.inputs)
 
-    assert torch.allclose(scored(model, samples), whole, atol=1e-6)
+    def effects(rows: int) -> dict[int, Tensor]:
+        reference = layer_references(
+            model, layers, samples, n_classes=3, ablation="mean", rows=rows
+        )
+        found = edge_effects(model, layers, samples, reference, n_classes=3, rows=rows)
+        return dict(found)
+
+    whole, parts = effects(500), effects(7)
+
+    assert list(parts) == list(whole) == [0, 1, 2]
+    assert all(torch.allclose(parts[c], whole[c], atol=1e-6) for c in whole)
 
 
 def test_a_model_is_left_as_it_came() -> None:

@@ -6,7 +6,8 @@ from torch import nn
 
 from fedcircuit.circuits.ablation import reference_activations
 from fedcircuit.circuits.circuit import split_by_site
-from fedcircuit.circuits.masking import fast_copy, masked_model
+from fedcircuit.circuits.layouts import fast_copy
+from fedcircuit.circuits.masking import masked_model
 from fedcircuit.circuits.sites import evaluating, find_sites, gated
 from fedcircuit.learning.models import build_model
 from fedcircuit.samples import Samples

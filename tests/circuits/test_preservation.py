@@ -6,9 +6,10 @@ import pytest
 import torch
 from toy_network import N_UNITS, toy_model, toy_samples, units
 
+from fedcircuit.circuits.clock import stream
 from fedcircuit.circuits.discovery import Cost, Discovery
 from fedcircuit.circuits.exchange import SentCircuits
-from fedcircuit.circuits.model_circuits import circuits_of_model, stream
+from fedcircuit.circuits.model_circuits import circuits_of_model
 from fedcircuit.circuits.preservation import CircuitSettings, RoundTask, analyse_round
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.sites import capture, evaluating

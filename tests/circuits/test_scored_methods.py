@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from memory_helpers import in_parts
 from method_helpers import make_task, noise, scores_of
 from planted_helpers import N_CLASSES, planted_mlp, planted_samples
 from torch import Tensor, nn
@@ -145,15 +146,12 @@ def test_every_class_has_the_gradient_it_has_alone() -> None:
     assert torch.allclose(together, torch.stack(alone), atol=1e-5)
 
 
-def test_long_inputs_are_cut_into_parts_without_a_difference(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_long_inputs_are_cut_into_parts_without_a_difference() -> None:
     model = build_model("mlp", (1, 8, 8), 3, seed=1, widths=(6,))
     task = make_task(model, noise(), 3, "resample")
     whole = [scores_of(m, model, task) for m in (Integrated(), Iterative(), LeaveOneOut())]
 
-    monkeypatch.setattr("fedcircuit.circuits.discovery.gradients._ROWS", 7)
-    monkeypatch.setattr("fedcircuit.circuits.discovery.leave_one_out._LOGITS", 180)
+    task = in_parts(task, model, find_sites(model, task.samples.inputs), 7)
 
     for method, expected in zip((Integrated(), Iterative(), LeaveOneOut(batch=4)), whole,
                                 strict=True):  # fmt: skip

@@ -11,11 +11,12 @@ from test_preservation import PROBE, Selective
 from toy_network import toy_model, toy_samples, units
 
 from fedcircuit.circuits.ablation import resample_partners
+from fedcircuit.circuits.clock import Clock, stream
 from fedcircuit.circuits.discover import discover
 from fedcircuit.circuits.discovery import Cost, Discovery, Task
 from fedcircuit.circuits.exchange import SentCircuits
-from fedcircuit.circuits.masking import fast_copy
-from fedcircuit.circuits.model_circuits import Clock, Search, circuits_of_model, stream
+from fedcircuit.circuits.layouts import fast_copy
+from fedcircuit.circuits.model_circuits import Search, circuits_of_model
 from fedcircuit.circuits.preservation import RoundTask, analyse_round
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.settings import CircuitSettings

@@ -79,7 +79,7 @@ def test_a_layer_used_twice_and_a_model_without_sites_are_refused() -> None:
 def test_modes_and_hooks_are_given_back_also_when_the_model_raises() -> None:
     model = cnn().train()
     model[1].eval()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match=r"does not take inputs of shape \(1, 2, 8, 8\)"):
         find_sites(model, torch.zeros(1, 2, 8, 8))
     assert n_hooks(model) == 0
     assert model.training

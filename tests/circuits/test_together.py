@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedcircuit.circuits import together
+from fedcircuit.circuits.clock import Clock
 from fedcircuit.circuits.connectivity import has_path, live_units
 from fedcircuit.circuits.masking import masked_model
-from fedcircuit.circuits.model_circuits import Clock, Search
+from fedcircuit.circuits.model_circuits import Search
 from fedcircuit.circuits.preservation import (
     CircuitSettings,
     RoundCircuits,

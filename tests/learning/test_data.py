@@ -1,3 +1,4 @@
+import gzip
 import io
 import struct
 from pathlib import Path
@@ -127,12 +128,26 @@ def test_missing_files_are_listed_with_the_mend(tmp_path: Path) -> None:
     assert str(tmp_path / "MNIST/raw/t10k-labels-idx1-ubyte") in str(caught.value)
 
 
-def test_packed_files_beside_missing_ones_are_to_be_unpacked(tmp_path: Path) -> None:
+def test_packed_idx_files_are_read_as_they_are(tmp_path: Path) -> None:
     made_up_mnist(tmp_path)
-    images = tmp_path / "MNIST/raw/train-images-idx3-ubyte"
-    images.rename(images.with_name(images.name + ".gz"))
+    plain = load_dataset(DataSource("mnist", root=str(tmp_path)), seed=0)
+    for path in (tmp_path / "MNIST/raw").iterdir():
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
 
-    with pytest.raises(MissingDataError, match="gunzip -k .*train-images-idx3-ubyte.gz"):
+    packed = load_dataset(DataSource("mnist", root=str(tmp_path)), seed=0)
+
+    assert torch.equal(packed.train.inputs, plain.train.inputs)
+    assert packed.test.labels.tolist() == plain.test.labels.tolist()
+
+
+@pytest.mark.parametrize("cut", [3, 500])
+def test_a_damaged_idx_file_is_named(tmp_path: Path, cut: int) -> None:
+    made_up_mnist(tmp_path)
+    path = tmp_path / "MNIST/raw/train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:cut])
+
+    with pytest.raises(ValueError, match="train-images-idx3-ubyte cannot be read as an IDX file"):
         load_dataset(DataSource("mnist", root=str(tmp_path)), seed=0)
 
 

@@ -289,3 +289,12 @@ def test_weights_that_do_not_fit_are_refused_by_name(change: object, message: st
 
     with pytest.raises(ValueError, match=message):
         set_weights(model, weights)
+
+
+def test_the_reported_density_is_that_of_layers() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.LayerNorm((4,)), nn.Linear(4, 3))
+    model.register_parameter("token", nn.Parameter(torch.zeros(2, 2)))
+
+    result = train_local(model, samples(), LocalTraining(), n_classes=3, seed=0)
+
+    assert list(result.density) == ["1.weight", "3.weight"]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fedcircuit.learning.batches import batches_from
+from fedcircuit.learning.batches import Passes, batches_from
 from fedcircuit.learning.models import build_model
 from fedcircuit.learning.optimizers import optimizer_arrays, restore_optimizer_
 from fedcircuit.learning.sparsity import WeightSparsity
@@ -72,7 +72,7 @@ def test_it_is_the_training_that_a_plain_loop_does(kind: str) -> None:
     options = {k: v for k, v in OPTIMISERS[kind].items() if k != "optimizer"}
     make = torch.optim.Adam if kind == "adam" else torch.optim.SGD
     optimizer = make(model.parameters(), **options)
-    for index in batches_from(N, 16, 7, seed=9):
+    for index in batches_from(Passes(N, 16), 7, seed=9):
         optimizer.zero_grad()
         functional.cross_entropy(model(data.inputs[index]), data.labels[index]).backward()
         optimizer.step()
@@ -123,7 +123,7 @@ def test_loss_and_accuracy_are_those_of_the_last_epoch_of_the_round() -> None:
     # with a rate of almost nothing the model stays what it was, and so do the means
     training = LocalTraining(steps=6, batch_size=16, lr=1e-12)
     result = train_local(mlp(), samples(), training, n_classes=3, seed=4)
-    seen = torch.cat(list(batches_from(N, 16, 6, seed=4))[2:])
+    seen = torch.cat(list(batches_from(Passes(N, 16), 6, seed=4))[2:])
     assert len(seen) == 16 + 2 + 16 + 16
     model, data = mlp(), samples().take(seen)
     logits = model(data.inputs).detach()
@@ -161,9 +161,9 @@ def test_training_that_contradicts_itself_is_refused(
 
 
 def test_without_steps_and_epochs_a_round_is_one_epoch() -> None:
-    assert LocalTraining(batch_size=16).n_steps(N) == 4
-    assert LocalTraining(batch_size=16, epochs=3).n_steps(N) == 12
-    assert LocalTraining(batch_size=16, steps=3).n_steps(N) == 3
+    assert LocalTraining(batch_size=16).n_steps(Passes(N, 16)) == 4
+    assert LocalTraining(batch_size=16, epochs=3).n_steps(Passes(N, 16)) == 12
+    assert LocalTraining(batch_size=16, steps=3).n_steps(Passes(N, 16)) == 3
 
 
 def test_the_state_of_another_model_is_refused() -> None:

@@ -182,6 +182,23 @@ def test_differences_are_read_as_weights(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stored, client.weights["w"])  # 1/4 is exact in half precision
 
 
+def test_metrics_never_take_the_place_of_our_columns(tmp_path: Path) -> None:
+    said = {"round": 99, "client": 7, "num_examples": 8, "metrics.round": 5, "recall": [0.5, NAN]}
+    run = run_of(
+        tmp_path,
+        RoundRecord(0, {}),
+        RoundRecord(1, {}, (ClientRecord("a", 3, {}, said),), metrics={"round": 98}),
+    )
+    frame = run.clients
+    assert frame[["round", "client", "num_examples"]].to_numpy().tolist() == [[1, "a", 3]]
+    assert frame["metrics.round"].tolist() == [5]  # the client's own name stays
+    assert frame["metrics.metrics.round"].tolist() == [99]
+    assert frame["metrics.client"].tolist() == [7]
+    assert frame["metrics.num_examples"].tolist() == [8]
+    np.testing.assert_array_equal(frame["recall"][0], [0.5, NAN])
+    assert run.metrics.to_dict("list") == {"round": [1], "metrics.round": [98]}
+
+
 def test_numbers_of_rounds_clients_and_stages_are_frames(tmp_path: Path) -> None:
     run = run_of(
         tmp_path,

@@ -203,7 +203,7 @@ def test_scores_are_kept_only_when_asked_for(tmp_path: Path, scores: bool, kept:
     [
         (replace(a_round(0), clients=a_round(0).clients[:1] * 2), ValueError, "two clients '0'"),
         (RoundRecord(0, {"w": np.zeros(2, complex)}), TypeError, "array 'w' of global"),
-        (RoundRecord(0, {}, metrics={"f1": "good"}), TypeError, "metric 'f1': expected a number"),  # type: ignore[dict-item]
+        (RoundRecord(0, {}, metrics={"f1": {}}), TypeError, "metric 'f1': expected a number"),  # type: ignore[dict-item]
         (
             RoundRecord(0, {}, observations={"o": Observation({"t": Table(("a",), (((),),))})}),
             TypeError,

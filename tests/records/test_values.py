@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from record_examples import extras, identical, numbers, tables
 
 from fedcircuit.records.frames import Frames
 from fedcircuit.records.lines import to_line
 from fedcircuit.records.round_record import Table
 from fedcircuit.records.values import (
+    metric_from_json,
+    metric_to_json,
     number_from_json,
     number_to_json,
     table_from_json,
@@ -52,6 +55,21 @@ def test_a_table_is_written_column_by_column_with_types() -> None:
             "verdict": None,
         },
     }
+
+
+@given(
+    st.one_of(
+        st.integers(), st.floats(), st.text(), st.binary(),
+        st.lists(st.one_of(st.integers(), st.floats())),
+    )
+)  # fmt: skip
+def test_a_metric_comes_back_as_it_was(metric: float | str | bytes | list[float]) -> None:
+    assert identical(metric_from_json(through_json(metric_to_json(metric))), metric)
+
+
+def test_the_text_infinity_is_no_number() -> None:
+    assert metric_to_json("Infinity") == {"text": "Infinity"}
+    assert metric_to_json(float("inf")) == "Infinity"
 
 
 @given(tables())

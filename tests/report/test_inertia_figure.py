@@ -31,7 +31,7 @@ def draw(run: Run) -> tuple[Figure, pd.DataFrame]:
 def test_the_csv_has_all_measures_with_accuracy_and_index(run: Run) -> None:
     (path,) = [path for path in write_figures(run, formats=()) if path.stem == "inertia"]
     csv, found = pd.read_csv(path), inertia_of_run(run)
-    measures = ["layer", "u", "r", "drift", "cosine", "m", "kappa"]
+    measures = ["layer", "path", "u", "r", "drift", "cosine", "m", "kappa"]
     assert list(csv.columns) == ["round", *measures, "index", "start", "accuracy"]
     pd.testing.assert_frame_equal(csv[["round", *measures]], found.layers, check_exact=False)
     by_round = csv.groupby("round").first()

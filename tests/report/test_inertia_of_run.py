@@ -31,7 +31,10 @@ from fedcircuit.report.inertia import InertiaTables, inertia_of_run, inertia_tab
 from fedcircuit.strategies import LIPS, RecorderOptions, observe
 
 ROUNDS = 6
-LAYERS = ["0.weight", "1.weight", "1.bias", "3.weight", "3.bias", "5.weight", "5.bias"]
+PATHS = ["0.weight", "1.weight", "1.bias", "3.weight", "3.bias", "5.weight", "5.bias"]
+LAYERS = [
+    "fc1.weight", "norm1.weight", "norm1.bias", "fc2.weight", "fc2.bias", "fc3.weight", "fc3.bias",
+]  # fmt: skip
 
 
 def deep_net() -> nn.Module:
@@ -94,9 +97,11 @@ def test_what_is_computed_later_is_exactly_what_was_recorded(name: str, tmp_path
     assert_equal(found, run)
     table = found.layers
     assert table["layer"].tolist() == LAYERS * ROUNDS
-    assert list(table.columns) == ["round", "layer", "u", "r", "drift", "cosine", "m", "kappa"]
+    assert table["path"].tolist() == PATHS * ROUNDS
+    measures = ["u", "r", "drift", "cosine", "m", "kappa"]
+    assert list(table.columns) == ["round", "layer", "path", *measures]
     assert table.loc[table["round"] < 3, ["drift", "cosine"]].isna().all(axis=None)
-    others = table.drop(columns=["layer", "drift", "cosine"])
+    others = table.drop(columns=["layer", "path", "drift", "cosine"])
     assert np.isfinite(others.to_numpy(dtype=float)).all()
     assert (table["u"] > 0).all()
     assert found.index["index"].notna().all()
@@ -114,7 +119,7 @@ def test_movement_is_coherence_times_client_movement_unless_clients_received_oth
     starts = masked.index.set_index("round")["start"]
     # with period 2 the downloads of rounds 2, 4 and 6 are masked: the first of them has i = 0
     assert starts.to_dict() == {n: "received" if n % 2 == 0 else "global" for n in range(1, 7)}
-    middle = masked.layers[masked.layers["layer"] == "3.weight"].set_index("round")
+    middle = masked.layers[masked.layers["layer"] == "fc2.weight"].set_index("round")
     gap = (middle["u"] / (middle["kappa"] * middle["m"]) - 1).abs()
     assert (gap[[1, 3, 5]] < 1e-4).all()
     assert (gap[[2, 4, 6]] > 0.01).all()

@@ -38,8 +38,8 @@ def number(cell: float | None) -> float:
 def test_the_cells_are_the_table_to_three_digits(run: Run) -> None:
     data, table = inertia(run), inertia_of_run(run).layers
     assert data["rounds"] == [1, 2, 3, 4, 5]
-    assert [name for name, _ in data["layers"]] == ["first.bias", *WEIGHTS]
-    assert [name for name, is_weight in data["layers"] if is_weight] == list(WEIGHTS)
+    assert [name for name, _, _ in data["layers"]] == ["first.bias", *WEIGHTS]
+    assert [name for name, is_weight, _ in data["layers"] if is_weight] == list(WEIGHTS)
     assert tuple(data["cells"]) == MEASURES
     for measure, grid in data["cells"].items():
         wide = table.pivot(index="layer", columns="round", values=measure)
@@ -183,7 +183,7 @@ def test_every_run_is_drawn_without_a_complaint(course: Course, tmp_path: Path) 
     assert "NaN" not in section
     assert "Infinity" not in section
     data = page_data(run)["inertia"]
-    weights = [name for name, is_weight in data["layers"] if is_weight]
+    weights = [name for name, is_weight, _ in data["layers"] if is_weight]
     assert len(cells_of(section)) == len(weights) * len(data["rounds"])
     assert ("The inertia index is not defined" in section) == course.frozen
     assert ("not measured" in section) == (not course.accuracy)

@@ -55,7 +55,7 @@ def test_the_csv_has_the_average_and_the_mean_of_clients(run: Run) -> None:
 def test_every_layer_is_a_plane_with_its_gaps_below(run: Run) -> None:
     figure, _ = draw(run)
     planes, first, second = figure.axes[:3], figure.axes[3:6], figure.axes[6:9]
-    assert [axes.get_title("left") for axes in planes] == ["layer fc0", "layer fc1", "layer fc2"]
+    assert [axes.get_title("left") for axes in planes] == ["fc0", "fc1", "fc2"]
     for layer, axes in enumerate(planes):
         found = np.array([point[:2] for point in points(axes)])
         expected = [

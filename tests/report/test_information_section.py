@@ -36,7 +36,7 @@ def array(cells: list[list[float | None]]) -> np.ndarray[Any, Any]:
 def test_curves_are_those_of_the_average_and_the_mean_of_clients(run: Run) -> None:
     data = information(run)
     assert data["rounds"] == list(range(1, 9))
-    assert data["layers"] == [["fc0", 6], ["fc1", 6], ["fc2", 6]]
+    assert data["layers"] == [[name, 6, name] for name in ("fc0", "fc1", "fc2")]
     kinds = [(e["axis"], e["estimator"]) for e in data["estimates"]]
     assert kinds == [
         ("x", "upper bound of Kolchinsky and Tracey"),
@@ -108,7 +108,7 @@ def test_a_run_that_was_not_measured_has_no_section(tmp_path: Path) -> None:
 def test_a_page_of_many_layers_and_rounds_stays_small(tmp_path: Path) -> None:
     run = make_information_run(tmp_path / "run", Course(rounds=120, layers=40, clients=1))
     data = information(run)
-    assert [name for name, _ in data["layers"]][::23] == ["fc0", "fc39"]
+    assert [name for name, _, _ in data["layers"]][::23] == ["fc0", "fc39"]
     assert len(data["layers"]) == information_section.MOST_LAYERS
     assert data["other_layers"] == 16
     assert data["rounds"][-1] == 120
@@ -157,16 +157,16 @@ def test_the_planes_show_saturated_points_hollow_and_rounds_from_light_to_dark(
     found = spots(section)
     assert len(found) == 2 * (8 + 8 + 7)  # the last layer is not defined in round 3
     tips = {tip.split("\n")[0]: (fill, stroke, tip) for fill, stroke, tip in found}
-    fill, _, tip = tips["layer fc0, round 2: the average"]
+    fill, _, tip = tips["fc0, round 2: the average"]
     assert fill == "var(--paper)"
     assert tip == (
-        "layer fc0, round 2: the average\nI(X;T) 9 bits, saturated\n   distinct rows: 75\xa0%\n"
+        "fc0, round 2: the average\nI(X;T) 9 bits, saturated\n   distinct rows: 75\xa0%\n"
         "I(T;Y) 1.5 bits\n   with shuffled labels 0.0625\naccuracy 0.5"
     )
-    assert "layer fc2, round 3: the average" not in tips
+    assert "fc2, round 3: the average" not in tips
     last, first = (
-        tips["layer fc1, round 8: mean of clients"],
-        tips["layer fc1, round 1: the average"],
+        tips["fc1, round 8: mean of clients"],
+        tips["fc1, round 1: the average"],
     )
     assert last[0] == last[1] == "color-mix(in oklab, var(--accent-2) 100%, var(--paper))"
     assert first[0] == "color-mix(in oklab, var(--accent) 22%, var(--paper))"
@@ -190,7 +190,7 @@ def test_the_planes_show_saturated_points_hollow_and_rounds_from_light_to_dark(
 def test_another_estimator_axes_and_round_can_be_chosen(run: Run, tmp_path: Path) -> None:
     script = '$("information-x").value = 1; $("information-axes").value = "own"; state.at = 1;'
     section = drawn(run, tmp_path, script)
-    assert "layer fc1, round 8: the average\nI(X;T) 3.5 bits\n" in section
+    assert "fc1, round 8: the average\nI(X;T) 3.5 bits\n" in section
     assert "In round 2 the average labels 50.0\xa0%" in section
     assert "lower bound of Kolchinsky and Tracey (noise" in section
     assert section.count('r="6.5"') == 2 * 3  # rings around the chosen round

@@ -46,9 +46,9 @@ def test_a_row_holds_the_last_round(runs: list[Run]) -> None:
     assert counts == [7, 0, 1, 2]
     overlap = overlaps.mean_overlap(runs[0])
     last = overlap[(overlap["round"] == 4) & (overlap["layer"] == "conv2")].iloc[0]
-    assert row["IoU layer conv2"] == last["iou"]
-    assert row["chance layer conv2"] == last["chance"]
-    assert row["adjusted IoU layer conv2"] == last["adjusted"]
+    assert row["IoU conv2"] == last["iou"]
+    assert row["chance conv2"] == last["chance"]
+    assert row["adjusted IoU conv2"] == last["adjusted"]
     whole = overlap[(overlap["round"] == 4) & (overlap["layer"] == "all")].iloc[0]
     assert row["weighted IoU all"] == whole["weighted"]
     assert row["above chance (q)"] == whole["discovered"] / 10

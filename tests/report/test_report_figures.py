@@ -70,7 +70,7 @@ def test_the_drawn_lines_are_the_numbers_of_the_csv(run: Run) -> None:
     assert drawn is not None
     figure, data = drawn
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
-        "layer conv1", "layer conv2", "layer fc", "all layers",
+        "conv1", "conv2", "fc", "all layers",
     ]  # fmt: skip
     for axes, layer in zip(figure.axes, ["conv1", "conv2", "fc", "all"], strict=True):
         rows = data[data["layer"] == layer]

@@ -261,7 +261,7 @@ def test_the_drawn_marks_are_the_numbers(tmp_path: Path) -> None:
     masks = planted_masks(story, 4)
     local, average = masks[1, 1], masks[0, 1]  # the first broken pair: client 0, class 1
     text = section_of(dom, "circuits")
-    drawn = re.findall(r'data-tip="layer (\w+), unit (\d+)\n([^"]*)"', text)
+    drawn = re.findall(r'data-tip="(\w+), unit (\d+)\n([^"]*)"', text)
     words = {(1, 1): "in both", (1, 0): "client only", (0, 1): "global only", (0, 0): "in neither"}
     units = [(site, str(u)) for site, n in SITES for u in range(n)]
     assert drawn == [

@@ -12,6 +12,7 @@ import torch
 from flwr.serverapp.strategy import FedAvg
 from observing_helpers import run
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 from toy_federation import (
     N_CLASSES,
     N_INPUTS,
@@ -85,6 +86,23 @@ def test_what_is_merely_convenient_is_taken(kind: Callable[[Tensor], Any]) -> No
     assert getattr(strategy, "fedcircuit_observed", False)
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+def test_models_of_other_types_are_observed(kind: torch.dtype) -> None:
+    strategy = observe(
+        FedAvg(), model=build_net().to(kind), probe=(PROBE.inputs.to(kind), PROBE.labels)
+    )
+    assert getattr(strategy, "fedcircuit_observed", False)
+
+
+def test_a_dataset_or_a_loader_is_a_probe() -> None:
+    dataset = TensorDataset(PROBE.inputs, PROBE.labels)
+    for probe in (dataset, DataLoader(dataset, batch_size=16)):
+        strategy = observe(FedAvg(), model=build_net(), probe=probe)
+        assert getattr(strategy, "fedcircuit_observed", False)
+    with pytest.raises(ValueError, match=r"a probe is \(inputs, labels\)"):
+        observe(FedAvg(), model=build_net(), probe=PROBE.inputs)
+
+
 def spoilt(net: nn.Module) -> nn.Module:
     with torch.no_grad():
         next(net.parameters())[0, 0] = float("nan")
@@ -94,9 +112,6 @@ def spoilt(net: nn.Module) -> nn.Module:
 MODELS: dict[str, tuple[Callable[[], Any], str]] = {
     "DataParallel": (lambda: nn.DataParallel(build_net()), "DataParallel: give the network inside"),
     "compiled": (lambda: torch.compile(build_net()), "OptimizedModule: give the network before"),
-    "half": (lambda: build_net().half(), r"'0\.weight' of the model is torch\.float16"),
-    "double": (lambda: build_net().double(), r"torch\.float64; circuits are looked for in float32"),
-    "brain float": (lambda: build_net().bfloat16(), r"torch\.bfloat16"),
     "meta": (lambda: build_net().to("meta"), "on the device 'meta' and has no values"),
     "NaN": (lambda: spoilt(build_net()), r"'0\.weight' of the model holds NaN or infinity"),
     "a function": (lambda: build_net, r"must be a torch\.nn\.Module, got function"),
@@ -139,9 +154,13 @@ WEIGHTS: dict[str, tuple[Callable[[], nn.Module], Callable[[dict], Any], str]] =
         lambda: nn.Sequential(*build_net(), nn.Linear(3, 3)), lambda w: None,
         r"missing \['4\.weight', '4\.bias'\]",
     ),
-    "no buffers": (
-        build_net, lambda w: [w.pop(k) for k in list(w) if "running" in k or "num" in k],
-        r"missing \['1\.running_mean'",
+    "no head": (
+        build_net, lambda w: [w.pop(k) for k in list(w) if k.startswith("3.")],
+        r"missing \['3\.weight', '3\.bias'\].* clients keep these for themselves",
+    ),
+    "no batch norm": (
+        build_net, lambda w: [w.pop(k) for k in list(w) if k.startswith("1.")],
+        r"missing \['1\.weight', '1\.bias', '1\.running_mean'.* for themselves",
     ),
 }  # fmt: skip
 

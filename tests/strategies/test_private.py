@@ -32,6 +32,7 @@ from fedcircuit.app.grid import InProcessGrid
 from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.clients import ClientCircuits, SparseClient, client_app
 from fedcircuit.learning.training import LocalTraining
+from fedcircuit.records.round_record import NOT_FINITE_LOGITS
 from fedcircuit.report.page import write_report
 from fedcircuit.report.verdict_text import headline
 from fedcircuit.samples import Samples
@@ -182,7 +183,8 @@ def test_what_a_privacy_mod_changed_is_recorded_as_it_came(tmp_path: Path, name:
     recorded = Run.load(tmp_path / "run")
     assert recorded.rounds == (1, 2)
     assert recorded.observer_errors.empty
-    assert recorded.failures.empty
+    # noise may put a variance below zero, and then the logits are NaN
+    assert set(recorded.failures["kind"]) <= {NOT_FINITE_LOGITS}
     assert set(recorded.table("models")["model"]) == {"global", "0", "1", "2"}
 
 

@@ -18,6 +18,7 @@ from fedcircuit.analysis.information.settings import InformationSettings
 from fedcircuit.circuits.circuit import Site, site_slices
 from fedcircuit.circuits.sites import capture, evaluating
 from fedcircuit.learning.seeds import derived_seed
+from fedcircuit.logits import inputs_for
 
 About = Literal["class", "label"]
 CLASS: About = "class"  # whether a sample is of the circuit's class
@@ -95,11 +96,10 @@ def unit_values(
     Units are those of all sites, one site after the other, as in a ``CircuitStack``; the model
     runs in eval mode and is not changed.
     """
-    device = next((p.device for p in model.parameters()), inputs.device)
     parts = []
     with evaluating(model), capture(model, sites) as seen:
         for start in range(0, len(inputs), batch):
-            model(inputs[start : start + batch].to(device))
+            model(inputs_for(model, inputs[start : start + batch]))
             found = [_by_unit(seen[site.name], site) for site in sites]
             parts.append(torch.cat(found, dim=1).double().cpu())
     if not parts:

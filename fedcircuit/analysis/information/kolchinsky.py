@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from fedcircuit.analysis.information.estimate import (
@@ -81,6 +80,8 @@ def kolchinsky_tracey(
     for start in range(0, n, block):
         rows = torch.arange(start, min(start + block, n))
         if exact:
+            from scipy.spatial.distance import cdist
+
             distances = torch.from_numpy(cdist(centred[rows], centred, "sqeuclidean"))
         else:  # torch's products keep to the threads that a study gives it, NumPy's take all cores
             distances = norms[rows, None] + norms - 2.0 * (centred[rows] @ centred.T)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.spatial import cKDTree
-from scipy.special import digamma
-from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
 
 from fedcircuit.analysis.information.estimate import (
     LABELS,
@@ -35,6 +32,8 @@ def ksg_pair(
     Source: Kraskov, Stögbauer and Grassberger, Estimating mutual information, Physical Review E,
     2004, arXiv cond-mat/0305641. The seed is that of the tiny noise that breaks ties.
     """
+    from sklearn.feature_selection import mutual_info_regression  # takes about a second
+
     asked, known = _pair(first[:, None], second[:, None], settings)
     if known is not None:
         return asked.answer(known[0], reason=known[1])
@@ -52,6 +51,9 @@ def ksg_joint(first: Float64Array, second: Float64Array, settings: InformationSe
     are nearer in X than the k-th neighbour in (X, Y). Far too low where dimensions are many.
     Columns are taken as they are: scale them alike.
     """
+    from scipy.spatial import cKDTree
+    from scipy.special import digamma
+
     asked, known = _pair(first, second, settings)
     if known is not None:
         return asked.answer(known[0], reason=known[1])
@@ -66,6 +68,8 @@ def ksg_joint(first: Float64Array, second: Float64Array, settings: InformationSe
 
 def _within(points: Float64Array, radius: Float64Array) -> Int64Array:
     """Samples within every sample's radius, itself among them, ``[n]``."""
+    from scipy.spatial import cKDTree
+
     tree = cKDTree(points)
     return np.asarray(
         tree.query_ball_point(points, radius, p=math.inf, return_length=True), dtype=np.int64
@@ -92,6 +96,8 @@ def ksg_units(
 
     Source: Ross, Mutual information between discrete and continuous data sets, PLoS ONE, 2014.
     """
+    from sklearn.feature_selection import mutual_info_classif  # takes about a second
+
     return np.asarray(
         mutual_info_classif(
             activations, labels, discrete_features=False, n_neighbors=settings.neighbours,

@@ -6,9 +6,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
-from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 from fedcircuit.analysis.information.binned import entropy
@@ -104,6 +101,8 @@ def held_out_logits(
     seed
         Of the folds.
     """
+    from sklearn.model_selection import StratifiedKFold  # takes about a second
+
     split = StratifiedKFold(folds, shuffle=True, random_state=derived_seed(seed, "folds") % 2**32)
     n_classes = int(classes.max()) + 1
     places = torch.eye(n_classes, dtype=torch.float64)[torch.from_numpy(classes)]
@@ -146,6 +145,9 @@ def information_of(logits: Float64Array, classes: Int64Array) -> float:
     Predictions are ``p_c ** (1 - a) q_c ** a`` up to a constant, with the class frequencies p, the
     probe's q and one number a in [0, 4]; the cross-entropy is convex in a.
     """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
+
     counts = np.bincount(classes, minlength=logits.shape[1])
     prior = np.log(counts / len(classes))
     away = np.maximum(logits, -1e3) - prior

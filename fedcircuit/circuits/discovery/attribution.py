@@ -9,18 +9,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits.ablation import reference_rows, site_graph
+from fedcircuit.circuits.ablation import reference_rows
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.discovery.contrast import against_others, contrast_of_logits
-from fedcircuit.circuits.discovery.effects import (
-    ROWS,
-    Effects,
-    mean_effects,
-    summed_effects,
-)
+from fedcircuit.circuits.discovery.effects import Effects, mean_effects, summed_effects
 from fedcircuit.circuits.discovery.protocol import Meter, Task
 from fedcircuit.circuits.discovery.scored import Scored, SizeRule
 from fedcircuit.circuits.discovery.sizes import Faithful, first_of_each_class
+from fedcircuit.circuits.hooks import site_graph
 from fedcircuit.samples import Samples
 
 
@@ -159,17 +155,19 @@ def _row_scores(
     samples = task.samples
     rows, targets, weights = _rows(samples, task.n_classes, negatives, generator)
     total = torch.zeros(task.n_classes, sum(site.n_units for site in sites))
-    for part in torch.split(torch.arange(len(rows)), ROWS):
+    at_once = task.memory_of(model, sites).rows(graph=True)
+    for part in torch.split(torch.arange(len(rows)), at_once):
         logits, seen = site_graph(model, sites, samples.inputs[rows[part]])
         contrast = contrast_of_logits(
             samples.labels[rows[part]], targets[part], task.n_classes
         ) * weights[part].unsqueeze(1)
-        total_contrast = (logits * contrast.to(logits.dtype)).sum()
+        total_contrast = (logits * contrast.to(logits)).sum()
         gradients = torch.autograd.grad(total_contrast, [seen[site.name] for site in sites])
         meter.forward += len(part)
         meter.backward += len(part)
         reference = reference_rows(task.reference, rows[part])
-        total.index_add_(0, targets[part], summed_effects(gradients, seen, sites, reference))
+        effects = summed_effects(gradients, seen, sites, reference).to(total)
+        total.index_add_(0, targets[part], effects)
     return total
 
 

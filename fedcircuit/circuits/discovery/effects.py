@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits.ablation import reference_rows, site_graph
+from fedcircuit.circuits.ablation import reference_rows
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.discovery.contrast import contrast_of_logits
 from fedcircuit.circuits.discovery.protocol import Meter, Task
-
-ROWS = 500  # rows of one pass: bounds the memory
+from fedcircuit.circuits.hooks import site_graph
 
 
 def _per_sample(
@@ -71,8 +70,8 @@ def mean_effects(
 ) -> Iterator[Effects]:
     """Mean first-order effect of every unit on the contrast, by the sample's true class.
 
-    One forward pass, and one backward pass for each choice of target classes; the memory is
-    bounded by 500 samples at a time.
+    One forward pass, and one backward pass for each choice of target classes, on as many samples
+    at a time as the task's memory allows.
 
     Parameters
     ----------
@@ -96,18 +95,21 @@ def mean_effects(
     total = torch.zeros(len(targets), task.n_classes, n_units)
     squares = torch.zeros_like(total)
     known = None if task.seen is None else task.seen.graph
-    for part in torch.split(torch.arange(len(samples)), ROWS if known is None else len(samples)):
+    rows = len(samples)
+    if known is None:
+        rows = task.memory_of(model, sites).rows(graph=True)
+    for part in torch.split(torch.arange(len(samples)), rows):
         reference = reference_rows(task.reference, part)
         logits, seen = known or site_graph(model, sites, samples.inputs[part])
         meter.forward += len(part) if known is None else 0
         activations = [seen[site.name] for site in sites]
         for index, target in enumerate(targets):
             weights = contrast_of_logits(samples.labels[part], target[part], task.n_classes)
-            contrast = (logits * weights.to(logits.dtype)).sum()
+            contrast = (logits * weights.to(logits)).sum()
             more = known is not None or index + 1 < len(targets)  # a known graph may serve again
             gradients = torch.autograd.grad(contrast, activations, retain_graph=more)
             meter.backward += len(part)
-            effects = summed_effects(gradients, seen, sites, reference).float()
+            effects = summed_effects(gradients, seen, sites, reference).float().cpu()
             total[index] += members[part].T @ effects
             squares[index] += members[part].T @ effects.square()
     for one, square in zip(total, squares, strict=True):

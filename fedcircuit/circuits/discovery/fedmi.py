@@ -11,7 +11,9 @@ from torch.nn import functional
 
 from fedcircuit.circuits.circuit import Site, site_slices
 from fedcircuit.circuits.discovery.protocol import Discovery, Meter, Task, frozen
+from fedcircuit.circuits.memory import Memory
 from fedcircuit.circuits.sites import CONVOLUTIONS, capture, evaluating, gate, transformed
+from fedcircuit.logits import logits_of
 from fedcircuit.samples import Samples
 
 
@@ -66,9 +68,9 @@ class FedMI:
         scores = torch.full((task.n_classes, n_units), torch.nan)
         reasons = []
         with evaluating(model), frozen(model):
-            means = None
+            means, memory = None, task.memory_of(model, sites)
             if task.reference is not None:
-                means = _channel_means(model, sites, task.samples)
+                means = _channel_means(model, sites, task.samples, memory)
             for index in range(task.n_classes):
                 # a stream of its own: the circuit does not depend on which others are asked for
                 own = torch.Generator().manual_seed((generator.initial_seed() + index) % 2**63)
@@ -77,7 +79,7 @@ class FedMI:
                 elif counts[index] == 0:
                     reasons.append("no sample of the class")
                 else:
-                    gates = self._train(model, sites, task.samples, index, means, own, meter)
+                    gates = self._train(model, sites, task, index, means, own, meter)
                     scores[index] = gates
                     masks[index] = gates > 0
                     reasons.append("")
@@ -89,7 +91,7 @@ class FedMI:
         self,
         model: nn.Module,
         sites: Sequence[Site],
-        samples: Samples,
+        task: Task,
         target: int,
         means: Mapping[str, Tensor] | None,
         generator: torch.Generator,
@@ -103,6 +105,7 @@ class FedMI:
             if isinstance(model.get_submodule(site.name), CONVOLUTIONS)
         ]
         gates = open_units.clone().requires_grad_()
+        rows = task.memory_of(model, sites).rows(graph=True)
         optimizer = torch.optim.Adam([gates], lr=self.lr)
 
         def transform(site: Site, part: slice) -> Callable[[Tensor], Tensor]:
@@ -114,13 +117,16 @@ class FedMI:
             transformed(model, {site.name: transform(site, part) for site, part in trained}),
         ):
             for _ in range(self.steps):
-                images = _target_rows(samples, target, self.batch_size, generator)
-                logits = model(images)
-                labels = torch.full((len(images),), target)
-                penalty = sum(torch.sigmoid(gates[part]).sum() for _, part in trained)
-                loss = functional.cross_entropy(logits, labels) + self.l0 * penalty
+                images = _target_rows(task.samples, target, self.batch_size, generator)
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss = sum(torch.sigmoid(gates[part]).sum() for _, part in trained) * self.l0
+                for few in torch.split(images, rows):
+                    logits = logits_of(model, few)
+                    labels = torch.full((len(few),), target, device=logits.device)
+                    share = len(few) / len(images)
+                    loss = loss + functional.cross_entropy(logits, labels) * share
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    loss = torch.zeros(())
                 optimizer.step()
                 meter.forward += len(images)
                 meter.backward += len(images)
@@ -145,16 +151,20 @@ def _target_rows(
 
 
 @torch.no_grad()
-def _channel_means(model: nn.Module, sites: Sequence[Site], samples: Samples) -> dict[str, Tensor]:
+def _channel_means(
+    model: nn.Module, sites: Sequence[Site], samples: Samples, memory: Memory
+) -> dict[str, Tensor]:
     """Mean of each channel of the convolutions' own outputs over samples and positions."""
     own = [Site(site.name, site.n_units, site.axis, site.name) for site in sites]
-    with capture(model, own) as seen:
-        model(samples.inputs)
-    means = {}
-    for site in own:
-        activation = seen[site.name].movedim(site.axis, 1)
-        mean = activation.flatten(2).mean((0, 2)) if activation.ndim > 2 else activation.mean(0)
-        shape = [1] * seen[site.name].ndim
-        shape[site.axis] = site.n_units
-        means[site.name] = mean.reshape(shape)
+    means: dict[str, Tensor] = {}
+    for part in torch.split(samples.inputs, memory.rows(graph=False, most=len(samples))):
+        with capture(model, own) as seen:
+            logits_of(model, part)
+        for site in own:
+            activation = seen[site.name].movedim(site.axis, 1)
+            mean = activation.flatten(2).mean((0, 2)) if activation.ndim > 2 else activation.mean(0)
+            shape = [1] * seen[site.name].ndim
+            shape[site.axis] = site.n_units
+            found = mean.reshape(shape) * (len(part) / len(samples))
+            means[site.name] = found + means[site.name] if site.name in means else found
     return means

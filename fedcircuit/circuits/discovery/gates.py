@@ -23,6 +23,7 @@ from fedcircuit.circuits.discovery.protocol import (
     frozen,
 )
 from fedcircuit.circuits.sites import evaluating, gated
+from fedcircuit.logits import logits_of
 
 Kind = Literal["hard-concrete", "straight-through"]
 # Stretched concrete distribution of Louizos et al. 2018, arXiv 1712.01312
@@ -148,8 +149,12 @@ class _Search:
         # a stream for each class: its gates do not depend on which others are sought
         self._generators = [class_stream(generator, index) for index in classes]
         samples = problem.task.samples
+        memory = problem.task.memory_of(problem.model, problem.sites)
+        self._at_once = memory.rows(graph=True, most=len(classes) * 2 * method.samples)
+        rows = memory.rows(graph=False, most=len(samples))
         with torch.no_grad():
-            self._full = functional.log_softmax(problem.model(samples.inputs), dim=1)
+            parts = [logits_of(problem.model, few) for few in torch.split(samples.inputs, rows)]
+            self._full = functional.log_softmax(torch.cat(parts).float().cpu(), dim=1)
         problem.meter.forward += len(samples)
         self.theta = self._start().requires_grad_()
         self.best_masks = torch.ones_like(self.theta, dtype=torch.bool)
@@ -174,16 +179,8 @@ class _Search:
         quiet = torch.zeros(len(self._classes), dtype=torch.int64)
         before = self.theta.detach() > 0
         for step in range(self._method.steps):
-            index, rows = self._draw()
-            noise = torch.cat(
-                [torch.rand(2 * self._method.samples, self.theta.shape[1], generator=g)
-                 for g in self._generators]
-            ).clamp_(1e-6, 1 - 1e-6)  # fmt: skip
-            with torch.enable_grad():
-                gates = _sample(self.theta[rows], noise, self._method.kind)
-                loss = self._loss(index, rows, gates).sum() + self._method.l0 * self._open().sum()
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            self._add_gradients(*self._draw())
             active = ~self.still
             held = self.theta.detach().clone()
             optimizer.step()
@@ -199,6 +196,22 @@ class _Search:
             if bool(self.still.all()):
                 break
         self._keep_best(before, torch.ones_like(self.still))
+
+    def _add_gradients(self, index: Tensor, rows: Tensor) -> None:
+        """Gradients of the loss of all classes, as many classes at a time as memory allows."""
+        each = 2 * self._method.samples
+        for part in torch.split(torch.arange(len(self._classes)), max(1, self._at_once // each)):
+            first, last = int(part[0]), int(part[-1]) + 1
+            noise = torch.cat(
+                [torch.rand(each, self.theta.shape[1], generator=g)
+                 for g in self._generators[first:last]]
+            ).clamp_(1e-6, 1 - 1e-6)  # fmt: skip
+            with torch.enable_grad():
+                few = slice(first * each, last * each)
+                gates = _sample(self.theta[rows[few]], noise, self._method.kind)
+                loss = self._loss(index[few], rows[few], gates).sum()
+                loss = loss + self._method.l0 * self._open()[first:last].sum()
+            loss.backward()  # type: ignore[no-untyped-call]
 
     def _draw(self) -> tuple[Tensor, Tensor]:
         """Positions ``[classes * 2 * samples]`` and the row of each: half own, half others."""
@@ -220,11 +233,12 @@ class _Search:
         p = self._problem
         parts = split_by_site(gates, p.sites)
         with gated(p.model, p.sites, parts, reference_rows(p.task.reference, index)):
-            logits = p.model(p.task.samples.inputs[index])
+            logits = logits_of(p.model, p.task.samples.inputs[index])
         p.meter.forward += len(index)
         if gates.requires_grad:
             p.meter.backward += len(index)
         target = self._classes[rows]
+        logits = logits.float().cpu()
         circuit = functional.log_softmax(logits, dim=1).gather(1, target.unsqueeze(1)).squeeze(1)
         full = self._full[index].gather(1, target.unsqueeze(1)).squeeze(1)
         divergence = _bernoulli_kl(full, circuit)
@@ -240,7 +254,10 @@ class _Search:
     @torch.no_grad()
     def _keep_best(self, masks: Tensor, active: Tensor) -> None:
         index, rows = self._trial
-        loss = self._loss(index, rows, masks[rows].float())
+        loss = sum(
+            self._loss(index[few], rows[few], masks[rows[few]].float())
+            for few in torch.split(torch.arange(len(rows)), self._at_once)
+        )
         loss = loss + self._method.l0 * masks.float().mean(1)
         better = active & (loss < self._best_loss)
         self._best_loss = torch.where(better, loss, self._best_loss)

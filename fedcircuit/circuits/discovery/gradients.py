@@ -13,9 +13,8 @@ from fedcircuit.circuits.circuit import Site, split_by_site
 from fedcircuit.circuits.discovery.attribution import contrast_weights
 from fedcircuit.circuits.discovery.contrast import contrast_of_logits
 from fedcircuit.circuits.discovery.protocol import Meter, Task, class_stream
-from fedcircuit.circuits.sites import gated
-
-_ROWS = 500  # samples in one forward and backward pass: bounds the memory
+from fedcircuit.circuits.hooks import gated
+from fedcircuit.logits import logits_of
 
 
 def separation_weights(labels: Tensor, n_classes: int, index: int) -> Tensor:
@@ -58,17 +57,18 @@ def shared_gradients(
     samples = task.samples
     every = [separation_weights(samples.labels, task.n_classes, c) for c in range(task.n_classes)]
     total = torch.zeros(task.n_classes, len(gates))
-    for part in torch.split(torch.arange(len(samples)), _ROWS):
+    rows = task.memory_of(model, sites).rows(graph=True)
+    for part in torch.split(torch.arange(len(samples)), rows):
         leaf = gates.detach().clone().requires_grad_()
         reference = reference_rows(task.reference, part)
         with (
             torch.enable_grad(),
             gated(model, sites, split_by_site(leaf, sites), reference),
         ):
-            logits = model(samples.inputs[part])
+            logits = logits_of(model, samples.inputs[part])
             meter.forward += len(part)
             for index, weights in enumerate(every):
-                separation = (weights[part].to(logits.dtype) * logits).sum()
+                separation = (weights[part].to(logits) * logits).sum()
                 last = index + 1 == task.n_classes
                 (gradient,) = torch.autograd.grad(separation, leaf, retain_graph=not last)
                 total[index] += gradient
@@ -156,7 +156,8 @@ def own_gradients(
         Counts the passes.
     """
     total = torch.zeros_like(gates, dtype=torch.float32)
-    for part in torch.split(torch.arange(len(rows.samples)), _ROWS):
+    at_once = task.memory_of(model, sites).rows(graph=True)
+    for part in torch.split(torch.arange(len(rows.samples)), at_once):
         leaf = gates.detach().clone().float().requires_grad_()
         picked, targets = rows.samples[part], rows.targets[part]
         reference = reference_rows(task.reference, picked)
@@ -164,10 +165,10 @@ def own_gradients(
             torch.enable_grad(),
             gated(model, sites, split_by_site(leaf[targets], sites), reference),
         ):
-            logits = model(task.samples.inputs[picked])
+            logits = logits_of(model, task.samples.inputs[picked])
             weights = contrast_of_logits(task.samples.labels[picked], targets, task.n_classes)
             weights = weights * rows.weights[part].unsqueeze(1)
-            separation = (weights.to(logits.dtype) * logits).sum()
+            separation = (weights.to(logits) * logits).sum()
             (gradient,) = torch.autograd.grad(separation, leaf)
         meter.forward += len(part)
         meter.backward += len(part)

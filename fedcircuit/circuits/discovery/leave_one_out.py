@@ -15,8 +15,6 @@ from fedcircuit.circuits.discovery.protocol import Meter, Task
 from fedcircuit.circuits.discovery.scored import Scored, SizeRule, default_size
 from fedcircuit.circuits.masking import masked_model
 
-_LOGITS = 2**22  # logits held at a time: bounds the memory
-
 
 @dataclass(frozen=True)
 class LeaveOneOut(Scored):
@@ -29,7 +27,8 @@ class LeaveOneOut(Scored):
     Parameters
     ----------
     batch
-        Most rows (one circuit on one sample) in one forward pass: bounds the memory.
+        Most rows (one circuit on one sample) in one forward pass; fewer where the task's memory
+        asks for it.
     size
         Size rule: how many of the best units are taken.
 
@@ -61,13 +60,17 @@ class LeaveOneOut(Scored):
         weights = torch.stack(
             [separation_weights(samples.labels, task.n_classes, c) for c in range(task.n_classes)]
         ).double()  # [classes, n, classes]
-        ready = masked_model(model, sites, samples.inputs, task.reference, batch=self.batch)
-        # the full model first, then without each unit; it runs as they do, so rounding cancels
-        masks = torch.cat([torch.ones(1, n_units), 1 - torch.eye(n_units)]).bool()
-        at_once = max(1, _LOGITS // (len(samples) * task.n_classes))
+        memory = task.memory_of(model, sites)
+        ready = masked_model(
+            model, sites, samples.inputs, task.reference, batch=self.batch, memory=memory
+        )
+        # twelve bytes a logit: one of four and its double
+        row = 12 * len(samples) * task.n_classes + n_units
         separations = []
-        for part in torch.split(masks, at_once):
-            logits = ready.logits(part)  # [masks, n, classes]
+        for part in torch.split(torch.arange(1 + n_units), memory.held(row, most=1 + n_units)):
+            # the full model first, then without each unit; it runs as they do, so rounding cancels
+            masks = torch.arange(n_units) != part[:, None] - 1
+            logits = ready.logits(masks)  # [masks, n, classes]
             separations.append(torch.einsum("mnj,cnj->cm", logits.double(), weights))
             meter.forward += len(part) * len(samples)
         separation = torch.cat(separations, dim=1)  # [classes, 1 + units]

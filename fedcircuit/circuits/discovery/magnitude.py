@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.discovery.protocol import Meter, Task
 from fedcircuit.circuits.discovery.scored import Scored, SizeRule, default_size
+from fedcircuit.circuits.unit_weights import incoming_weights
 
 
 @dataclass(frozen=True)
 class Magnitude(Scored):
     """Norm of the weights a unit reads with, the same for every class: a baseline.
 
-    The Euclidean norm of the incoming weights of the unit's own layer, relative to the mean over
+    The Euclidean norm of the incoming weights of the unit's own layer (of an attention head: of
+    its query, key and value projections), relative to the mean over
     the units of its site: without that, sites of large fan-in would come first whatever they do.
 
     Parameters
@@ -42,8 +44,6 @@ class Magnitude(Scored):
         """Relative norms, in as many equal rows as there are classes."""
         norms = []
         for site in sites:
-            weight = model.get_submodule(site.name).weight
-            assert isinstance(weight, Tensor)
-            norm = weight.detach().flatten(1).norm(dim=1)
+            norm = incoming_weights(model, site).norm(dim=1)
             norms.append(norm / norm.mean().clamp(min=torch.finfo(norm.dtype).tiny))
         return torch.cat(norms).expand(task.n_classes, -1)

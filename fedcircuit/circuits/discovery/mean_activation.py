@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.discovery.protocol import Meter, Task
 from fedcircuit.circuits.discovery.scored import Scored, SizeRule, default_size
-from fedcircuit.circuits.sites import capture
-
-_ROWS = 500  # samples in one forward pass: bounds the memory
+from fedcircuit.circuits.hooks import capture
+from fedcircuit.logits import logits_of
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,14 @@ class MeanActivation(Scored):
         """Mean activations; NaN rows for classes without samples."""
         samples = task.samples
         sums = torch.zeros(task.n_classes, sum(site.n_units for site in sites))
-        for part in torch.split(torch.arange(len(samples)), _ROWS):
+        rows = task.memory_of(model, sites).rows(graph=False)
+        for part in torch.split(torch.arange(len(samples)), rows):
             with torch.no_grad(), capture(model, sites) as seen:
-                model(samples.inputs[part])
+                logits_of(model, samples.inputs[part])
             means = []
             for site in sites:
                 activation = seen[site.name].movedim(site.axis, 1)  # [n, units, ...]
                 means.append(activation.flatten(2).mean(2) if activation.ndim > 2 else activation)
-            sums.index_add_(0, samples.labels[part], torch.cat(means, dim=1).to(sums.dtype))
+            sums.index_add_(0, samples.labels[part], torch.cat(means, dim=1).to(sums))
             meter.forward += len(part)
         return sums / samples.counts(task.n_classes).unsqueeze(1)

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.ablation import Seen
-from fedcircuit.circuits.circuit import Circuit, Site, split_by_site
+from fedcircuit.circuits.circuit import (
+    MOST_COLUMNS,
+    Circuit,
+    Site,
+    circuit_of,
+    site_slices,
+)
+from fedcircuit.circuits.markup import Html, bar, block, counted, table
+from fedcircuit.circuits.memory import Memory
 from fedcircuit.samples import Samples
 
 
@@ -30,12 +38,19 @@ class Task:
         Activations of ablated units by site name, ``[1, ...]`` or ``[n, ...]``; None is zero.
     seen
         What the model showed of these samples already, which saves a pass; None if nothing.
+    memory
+        How much may be held at a time; None counts when it is asked for, with the default budget.
     """
 
     samples: Samples
     n_classes: int
     reference: Mapping[str, Tensor] | None
     seen: Seen | None = None
+    memory: Memory | None = None
+
+    def memory_of(self, model: nn.Module, sites: Sequence[Site]) -> Memory:
+        """How much the model may hold at a time on these samples."""
+        return self.memory or Memory.of(model, sites, self.samples.inputs)
 
 
 @dataclass(frozen=True)
@@ -135,7 +150,29 @@ class Discovery:
         """The circuit of a class; None where none was found."""
         if not bool(self.found[class_index]):
             return None
-        return Circuit(split_by_site(self.masks[class_index], self.sites))
+        return circuit_of(self.masks[class_index], self.sites)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the size of every class's circuit, and why there is none."""
+        n_classes, n_units = self.masks.shape
+        shown = self.sites if len(self.sites) <= MOST_COLUMNS else ()
+        parts = site_slices(shown)
+        rows = []
+        for c in range(n_classes):
+            if not bool(self.found[c]):
+                absent: list[object] = [""] * len(parts)
+                rows.append([c, "none", *absent, self.reasons[c]])
+                continue
+            size = int(self.masks[c].sum())
+            within = [int(self.masks[c, part].sum()) for part in parts]
+            rows.append([c, Html(f"{size} {bar(size / n_units)}"), *within, ""])
+        sites = [f"{site.title} (of {site.n_units})" for site in shown]
+        return block(
+            f"{counted(int(self.found.sum()), 'circuit')} found for {counted(n_classes, 'class')}",
+            f"{n_units} units at {counted(len(self.sites), 'site')}, "
+            f"{self.cost.seconds:.1f} processor seconds; found is not yet checked",
+            table(("class", "units", *sites, "why none"), rows),
+        )
 
 
 class DiscoveryMethod(Protocol):
@@ -206,4 +243,18 @@ def absent_reasons(counts: Tensor) -> tuple[str, ...]:
         if count == 0
         else ("no sample of any other class" if present < 2 else "")
         for count in counts.tolist()
+    )
+
+
+def nothing_found(sites: Sequence[Site], n_classes: int, reason: str) -> Discovery:
+    """No circuit of any class, for one reason."""
+    n_units = sum(site.n_units for site in sites)
+    return Discovery(
+        tuple(sites),
+        torch.zeros(n_classes, n_units, dtype=torch.bool),
+        torch.zeros(n_classes, dtype=torch.bool),
+        torch.full((n_classes, n_units), torch.nan),
+        (reason,) * n_classes,
+        Cost(0, 0, 0.0),
+        (None,) * n_classes,
     )

@@ -14,6 +14,7 @@ from fedcircuit.circuits.discovery.contrast import separations
 from fedcircuit.circuits.discovery.protocol import Curve
 from fedcircuit.circuits.discovery.ranks import top_units
 from fedcircuit.circuits.sampling import Masked, by_length, paired
+from fedcircuit.logits import predicted
 
 _MAX_STEPS = 24
 _OTHERS = 2  # samples of other classes, as multiples of those of the class itself
@@ -72,7 +73,7 @@ class Trials:
         self.n_rows = len(full)  # images sent forward
         self._n_classes = len(scores) // n_models
         self._labels = labels.repeat(n_models)
-        right = (full.argmax(-1) == self._labels).double().reshape(n_models, -1)
+        right = (predicted(full) == self._labels).double().reshape(n_models, -1)
         members = functional.one_hot(labels, self._n_classes).double()
         known = (right @ members) / members.sum(0) >= 0.5  # [models, classes]
         places = (members.cumsum(0) - 1)[torch.arange(len(labels)), labels]  # in its class
@@ -126,7 +127,7 @@ class Trials:
             labels = self._labels[torch.stack([rows[i] for i in chosen])]
             part = logits[places]
             others = labels != index[:, None]
-            taken = (part.argmax(-1) == index[:, None]) & others
+            taken = (predicted(part) == index[:, None]) & others
             fpr[members] = taken.sum(1) / others.sum(1)
             # NaN where there is no other
             separation[members] = separations(part, labels, index).nanmean(1)

@@ -84,8 +84,15 @@ class Faithful:
             Not used; counts the images.
         """
         few = first_of_each_class(task, self.samples_per_class)
+        memory = few.memory_of(model, sites)
         masked = masked_model(
-            model, sites, few.samples.inputs, few.reference, batch=512, seen=few.seen
+            model,
+            sites,
+            few.samples.inputs,
+            few.reference,
+            batch=512,
+            seen=few.seen,
+            memory=memory,
         )
         sizing, n_rows = self.search(masked, few.samples.labels, scores)
         meter.forward += n_rows - (len(few.samples) if few.seen else 0)
@@ -133,4 +140,4 @@ def first_of_each_class(task: Task, per_class: int) -> Task:
     if reference is not None:
         reference = {k: v if len(v) == 1 else v[places] for k, v in reference.items()}
     seen = None if task.seen is None else task.seen.rows(places)
-    return Task(task.samples.take(places), task.n_classes, reference, seen)
+    return Task(task.samples.take(places), task.n_classes, reference, seen, task.memory)

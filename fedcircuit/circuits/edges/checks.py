@@ -65,6 +65,8 @@ class EdgeSubject:
         ``[edges]`` bool.
     samples, n_classes
         Checking samples: not those on which the circuits were found; number of classes.
+    batch
+        Most samples in one forward pass.
     """
 
     model: nn.Module
@@ -73,11 +75,16 @@ class EdgeSubject:
     existing: Tensor
     samples: Samples
     n_classes: int
+    batch: int = 500
+
+    def logits(self, mask: Tensor, inputs: Tensor) -> Tensor:
+        """Logits ``[n, classes]`` of the model reduced to a circuit."""
+        return edge_logits(self.model, self.layers, mask, inputs, self.references, batch=self.batch)
 
     def measured(self, mask: Tensor, class_index: int, rows: Tensor | None = None) -> OneVsRest:
         """A circuit at telling a class from the rest, on all samples or some."""
         samples = self.samples if rows is None else self.samples.take(rows)
-        logits = edge_logits(self.model, self.layers, mask, samples.inputs, self.references)
+        logits = self.logits(mask, samples.inputs)
         return one_vs_rest(logits[None], samples.labels, torch.tensor([class_index]))
 
 
@@ -103,9 +110,7 @@ def check_edge_circuits(
     if not len(subject.samples):
         return (EdgeCheck(),) * n_classes
     every = torch.ones_like(subject.existing)
-    logits = edge_logits(
-        subject.model, subject.layers, every, subject.samples.inputs, subject.references
-    )
+    logits = subject.logits(every, subject.samples.inputs)
     full = one_vs_rest(
         logits.expand(n_classes, -1, -1), subject.samples.labels, torch.arange(n_classes)
     ).balanced_accuracy

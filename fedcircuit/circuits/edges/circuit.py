@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -88,6 +89,8 @@ class EdgeCircuit(Masks):
     ValueError
         If a mask is not a two-dimensional boolean tensor.
     """
+
+    place: ClassVar[str] = "edge"
 
     def __post_init__(self) -> None:
         for name, mask in self.masks.items():

@@ -16,8 +16,12 @@ from fedcircuit.circuits.edges.checks import EdgeCheck, EdgeSubject, check_edge_
 from fedcircuit.circuits.edges.circuit import EdgeCircuit, EdgeLayer, as_sites, split_by_layer
 from fedcircuit.circuits.edges.layers import existing_edges, find_edge_layers, layer_references
 from fedcircuit.circuits.edges.paths import on_path
-from fedcircuit.circuits.edges.scores import Against, edge_scores
-from fedcircuit.circuits.probe import Probe
+from fedcircuit.circuits.edges.scores import Against, edge_effects, scores_of_effects
+from fedcircuit.circuits.fitting import ProbeLike, as_probe
+from fedcircuit.circuits.memory import DEFAULT_BYTES, Memory
+from fedcircuit.circuits.modes import searching, workable
+from fedcircuit.circuits.readable import require_readable
+from fedcircuit.circuits.sites import require_independent
 
 NO_EDGE = "no edge separates the class from the others"
 NO_PATH = "no path of chosen edges leads from the input to a logit"
@@ -67,15 +71,17 @@ class EdgeDiscovery:
         return EdgeCircuit(split_by_layer(self.existing, self.layers))
 
 
+@searching()
 def edge_circuits(
     model: nn.Module,
-    probe: Probe,
+    probe: ProbeLike,
     *,
     ablation: Ablation = "mean",
     share: float = 0.9,
     seed: int = 0,
     against: Against = "both",
     controls: Controls | None = None,
+    memory_bytes: int = DEFAULT_BYTES,
 ) -> EdgeDiscovery:
     """Edge circuits of every class: scored, cut, pruned and checked.
 
@@ -86,42 +92,42 @@ def edge_circuits(
 
     Parameters
     ----------
-    model
-        Takes ``[n, ...]`` and gives logits ``[n, classes]``; it is left as it came.
-    probe
-        Labelled samples in two halves: the first finds, the second checks.
-    ablation
-        What a removed edge reads: the class-balanced mean input of its layer, or zero.
-    share
-        Share of the positive score mass, in (0, 1].
-    seed
-        Of the random controls.
+    model, probe, memory_bytes
+        As `fedcircuit.circuits.discover.discover` takes them.
+    ablation, share
+        What a removed edge reads: the class-balanced mean input of its layer, or zero; share of
+        the positive score mass, in (0, 1].
+    seed, controls
+        Of the random circuits; how many, and on how many samples, None takes the defaults.
     against
-        Scores are against the mean of ``"all"`` other classes, or ``"both"`` that and the class
-        that an edge separates best, see `fedcircuit.circuits.edges.scores.edge_scores`.
-    controls
-        How many random circuits, and on how many samples; None takes the defaults.
+        As `fedcircuit.circuits.edges.scores.scores_of_effects` takes it.
 
     Raises
     ------
     ValueError
-        If the share or the ablation is out of range, or the model's layers have no edges that can
-        be told apart (`fedcircuit.circuits.edges.layers.find_edge_layers`).
+        If share or ablation is out of range, or edges cannot be told apart (`find_edge_layers`).
     """
     if not 0.0 < share <= 1.0:
         raise ValueError(f"share of the score mass must lie in (0, 1], got {share}")
-    samples, n_classes, meter = probe.discovery, probe.n_classes, Meter()
+    require_readable(model)
+    model, meter = workable(model), Meter()
+    known = as_probe(probe, model, seed)
+    samples, n_classes = known.discovery, known.n_classes
+    require_independent(model, samples.inputs)
     layers = find_edge_layers(model, samples.inputs)
-    references = layer_references(model, layers, samples, n_classes=n_classes, ablation=ablation)
-    existing = existing_edges(model, layers)
-    scores = edge_scores(
-        model, layers, samples, references, n_classes=n_classes, against=against, meter=meter
+    rows = Memory.of(model, (), samples.inputs, memory_bytes).rows(graph=True)
+    references = layer_references(
+        model, layers, samples, n_classes=n_classes, ablation=ablation, rows=rows
     )
+    existing = existing_edges(model, layers)
+    effects = edge_effects(
+        model, layers, samples, references, n_classes=n_classes, meter=meter, rows=rows
+    )
+    scores = scores_of_effects(effects, samples, layers, n_classes=n_classes, against=against)
     chosen = edge_mass_rule(scores.nan_to_num(0.0), existing, layers, share=share)
     masks = on_path(model, layers, chosen, samples.inputs)
-    found = masks.any(1)
-    cost = meter.cost()
-    subject = EdgeSubject(model, layers, references, existing, probe.checking, n_classes)
+    found, cost = masks.any(1), meter.cost()
+    subject = EdgeSubject(model, layers, references, existing, known.checking, n_classes, rows)
     generator = torch.Generator().manual_seed(seed)
     checks = check_edge_circuits(subject, masks, found, controls or Controls(), generator)
     reasons = _reasons(samples.counts(n_classes), found, chosen.any(1))

@@ -25,9 +25,9 @@ from fedcircuit.circuits.sites import (
     rerouted,
     transformed,
 )
+from fedcircuit.circuits.unit_weights import layer_weight
+from fedcircuit.logits import inputs_for, logits_of
 from fedcircuit.samples import Samples
-
-_ROWS = 500  # samples in one forward pass: bounds the memory
 
 
 def find_edge_layers(model: nn.Module, example: Tensor) -> tuple[EdgeLayer, ...]:
@@ -82,9 +82,7 @@ def find_edge_layers(model: nn.Module, example: Tensor) -> tuple[EdgeLayer, ...]
 
 def edge_weight(model: nn.Module, name: str) -> Tensor:
     """The weight of an edge layer, detached."""
-    weight = model.get_submodule(name).weight
-    assert isinstance(weight, Tensor)
-    return weight.detach()
+    return layer_weight(model.get_submodule(name))
 
 
 def existing_edges(model: nn.Module, layers: Sequence[EdgeLayer]) -> Tensor:
@@ -102,6 +100,7 @@ def layer_references(
     *,
     n_classes: int,
     ablation: Ablation,
+    rows: int = 500,
 ) -> dict[str, Tensor]:
     """What a removed edge reads: a constant input ``[1, ...]`` of every layer, by its name.
 
@@ -119,6 +118,8 @@ def layer_references(
         Number of classes of the task.
     ablation
         ``"zero"`` or ``"mean"``.
+    rows
+        Most samples in one forward pass.
 
     Raises
     ------
@@ -135,10 +136,10 @@ def layer_references(
     counts = samples.counts(n_classes)
     weights = 1.0 / (counts[samples.labels] * (counts > 0).sum())  # [n], sums to 1
     total: dict[str, Tensor] = {}
-    for part in torch.split(torch.arange(len(samples)), _ROWS):
+    for part in torch.split(torch.arange(len(samples)), rows):
         for name, values in _layer_inputs(model, layers, samples.inputs[part]).items():
-            rows = weights[part].to(values)
-            mean = torch.tensordot(rows, values, dims=1).unsqueeze(0)
+            share = weights[part].to(values)
+            mean = torch.tensordot(share, values, dims=1).unsqueeze(0)
             total[name] = mean if name not in total else total[name] + mean
     if ablation == "zero":
         return {name: torch.zeros_like(value) for name, value in total.items()}
@@ -159,7 +160,7 @@ def _layer_inputs(
 
     routes = {layer.name: keep(layer.name) for layer in layers}
     with evaluating(model), torch.no_grad(), rerouted(model, routes):
-        model(inputs)
+        logits_of(model, inputs)
     return seen
 
 
@@ -232,7 +233,7 @@ def _reads_blocks(model: nn.Module, conv: str, linear: str, example: Tensor) -> 
         transformed(model, {conv: mark}),
         rerouted(model, {linear: keep}),
     ):
-        model(example.expand(channels, *example.shape[1:]))
+        model(inputs_for(model, example).expand(channels, *example.shape[1:]))
     features = seen["features"]
     if features.ndim != 2:
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from fedcircuit.circuits.circuit import Site, split_by_site
 from fedcircuit.circuits.connectivity import live_units
 from fedcircuit.circuits.edges.circuit import EdgeLayer, split_by_layer
+from fedcircuit.circuits.modes import copied
 
 
 def on_path(
@@ -42,9 +42,9 @@ def on_path(
     """
     result = torch.zeros_like(masks)
     for row, mask in enumerate(masks):
-        copied, sites = _opened(model, layers)
-        weights = _without(copied, layers, mask)
-        live = split_by_site(live_units(copied, sites, example), sites)
+        opened, sites = _opened(model, layers)
+        weights = _without(opened, layers, mask)
+        live = split_by_site(live_units(opened, sites, example), sites)
         parts = [
             _between(layer, weight, live[f"{layer.name}.reads"], live[f"{layer.name}.makes"])
             for layer, weight in zip(layers, weights, strict=True)
@@ -55,21 +55,21 @@ def on_path(
 
 def _opened(model: nn.Module, layers: Sequence[EdgeLayer]) -> tuple[nn.Module, tuple[Site, ...]]:
     """A copy in which what each layer reads, and what it makes, are the outputs of modules."""
-    copied = copy.deepcopy(model)
+    made = copied(model)
     sites = []
     for layer in layers:
-        module = copied.get_submodule(layer.name)
+        module = made.get_submodule(layer.name)
         opened = nn.Sequential(nn.Identity(), module)
         parent, _, child = layer.name.rpartition(".")
         if child:
-            setattr(copied.get_submodule(parent), child, opened)
+            setattr(made.get_submodule(parent), child, opened)
         else:
-            copied = opened  # the model is one layer
+            made = opened  # the model is one layer
         axis, n_read = (-1, module.in_features) if isinstance(module, nn.Linear) else (1, None)
         start = f"{layer.name}." if layer.name else ""
         sites.append(Site(f"{layer.name}.reads", n_read or layer.in_units, axis, f"{start}0"))
         sites.append(Site(f"{layer.name}.makes", layer.out_units, axis, f"{start}1"))
-    return copied, tuple(sites)
+    return made, tuple(sites)
 
 
 def _without(opened: nn.Module, layers: Sequence[EdgeLayer], mask: Tensor) -> list[Tensor]:

@@ -13,6 +13,7 @@ from fedcircuit.circuits.edges.circuit import EdgeLayer, split_by_layer
 from fedcircuit.circuits.edges.layers import edge_weight
 from fedcircuit.circuits.edges.scores import linear_part
 from fedcircuit.circuits.sites import Transform, evaluating, transformed
+from fedcircuit.logits import as_logits, inputs_for
 
 
 def edge_logits(
@@ -40,7 +41,7 @@ def edge_logits(
     references
         By layer name, what a removed edge reads, ``[1, ...]``, of the shape of the layer's input.
     batch
-        Most samples in one forward pass: bounds the memory.
+        Most samples in one forward pass.
 
     Raises
     ------
@@ -54,7 +55,10 @@ def edge_logits(
             f"got {mask.dtype} of shape {tuple(mask.shape)}"
         )
     with evaluating(model), torch.no_grad(), _reduced(model, layers, mask, references) as weights:
-        parts = [functional_call(model, weights, (part,)) for part in torch.split(inputs, batch)]
+        parts = [
+            as_logits(functional_call(model, weights, (inputs_for(model, part),)), len(part))
+            for part in torch.split(inputs, batch)
+        ]
     return torch.cat(parts).cpu()
 
 

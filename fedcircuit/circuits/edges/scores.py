@@ -9,7 +9,7 @@ instead of u. With zero reference ``mu = 0``. T is the contrast of each class.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal, get_args
 
@@ -22,11 +22,10 @@ from fedcircuit.circuits.discovery.protocol import Meter, frozen
 from fedcircuit.circuits.edges.circuit import EdgeLayer
 from fedcircuit.circuits.edges.layers import edge_weight
 from fedcircuit.circuits.sites import CONVOLUTIONS, Route, evaluating, rerouted
+from fedcircuit.logits import logits_of
 from fedcircuit.samples import Samples
 
 Against = Literal["both", "all"]
-
-_ROWS = 500  # samples in one forward and backward pass: bounds the memory
 
 
 def edge_scores(
@@ -38,6 +37,22 @@ def edge_scores(
     n_classes: int,
     against: Against = "both",
     meter: Meter | None = None,
+) -> Tensor:
+    """Scores ``[classes, edges]`` of all edges of all layers, larger is more important.
+
+    Parameters and refusals are those of `edge_effects` and `scores_of_effects`.
+    """
+    effects = edge_effects(model, layers, samples, references, n_classes=n_classes, meter=meter)
+    return scores_of_effects(effects, samples, layers, n_classes=n_classes, against=against)
+
+
+def scores_of_effects(
+    effects: Iterable[tuple[int, Tensor]],
+    samples: Samples,
+    layers: Sequence[EdgeLayer],
+    *,
+    n_classes: int,
+    against: Against = "both",
 ) -> Tensor:
     """Scores ``[classes, edges]`` of all edges of all layers, larger is more important.
 
@@ -55,8 +70,10 @@ def edge_scores(
 
     Parameters
     ----------
-    model, layers, samples, references, n_classes, meter
-        As `edge_effects` takes them.
+    effects
+        As `edge_effects` gives them.
+    samples, layers, n_classes
+        Those that they are of.
     against
         ``"both"`` or ``"all"``.
 
@@ -67,10 +84,8 @@ def edge_scores(
     """
     if against not in get_args(Against):
         raise ValueError(f"against must be one of {get_args(Against)}, got {against!r}")
-    n_edges = sum(layer.n_edges for layer in layers)
-    own = torch.full((n_classes, n_edges), torch.nan)
+    own = torch.full((n_classes, sum(layer.n_edges for layer in layers)), torch.nan)
     best, mean = torch.full_like(own, -torch.inf), torch.zeros_like(own)
-    effects = edge_effects(model, layers, samples, references, n_classes=n_classes, meter=meter)
     present = int((samples.counts(n_classes) > 0).sum())
     if present < 2:
         return own
@@ -90,25 +105,25 @@ def edge_effects(
     *,
     n_classes: int,
     meter: Meter | None = None,
+    rows: int = 500,
 ) -> Iterator[tuple[int, Tensor]]:
     """Mean first-order effect of every edge on every class's contrast, by the true class.
 
     One forward pass over all samples, and one backward pass for each class; every sample serves
-    every class. For a unit that one layer reads, the effects of its edges sum to its own
-    (`fedcircuit.circuits.discovery.attribution.mean_effects`).
+    every class. For a unit that one layer reads, the effects of its edges sum to its own.
 
     Parameters
     ----------
     model, layers
         The model, left as it is, and its edge layers.
-    samples
-        Samples of all classes.
+    samples, n_classes
+        Samples of all classes; number of classes of the task.
     references
         By layer name, what a removed edge reads, ``[1, ...]``.
-    n_classes
-        Number of classes of the task.
     meter
         Counts the images; None counts nothing.
+    rows
+        Most samples in one forward and backward pass.
 
     Yields
     ------
@@ -125,11 +140,11 @@ def edge_effects(
     for label in samples.counts(n_classes).nonzero().flatten().tolist():
         members = (samples.labels == label).nonzero().flatten()
         total = torch.zeros(n_classes, n_edges)
-        for part in torch.split(members, _ROWS):
+        for part in torch.split(members, rows):
             few = samples.take(part)
             with evaluating(model), frozen(model), torch.enable_grad():
                 with _centred(model, weights, references):
-                    logits = model(few.inputs)
+                    logits = logits_of(model, few.inputs)
                 for c in range(n_classes):
                     target = torch.full_like(few.labels, c)
                     contrast = contrast_of_logits(few.labels, target, n_classes)

@@ -21,7 +21,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
-from fedcircuit.circuits.circuit import Circuit, Site, split_by_site
+from fedcircuit.circuits.circuit import Circuit, Site, circuit_of
 from fedcircuit.samples import Samples
 
 Density = Literal["sparse", "dense"]
@@ -103,7 +103,7 @@ class PlantedNetwork:
 
     def circuit(self, class_index: int) -> Circuit:
         """The true circuit of a class."""
-        return Circuit(split_by_site(self.truth[class_index], self.sites))
+        return circuit_of(self.truth[class_index], self.sites)
 
 
 def checked_cases(cases: Collection[str]) -> frozenset[str]:

@@ -1,0 +1,68 @@
+"""Logits that are not finite are no prediction of a class."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fedcircuit import CircuitSettings, Probe, Samples, discover
+from fedcircuit.circuits.preservation import RoundTask, analyse_round, circuits_of_model
+from fedcircuit.circuits.validity import Status
+
+N = 36
+X = torch.randn(N, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(N) % 3
+X[torch.arange(N), 0, Y, Y] += 3.0
+PROBE = Probe.split(Samples(X, Y), ["a", "b", "c"], 0)
+BINARY = Y.clamp(max=1)
+SHORT = {"gates": {"steps": 8}, "fedmi": {"steps": 8}}
+
+
+def network(n_logits: int = 3, *, conv: bool = True) -> nn.Sequential:
+    """Drawn once, with a head that tells the classes of its own features."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if conv:
+            layers = (nn.Conv2d(1, 4, 2), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(36, 6))
+        else:
+            layers = (nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 6))
+        return nn.Sequential(*layers, nn.ReLU(), nn.Linear(6, n_logits))
+
+
+@pytest.mark.parametrize("ablation", ["mean", "zero", "resample"])
+def test_logits_that_are_not_finite_have_a_status_of_their_own(ablation: str) -> None:
+    model = network()
+    with torch.no_grad():
+        model[3].weight[0, 0] = torch.nan
+    settings = CircuitSettings(ablation=ablation)
+
+    found, checked = (
+        discover(model, PROBE, ablation=ablation),
+        circuits_of_model(model, PROBE, settings),
+    )
+
+    why = "the model's logits are NaN or infinite for 18 of 18 samples"
+    assert found.reasons == (why,) * 3
+    assert not found.masks.any()
+    assert not checked.found.any()
+    for one in checked.validity:
+        assert (one.status, one.reason) == (Status.NOT_FINITE, why)
+        assert np.isnan([one.full_recall, one.full_fpr, one.balanced_accuracy]).all()
+
+
+@pytest.mark.parametrize("conv", [False, True])
+def test_one_model_that_is_not_finite_costs_the_others_nothing(conv: bool) -> None:
+    model = network(conv=conv)
+    good = {name: np.asarray(v).copy() for name, v in model.state_dict().items()}
+    bad = {name: v.copy() for name, v in good.items()}
+    bad["5.bias"][1] = np.inf
+    task = RoundTask(CircuitSettings(), 0, 1)
+
+    alone = analyse_round(model, good, {"a": good}, PROBE, task)
+    beside = analyse_round(model, good, {"a": good, "b": bad}, PROBE, task)
+
+    assert alone.comparisons["a"] == beside.comparisons["a"]
+    assert {v.status for v in beside.models[2].validity} == {Status.NOT_FINITE}
+    assert np.isnan([one.normalised for one in beside.comparisons["b"].global_in_local]).all()
+    broken = analyse_round(model, bad, {"a": good}, PROBE, task)
+    assert all(verdict is None for verdict, _ in broken.comparisons["a"].verdicts)

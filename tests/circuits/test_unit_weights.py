@@ -1,0 +1,90 @@
+"""Weights are read where a layer keeps them, also where they are computed from others."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from fedcircuit import Probe, Samples, discover
+from fedcircuit.circuits.circuit import Site
+from fedcircuit.circuits.preservation import circuits_of_model
+from fedcircuit.circuits.unit_weights import incoming_weights
+
+N = 36
+X = torch.randn(N, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(N) % 3
+X[torch.arange(N), 0, Y, Y] += 3.0
+PROBE = Probe.split(Samples(X, Y), ["a", "b", "c"], 0)
+BINARY = Y.clamp(max=1)
+SHORT = {"gates": {"steps": 8}, "fedmi": {"steps": 8}}
+
+
+def network(n_logits: int = 3, *, conv: bool = True) -> nn.Sequential:
+    """Drawn once, with a head that tells the classes of its own features."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if conv:
+            layers = (nn.Conv2d(1, 4, 2), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(36, 6))
+        else:
+            layers = (nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 6))
+        return nn.Sequential(*layers, nn.ReLU(), nn.Linear(6, n_logits))
+
+
+NORMS = {
+    "weight norm": parametrizations.weight_norm,
+    "spectral norm": parametrizations.spectral_norm,
+    "weight norm of old": nn.utils.weight_norm,
+    "spectral norm of old": nn.utils.spectral_norm,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("name", NORMS)
+def test_weights_that_are_computed_are_read_and_stay_whole(name: str) -> None:
+    model = network()
+    NORMS[name](model[3])
+    model(X)  # the old form keeps the result of a computation
+    before = model.eval()(X)
+
+    norms = discover(model, PROBE, method="magnitude")
+    found = circuits_of_model(model, PROBE)
+
+    used = model[3].weight.detach().norm(dim=1)
+    assert torch.allclose(norms.scores[0, 4:], used / used.mean())
+    assert found.masks.shape == (3, 10)
+    assert torch.equal(model(X), before)  # copies share the class of a parametrized module
+
+
+class Attends(nn.Module):
+    def __init__(self, **options: int) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True, **options)
+        self.size, self.head = self.attention.kdim, nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x[:, 0]
+        other = x[..., : self.size]
+        return self.head(self.attention(x, other, other)[0].mean(1))
+
+
+@pytest.mark.parametrize("options", [{}, {"kdim": 3, "vdim": 3}], ids=["joint", "apart"])
+def test_magnitude_scores_heads_by_their_projections(options: dict[str, int]) -> None:
+    torch.manual_seed(0)
+    model = Attends(**options)
+    attention = model.attention
+    if options:
+        parts = [attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight]
+    else:
+        parts = list(attention.in_proj_weight.chunk(3))
+    squares = [
+        sum(float(part[2 * head : 2 * head + 2].detach().square().sum()) for part in parts)
+        for head in range(2)
+    ]
+    norms = torch.tensor(squares).sqrt()
+
+    found = discover(model, PROBE, method="magnitude")
+
+    assert found.sites == (Site("attention", 2, 2, "attention"),)
+    assert torch.allclose(found.scores, (norms / norms.mean()).expand(3, -1))
+    weights = incoming_weights(model, found.sites[0])
+    assert torch.allclose(weights.norm(dim=1), norms)

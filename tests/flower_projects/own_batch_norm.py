@@ -1,4 +1,8 @@
-"""Clients keep their batch norm (as in FedBN, arXiv 2102.07623) and exchange the rest."""
+"""Clients keep their batch norm (as in FedBN, arXiv 2102.07623) and exchange the rest.
+
+No whole network is averaged, so there is none in which circuits could be found: rounds are
+recorded, without a model.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
-from digits import CLIENTS, probe, samples_of
+from digits import CLIENTS, samples_of
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
@@ -67,6 +71,6 @@ server = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     model = build()
     strategy = FedAvg(fraction_evaluate=0.0, min_available_nodes=CLIENTS)
-    strategy = observe(strategy, model=model, probe=probe(), run_dir=context.run_config["folder"])
+    strategy = observe(strategy, run_dir=context.run_config["folder"])
     initial = ArrayRecord(OrderedDict(shared(model)))
     context.state["final"] = strategy.start(grid, initial, num_rounds=2).arrays

@@ -17,6 +17,7 @@ from flwr.common import parameters_to_ndarrays
 
 from fedcircuit import Run, simulate
 from fedcircuit.app.simulation import Simulation
+from fedcircuit.strategies.preflight import PreflightError
 
 HERE = Path(__file__).parent
 PROJECTS = {
@@ -27,6 +28,7 @@ PROJECTS = {
     "private_training": "FedAvg",
     "lightning_style": "FedProx",
 }
+PARTIAL = {"own_batch_norm"}  # they exchange no whole network: rounds are recorded alone
 IMPORT = "from fedcircuit import observe"
 
 
@@ -77,7 +79,7 @@ def test_the_line_is_one_line_and_its_import(name: str) -> None:
     ]
     assert len(changed) == 2
     assert changed[0] == IMPORT
-    assert changed[1].strip().startswith("strategy = observe(strategy, model=")
+    assert changed[1].strip().startswith("strategy = observe(strategy, ")
 
 
 @pytest.mark.parametrize(("name", "strategy"), PROJECTS.items())
@@ -97,10 +99,23 @@ def test_two_rounds_give_the_same_bits_with_and_without_the_line(
     assert len(run.clients) == 2 * CLIENTS
     assert run.failures.empty
     assert run.observer_errors.empty
+    if name in PARTIAL:
+        assert "verdicts" not in run.table_names
+        return
     verdicts = run.table("verdicts")
     assert set(verdicts["round"]) == {1, 2}
     assert set(verdicts["client"]) == set(run.clients["client"])
     assert set(run.table("accuracy")["round"]) == {1, 2}
+
+
+def test_a_model_is_refused_where_no_whole_network_is_exchanged(tmp_path: Path) -> None:
+    lines = [
+        line.replace("observe(strategy,", "observe(strategy, model=model, probe=probe(),")
+        for line in source("own_batch_norm")
+    ]
+    lines.insert(lines.index(IMPORT), "from digits import probe")
+    with pytest.raises(PreflightError, match="clients keep these for themselves"):
+        simulated("own_batch_norm", lines, tmp_path / "with-model")
 
 
 def test_the_checkpoints_of_a_strategy_of_ones_own_are_the_same(tmp_path: Path) -> None:

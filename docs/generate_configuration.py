@@ -1,4 +1,4 @@
-"""Writes configuration.md from the schema of a study: ``python docs/generate_configuration.py``."""
+"""Writes configuration.md and data.md from the code: ``python docs/generate_configuration.py``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from fedcircuit.app.config import StudyConfig
+from fedcircuit.app.data_examples import EXAMPLES
 from fedcircuit.circuits.discovery import METHOD_NAMES, discovery_method
 from fedcircuit.circuits.discovery.scored import size_options
+from fedcircuit.learning.readers import pictures
 
 PAGE = Path(__file__).with_name("configuration.md")
+DATA_PAGE = Path(__file__).with_name("data.md")
 
 INTRODUCTION = """\
 <!-- Written by docs/generate_configuration.py from the schema in fedcircuit/app; do not edit. -->
@@ -43,6 +46,37 @@ An unknown key is refused, and the nearest known one is named.
 What a run really used, defaults included, is under `config` in its `manifest.json`.
 """
 
+DATA_INTRODUCTION = """\
+<!-- Written by docs/generate_configuration.py from the code; do not edit. -->
+
+# Data
+
+A study names its data under `data`; [Configuration](configuration.md) has every key.
+`fedcircuit doctor` prints these examples too.
+Nothing is downloaded unless `data.download` allows it, and nothing is guessed: a file that can be read in two ways is refused with the key that decides, and a row that cannot be used is named with its file.
+Rows are counted from 0.
+
+## Kinds
+"""
+
+DATA_RULES = """\
+## What holds for all files
+
+| question | answer |
+|---|---|
+| which split is tested on | `test`, else `testing`, `validation`, `valid`, `val`, `dev`; `data.test_split` names another. Where there is one split only, `data.test_share` holds a share of it out, in the mix of the classes |
+| which classes, in which order | those of `data.classes`; else the names in the metadata of the label's own column; else whole numbers are the classes 0, 1, ... and text (dictionary-encoded or not, and names of folders) is sorted |
+| labels that are no classes | refused: missing, negative (rows without a label are often marked -1), not whole, or absent from training |
+| shards | read in the order of their numbers; a set that is not whole is refused |
+| hidden files and folders | left out, and so are `__MACOSX` and `@eaDir` |
+| sizes | all images must have one size; nothing is scaled |
+| pixels | 8 and 16 bits as shares of their largest value, then (share - mean) / sd: 0.1307 and 0.3081 for MNIST, 0.2860 and 0.3530 for Fashion-MNIST, 0.305 and 0.376 for digits, else 0.5 and 0.5. Pictures of 12 bits in 16 use a sixteenth of the range |
+| other numbers | by mean and sd of the training samples, a table column by column, images (floats in npz, LEAF) all pixels together; `data.standardise: false` leaves them |
+| inputs that are not finite | refused, with row and column |
+| rows that are images | `data.shape: [28, 28]`; 784 numbers of LEAF are 28x28 by themselves |
+| clients that the data come with | `partition: {kind: natural, column: NAME}`: one client for each value, in the order of the values; with fewer `clients` so many of them are drawn by the seed. Rows of the tests need no such column. Image folders and the sets of torchvision have no columns |
+"""
+
 BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
 
 
@@ -56,6 +90,16 @@ def page() -> str:
     defaults = yaml.safe_dump(_plain(StudyConfig().model_dump()), sort_keys=False)
     parts += ["## All defaults\n", f"```yaml\n{defaults}```\n"]
     return "\n".join(parts)
+
+
+def data_page() -> str:
+    """The page of the kinds of data."""
+    kinds = [
+        f"### `{kind.name}`\n\nFiles below `data.root`: {kind.files}.\n\n```yaml\n{kind.yaml}\n```\n"
+        for kind in EXAMPLES
+    ]
+    modes = (pictures.__doc__ or "").split("\n\n", 1)[1]
+    return "\n".join([DATA_INTRODUCTION, *kinds, DATA_RULES, "## Images\n", modes])
 
 
 def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
@@ -173,3 +217,4 @@ def _parameters(docstring: str) -> dict[str, str]:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    DATA_PAGE.write_text(data_page(), encoding="utf-8")

@@ -16,6 +16,7 @@ from types import ModuleType
 
 import pytest
 import source_rules as rules
+import yaml
 
 import fedcircuit
 from fedcircuit import messages
@@ -99,6 +100,23 @@ def test_the_configuration_page_is_the_generated_one() -> None:
     assert page("configuration.md") == configuration_module().page(), (
         "run: python docs/generate_configuration.py"
     )
+
+
+def test_the_page_of_data_is_the_generated_one() -> None:
+    assert page("data.md") == configuration_module().data_page(), (
+        "run: python docs/generate_configuration.py"
+    )
+
+
+def test_the_page_of_data_has_an_example_of_every_kind() -> None:
+    from fedcircuit.app.data_examples import EXAMPLES
+    from fedcircuit.learning.data import DATASET_NAMES
+
+    named = [
+        yaml.safe_load(block)["data"]["name"] for name, block in yaml_blocks() if name == "data.md"
+    ]
+    assert named == [example.name for example in EXAMPLES]
+    assert sorted(named) == sorted(DATASET_NAMES)
 
 
 def yaml_blocks() -> list[tuple[str, str]]:

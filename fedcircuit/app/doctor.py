@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+from fedcircuit.app.data_examples import EXAMPLES, DataExample
 from fedcircuit.learning.data import DataSource, data_root
 from fedcircuit.learning.raw_data import MissingDataError
 from fedcircuit.records.manifest import versions
@@ -36,6 +37,7 @@ def examine(root: str | None = None) -> list[Finding]:
         _torchvision(),
         _superlink(),
         *(_data(name, root) for name in _DATA),
+        *(_kind(example) for example in EXAMPLES),
     ]
 
 
@@ -91,6 +93,15 @@ def _superlink() -> Finding:
         f"one answers on local port {port}; 'flwr run' would use it, with the code and the "
         "environment of the folder it was started in. End its process if it is a leftover",
     )
+
+
+def _kind(example: DataExample) -> Finding:
+    """A kind of data set, and how a study names it."""
+    missing = ", ".join(example.missing())
+    text = f"{example.yaml.replace(chr(10), '; ')}  ({example.files.replace('`', '')})"
+    if missing:
+        text += f"; needs {missing}: pip install 'fedcircuit[parquet]'"
+    return Finding(f"data {example.name}", True, text)
 
 
 def _data(name: str, root: str | None) -> Finding:

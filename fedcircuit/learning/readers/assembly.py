@@ -42,9 +42,13 @@ def assembled(
     Raises
     ------
     ValueError
-        If a label is no class, or a value of a further column is missing; the row is named.
+        If a split is empty, a label is no class, or a value of a further column is missing; the
+        row is named.
     """
     other = train if test is None else test
+    for part, split in (("training", train), ("test", other)):
+        if len(split.labels.values) == 0:
+            raise ValueError(f"the {part} samples of {source.name} are none; put some there")
     first, second, names = classes_of(train.labels, other.labels, source.classes)
     splits = _raw(train, first), _raw(other, second)
     if test is None:

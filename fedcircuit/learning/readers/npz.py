@@ -48,7 +48,7 @@ def read_npz(source: DataSource, *, seed: int) -> RawData:
     else:
         train, test = split_files(source, _find)
         parts = {
-            part: _split(_Arrays(files[0]), "", source) if files else None
+            part: _split(_Arrays(files[0]), "", source, training=part == "train") if files else None
             for part, files in (("train", train), ("test", test))
         }
     first, second = parts["train"], parts["test"]
@@ -93,11 +93,12 @@ def _of_one_file(path: Path, source: DataSource) -> dict[str, ReadSplit | None]:
     train, test = _part(arrays, TRAIN_NAMES, source), _part(arrays, tests, source)
     if train is None:
         train = ""  # inputs and labels without the name of a split
-    if test is None and source.test_share is None:
+    first = _split(arrays, train, source, training=True)
+    if test is None and (source.test_share is None or source.test_split is not None):
         raise missing(source, [f"{path}: {tests[0]}_images, x_{tests[0]}, ..."], "tests are not")
     return {
-        "train": _split(arrays, train, source),
-        "test": None if test is None else _split(arrays, test, source),
+        "train": first,
+        "test": None if test is None else _split(arrays, test, source, training=False),
     }
 
 
@@ -114,13 +115,13 @@ def _names(stem: str, part: str) -> tuple[str, ...]:
     return (f"{stem}_{part}", f"{part}_{stem}") if part else (stem,)
 
 
-def _split(arrays: _Arrays, part: str, source: DataSource) -> ReadSplit:
+def _split(arrays: _Arrays, part: str, source: DataSource, *, training: bool) -> ReadSplit:
     path = arrays.path
     inputs = _images(_wanted(arrays, part, source.image, INPUTS, "image"), path)
     labels = _wanted(arrays, part, source.label, LABELS, "label")
     further = {
         name: _wanted(arrays, part, name, (), "columns")
-        for name in (source.columns if part in ("", *TRAIN_NAMES) else ())
+        for name in (source.columns if training else ())
     }
     for name, values in (("labels", labels), *further.items()):
         if len(values) != len(inputs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fedcircuit.learning.readers.assembly import ReadSplit, assembled, one_of, r
 from fedcircuit.learning.readers.labels import LabelColumn
 from fedcircuit.learning.readers.parts import files_of_split, split_files
 from fedcircuit.learning.readers.pictures import Decoding, decoded, decoding_of
-from fedcircuit.learning.readers.tables import rows_of_files, table_split
+from fedcircuit.learning.readers.tables import Frame, rows_of_files, table_splits
 from fedcircuit.learning.source import DataSource
 
 IMAGES = ("img", "image", "images")
@@ -45,57 +46,73 @@ def read_parquet(source: DataSource, *, seed: int) -> RawData:
             f'reading Parquet needs {error.name}: pip install "fedcircuit[parquet]"'
         ) from error
     train, test = split_files(source, _find)
-    first, pixels = _split(train, source)
-    second = _split(test, source)[0] if test else None
-    return assembled(first, second, source, seed=seed, pixels=pixels)
+    image = None
+    if source.features is None:
+        image = one_of(_opened(train[0]).schema_arrow.names, IMAGES, source.image, "image")
+    if image is None:
+        tables = [_frame(files) if files else None for files in (train, test)]
+        assert tables[0] is not None
+        names = _names(train[0])
+        return assembled(*table_splits(tables[0], tables[1], source, names), source, seed=seed)
+    first = _split(train, image, source)
+    tests = replace(source, columns=())  # who holds what is asked of training samples alone
+    second = _split(test, image, tests) if test else None
+    return assembled(first, second, source, seed=seed, pixels=0.5)
 
 
 def _find(root: Path, name: str) -> tuple[Sequence[Path], Sequence[str]]:
     folders = [root, root / "data"]
     looked = [
-        f"{folder / name}{form}"
+        f"{folder / name}.parquet, {name}-00000-of-NNNNN.parquet or {name}/*.parquet"
         for folder in folders
-        for form in (".parquet", "-00000-of-NNNNN.parquet", "/*.parquet")
     ]
     return files_of_split(folders, name, (".parquet",)), looked
 
 
-def _split(files: Sequence[Path], source: DataSource) -> tuple[ReadSplit, float | None]:
-    """The split, and the mean and sd of its pixels where it has images."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _frame(files: Sequence[Path]) -> Frame:
+    tables = [_read(path, None) for path in files]
+    where = rows_of_files(files, [len(table) for table in tables])
+    return Frame(_joined(tables, files).to_pandas(), where)
 
-    schema = pq.read_schema(files[0])
-    image = None
-    if source.features is None:
-        image = one_of(schema.names, IMAGES, source.image, "image")
-    names = {name: found for name in schema.names if (found := _class_names(schema, name))}
-    if image is None:
-        tables = [_read(path, None) for path in files]
-        where = rows_of_files(files, [len(table) for table in tables])
-        frame = _joined(tables, files).to_pandas()
-        return table_split(frame, source, where, names), None
-    label = required_label(schema.names, LABELS, source.label)
+
+def _names(path: Path) -> dict[str, tuple[str, ...]]:
+    """Class names by column."""
+    schema = _opened(path).schema_arrow
+    return {name: found for name in schema.names if (found := _class_names(schema, name))}
+
+
+def _split(files: Sequence[Path], image: str, source: DataSource) -> ReadSplit:
+    label = required_label(_opened(files[0]).schema_arrow.names, LABELS, source.label)
     wanted = list(dict.fromkeys((image, label, *source.columns)))
-    absent = [name for name in wanted if name not in schema.names]
-    if absent:
-        raise ValueError(f"{files[0]} has no column {absent[0]!r}, it has {schema.names}")
     tables = [_read(path, wanted) for path in files]
     where = rows_of_files(files, [len(table) for table in tables])
-    table: pa.Table = _joined(tables, files)
-    labels = LabelColumn(_values(table, label), where, label, names.get(label))
+    table = _joined(tables, files)
+    labels = LabelColumn(_values(table, label), where, label, _names(files[0]).get(label))
     further = {name: _values(table, name) for name in source.columns}
     inputs = _images(table.column(image), image, decoding_of(source), where)
-    return ReadSplit(labels, inputs, further), 0.5
+    return ReadSplit(labels, inputs, further)
 
 
-def _read(path: Path, columns: list[str] | None) -> Any:
+def _opened(path: Path) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         # a single file, whatever its folders are called: key=value in a path is no column
-        return pq.ParquetFile(path).read(columns=columns)
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
+
+
+def _read(path: Path, columns: list[str] | None) -> Any:
+    import pyarrow as pa
+
+    file = _opened(path)
+    absent = [name for name in columns or () if name not in file.schema_arrow.names]
+    if absent:
+        raise ValueError(f"{path} has no column {absent[0]!r}, it has {file.schema_arrow.names}")
+    try:
+        return file.read(columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
 

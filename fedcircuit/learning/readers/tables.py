@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcircuit.learning.raw_data import Array, RawData
+from fedcircuit.learning.raw_data import Array, Inputs, RawData
 from fedcircuit.learning.readers.assembly import ReadSplit, assembled, required_label
 from fedcircuit.learning.readers.labels import LabelColumn
 from fedcircuit.learning.readers.parts import files_of_split, split_files
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 
 TABLE_LABELS = ("label", "labels", "target", "class", "y")
 _SUFFIXES = (".csv", ".csv.gz")
+ClassNames = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Rows of a table, and the file and row of each."""
+
+    rows: pd.DataFrame
+    where: Callable[[int], str]
 
 
 def read_csv(source: DataSource, *, seed: int) -> RawData:
@@ -34,17 +44,16 @@ def read_csv(source: DataSource, *, seed: int) -> RawData:
     ValueError
         If the columns are not those that are asked for, or a row cannot be used.
     """
-    train, test = split_files(source, _find)
-    splits = [None if not files else _split(files, source) for files in (train, test)]
-    assert splits[0] is not None
-    return assembled(splits[0], splits[1], source, seed=seed)
+    train, test = (_frame(files) if files else None for files in split_files(source, _find))
+    assert train is not None
+    return assembled(*table_splits(train, test, source), source, seed=seed)
 
 
 def _find(root: Path, name: str) -> tuple[Sequence[Path], Sequence[str]]:
     return files_of_split([root], name, _SUFFIXES), [f"{root / name}.csv (or .csv.gz)"]
 
 
-def _split(files: Sequence[Path], source: DataSource) -> ReadSplit:
+def _frame(files: Sequence[Path]) -> Frame:
     import pandas as pd
 
     frames = []
@@ -56,7 +65,7 @@ def _split(files: Sequence[Path], source: DataSource) -> ReadSplit:
         if list(frames[-1].columns) != list(frames[0].columns):
             raise ValueError(f"{path} has other columns than {files[0]}")
     where = rows_of_files(files, [len(frame) for frame in frames])
-    return table_split(pd.concat(frames, ignore_index=True), source, where)
+    return Frame(pd.concat(frames, ignore_index=True), where)
 
 
 def rows_of_files(files: Sequence[Path], lengths: Sequence[int]) -> Callable[[int], str]:
@@ -70,22 +79,17 @@ def rows_of_files(files: Sequence[Path], lengths: Sequence[int]) -> Callable[[in
     return where
 
 
-def table_split(
-    frame: pd.DataFrame,
-    source: DataSource,
-    where: Callable[[int], str],
-    names: dict[str, tuple[str, ...]] | None = None,
-) -> ReadSplit:
-    """Features ``[n, f]`` float32, labels and further columns of a table.
+def table_splits(
+    train: Frame, test: Frame | None, source: DataSource, names: ClassNames | None = None
+) -> tuple[ReadSplit, ReadSplit | None]:
+    """Both splits of a table; the tests have the features of the training samples, by name.
 
     Parameters
     ----------
-    frame
+    train, test
         One row a sample.
     source
-        Names of the label, the features and further columns.
-    where
-        File and row of each.
+        Names of the label, the features and further columns; tests need not have the last.
     names
         Class names by column.
 
@@ -94,25 +98,49 @@ def table_split(
     ValueError
         If a column is not there, or a feature is not a number.
     """
-    columns = [str(column) for column in frame.columns]
+    columns = [str(column) for column in train.rows.columns]
     label = required_label(columns, TABLE_LABELS, source.label)
-    further = {name: _values(_asked(frame, name, "data.columns")) for name in source.columns}
-    wanted = source.features or [n for n in columns if n != label and n not in further]
+    wanted = source.features or tuple(n for n in columns if n not in (label, *source.columns))
     if not wanted:
         raise ValueError(f"the table has no features beside {', '.join(columns)}")
     if label in wanted:
         raise ValueError(f"the label {label!r} cannot be a feature; leave it out of data.features")
-    features = np.empty((len(frame), len(wanted)), dtype=np.float32)
-    for place, name in enumerate(wanted):
-        features[:, place] = _numbers(_asked(frame, name, "data.features"), name, where)
-    labels = LabelColumn(_values(frame[label]), where, label, (names or {}).get(label))
-    return ReadSplit(labels, lambda index: features[index], further)
+    further = {name: _values(_asked(train, name, "data.columns")) for name in source.columns}
+    splits = [
+        ReadSplit(
+            LabelColumn(
+                _values(_asked(frame, label, "data.label")),
+                frame.where,
+                label,
+                (names or {}).get(label),
+            ),
+            _reader(_features(frame, wanted)),
+            further if frame is train else {},
+        )
+        for frame in (train, test)
+        if frame is not None
+    ]
+    return splits[0], splits[1] if test is not None else None
 
 
-def _asked(frame: pd.DataFrame, name: str, key: str) -> pd.Series:
-    if name not in frame.columns:
-        raise ValueError(f"there is no column {name!r} ({key}), there are {list(frame.columns)}")
-    column: pd.Series = frame[name]
+def _features(frame: Frame, names: Sequence[str]) -> NDArray[np.float32]:
+    features = np.empty((len(frame.rows), len(names)), dtype=np.float32)
+    for place, name in enumerate(names):
+        features[:, place] = _numbers(_asked(frame, name, "data.features"), name, frame.where)
+    return features
+
+
+def _reader(features: NDArray[np.float32]) -> Inputs:
+    return lambda index: features[index]
+
+
+def _asked(frame: Frame, name: str, key: str) -> pd.Series:
+    if name not in frame.rows.columns:
+        raise ValueError(
+            f"{frame.where(0).rpartition(' row ')[0]} has no column {name!r} ({key}), it has "
+            f"{list(frame.rows.columns)}"
+        )
+    column: pd.Series = frame.rows[name]
     return column
 
 

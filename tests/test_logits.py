@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedcircuit.learning.training import evaluate
+from fedcircuit.learning.evaluation import evaluate
 from fedcircuit.logits import (
     LogitsError,
     NotFiniteError,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedcircuit import Probe, Samples
-from fedcircuit.learning.training import evaluate
+from fedcircuit.learning.evaluation import evaluate
 from fedcircuit.learning.weights import Weights, set_weights
 from fedcircuit.records.round_record import Observation, RoundView, Table
 

@@ -27,11 +27,12 @@ from fedcircuit.circuits.preservation import (
 )
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.learning.data import Dataset, DataSource, load_dataset
+from fedcircuit.learning.evaluation import evaluate
 from fedcircuit.learning.models import build_model
 from fedcircuit.learning.partitions import by_classes, iid
 from fedcircuit.learning.seeds import derived_seed
 from fedcircuit.learning.sparsity import WeightSparsity
-from fedcircuit.learning.training import LocalTraining, evaluate, train_local
+from fedcircuit.learning.training import LocalTraining, train_local
 from fedcircuit.learning.weights import Weights, get_weights, set_weights
 from fedcircuit.samples import Samples
 

@@ -31,8 +31,9 @@ from fedcircuit.circuits.discovery.effects import summed_effects
 from fedcircuit.circuits.discovery.protocol import frozen
 from fedcircuit.circuits.sites import evaluating, find_sites
 from fedcircuit.learning.data import Dataset, DataSource, load_dataset
+from fedcircuit.learning.evaluation import evaluate
 from fedcircuit.learning.models import build_model
-from fedcircuit.learning.training import LocalTraining, evaluate, train_local
+from fedcircuit.learning.training import LocalTraining, train_local
 
 try:
     from captum.attr import LayerGradientXActivation

@@ -38,9 +38,10 @@ from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.settings import CircuitSettings
 from fedcircuit.circuits.validity import Status, Validity
 from fedcircuit.learning.data import Dataset, DataSource, load_dataset
+from fedcircuit.learning.evaluation import evaluate
 from fedcircuit.learning.models import build_model
 from fedcircuit.learning.sparsity import WeightSparsity
-from fedcircuit.learning.training import LocalTraining, evaluate, train_local
+from fedcircuit.learning.training import LocalTraining, train_local
 
 SPARSITIES = (0.0, 0.95, 0.99)
 LOCAL_CLASSES = 3

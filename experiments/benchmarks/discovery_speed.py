@@ -23,9 +23,10 @@ from fedcircuit.circuits.discovery import METHOD_NAMES, Discovery
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.sites import masked
 from fedcircuit.learning.data import Dataset, DataSource, load_dataset
+from fedcircuit.learning.evaluation import evaluate
 from fedcircuit.learning.models import build_model
 from fedcircuit.learning.sparsity import WeightSparsity
-from fedcircuit.learning.training import LocalTraining, evaluate, train_local
+from fedcircuit.learning.training import LocalTraining, train_local
 
 ABLATIONS: dict[str, Ablation] = {"fedmi": "zero"}  # of the others: mean
 

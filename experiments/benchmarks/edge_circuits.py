@@ -34,9 +34,10 @@ from fedcircuit.circuits.edges import (
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.sites import evaluating, find_sites
 from fedcircuit.learning.data import Dataset, DataSource, load_dataset
+from fedcircuit.learning.evaluation import evaluate
 from fedcircuit.learning.models import build_model
 from fedcircuit.learning.sparsity import WeightSparsity
-from fedcircuit.learning.training import LocalTraining, evaluate, train_local
+from fedcircuit.learning.training import LocalTraining, train_local
 
 
 def trained(data: Dataset, sparsity: float, seed: int) -> nn.Module:

@@ -32,11 +32,12 @@ from fedcircuit.circuits.preservation import (
 )
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.learning.data import Dataset, DataSource, load_dataset
+from fedcircuit.learning.evaluation import evaluate
 from fedcircuit.learning.models import build_model
 from fedcircuit.learning.partitions import iid
 from fedcircuit.learning.seeds import derived_seed
 from fedcircuit.learning.sparsity import WeightSparsity
-from fedcircuit.learning.training import LocalTraining, evaluate, train_local
+from fedcircuit.learning.training import LocalTraining, train_local
 from fedcircuit.learning.weights import Weights, get_weights, set_weights
 
 LIMIT = 0.25  # what the analysis may cost, as a share of the training

@@ -43,9 +43,10 @@ from fedcircuit.circuits.sites import find_sites
 from fedcircuit.circuits.validity import Status, Validity
 from fedcircuit.circuits.verdict import CircuitFunction, Verdict, VerdictThresholds, verdict
 from fedcircuit.learning.data import Dataset, DataSource, load_dataset
+from fedcircuit.learning.evaluation import evaluate
 from fedcircuit.learning.models import build_model
 from fedcircuit.learning.sparsity import WeightSparsity
-from fedcircuit.learning.training import LocalTraining, evaluate, train_local
+from fedcircuit.learning.training import LocalTraining, train_local
 from fedcircuit.samples import Samples
 
 SPARSITIES = (0.0, 0.95, 0.99)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from fedcircuit.circuits.modes import copied
-from fedcircuit.learning.training import Evaluation, evaluate
+from fedcircuit.learning.evaluation import Evaluation, evaluate
 from fedcircuit.learning.weights import Weights, set_weights
 from fedcircuit.logits import not_finite_reason
 from fedcircuit.records.round_record import (

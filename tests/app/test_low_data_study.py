@@ -14,7 +14,7 @@ from fedcircuit.app.config_files import ConfigError, parse_study
 from fedcircuit.app.federation import resume_run, run_study
 from fedcircuit.app.study import build_study
 from fedcircuit.app.study_data import personal_tests_of
-from fedcircuit.learning.training import evaluate
+from fedcircuit.learning.evaluation import evaluate
 from fedcircuit.learning.weights import set_weights
 from fedcircuit.records.run import Run
 

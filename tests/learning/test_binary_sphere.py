@@ -13,8 +13,9 @@ from torch import nn
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.learning.binary_sphere import binary_sphere, labels_of, patterns, power, vertices
 from fedcircuit.learning.data import DataSource, load_dataset
+from fedcircuit.learning.evaluation import evaluate
 from fedcircuit.learning.models import build_model
-from fedcircuit.learning.training import LocalTraining, evaluate, train_local
+from fedcircuit.learning.training import LocalTraining, train_local
 
 SIZES = (10, 7, 5, 4, 3)
 

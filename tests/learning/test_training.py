@@ -7,11 +7,12 @@ from sklearn.metrics import confusion_matrix, log_loss
 from torch import nn
 from torch.nn import functional
 
+from fedcircuit.learning.evaluation import evaluate
 from fedcircuit.learning.models import build_model
 from fedcircuit.learning.objectives import FedRS, proximal_term
 from fedcircuit.learning.optimizers import last_gradient
 from fedcircuit.learning.sparsity import WeightSparsity
-from fedcircuit.learning.training import LocalTraining, evaluate, train_local
+from fedcircuit.learning.training import LocalTraining, train_local
 from fedcircuit.learning.weights import get_weights, set_weights
 from fedcircuit.samples import Samples
 

@@ -10,12 +10,13 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 BENCH := $(BIN)/python experiments/benchmarks
 DATA ?= $(FEDCIRCUIT_DATA)
 
-.PHONY: help demo test check deploy-test lint docs bench bench-made-up bench-mnist validate-information soak soak-hour
+.PHONY: help demo test test-flower check deploy-test lint docs bench bench-made-up bench-mnist validate-information soak soak-hour
 .NOTPARALLEL:
 
 help:
 	@echo "make demo   run the demonstration on data that ship with scikit-learn"
 	@echo "make test   run the tests"
+	@echo "make test-flower  the Flower-facing tests with the oldest supported release, then the newest"
 	@echo "make check  lint, formatting, types and the tests: what CI runs"
 	@echo "make deploy-test  a deployment on the loopback address, with TLS and node authentication"
 	@echo "make soak   faults done on purpose, in seconds; make soak-hour does more of them"
@@ -30,6 +31,24 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+# The oldest release lies in a folder of its own that sees everything else of .venv: 400 MB, no torch.
+FLOWER_OLDEST := 1.22.0
+OLD := .venv-flower-$(FLOWER_OLDEST)
+FLOWER_TESTS := tests/flower_projects tests/strategies tests/clients tests/app/test_grid.py \
+  tests/app/test_simulation.py
+
+test-flower: $(OLD)/.installed
+	$(OLD)/bin/python -m pytest -n 0 -p no:cacheprovider -m "not slow" $(FLOWER_TESTS) $(ARGS)
+	$(BIN)/python -m pytest -n 0 -m "not slow" $(FLOWER_TESTS) $(ARGS)
+
+$(OLD)/.installed: pyproject.toml | $(VENV)/.installed-dev
+	$(BIN)/python -m venv --clear $(OLD)
+	$(OLD)/bin/python -m pip install --disable-pip-version-check -q "flwr[simulation]==$(FLOWER_OLDEST)"
+	$(OLD)/bin/python -c "import pathlib, sysconfig; \
+	  pathlib.Path(sysconfig.get_path('purelib'), 'zz_main.pth').write_text( \
+	  'import site; site.addsitedir(%r)' % '$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path(\"purelib\"))")')"
+	@touch $@
 
 check: lint test
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from flwr.serverapp import Grid
@@ -85,14 +86,23 @@ class NodeFacts:
     heartbeat: float = 0.0
 
 
-def node_facts(grid: Grid) -> dict[int, NodeFacts]:
-    """What a Grid tells of its nodes, by node id; empty in releases where it tells nothing."""
+def nodes_of(grid: Grid) -> list[NodeInfo]:
+    """Nodes of a Grid; of releases whose Grids tell nothing of them, nodes with an id alone."""
     get_nodes: Any = getattr(grid, "get_nodes", None)
-    if get_nodes is None:
-        return {}
+    if get_nodes is not None:
+        return list(get_nodes())
+    blank: Any = SimpleNamespace
+    return [
+        blank(node_id=node_id, registered_at="", heartbeat_interval=0.0)
+        for node_id in grid.get_node_ids()
+    ]
+
+
+def node_facts(grid: Grid) -> dict[int, NodeFacts]:
+    """What a Grid tells of its nodes, by node id."""
     return {
         int(node.node_id): NodeFacts(node.registered_at, node.heartbeat_interval)
-        for node in get_nodes()
+        for node in nodes_of(grid)
     }
 
 

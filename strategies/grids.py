@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from fedcircuit.flower import nodes_of
+
 if TYPE_CHECKING:
     from fedcircuit.flower import NodeInfo, Run
 
@@ -44,7 +46,7 @@ class GridView(Grid):
 
     def get_nodes(self) -> Iterable[NodeInfo]:
         """Pass on."""
-        return self.grid.get_nodes()
+        return nodes_of(self.grid)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Pass on."""
@@ -74,5 +76,5 @@ class OrderedGrid(GridView):
 
     def get_nodes(self) -> list[NodeInfo]:
         """Nodes in stable order."""
-        nodes = {node.node_id: node for node in self.grid.get_nodes()}
+        nodes = {node.node_id: node for node in nodes_of(self.grid)}
         return [nodes[node_id] for node_id in self._order(self.grid) if node_id in nodes]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flower_wire import compat
 from flwr.app import (
     Array,
     ArrayRecord,
@@ -18,12 +19,6 @@ from flwr.app import (
 from flwr.client import Client, NumPyClient
 from flwr.clientapp import ClientApp
 from flwr.common import FitIns, GetParametersIns, ndarrays_to_parameters, parameters_to_ndarrays
-from flwr.compat.common.recorddict_compat import (
-    fitins_to_recorddict,
-    getparametersins_to_recorddict,
-    recorddict_to_fitres,
-    recorddict_to_getparametersres,
-)
 from flwr.serverapp.strategy import FedAdam, FedAvg
 from toy_federation import (
     N_CLASSES,
@@ -141,17 +136,19 @@ def test_the_message_is_restored_when_the_client_raises() -> None:
 
 def test_messages_of_legacy_strategies_pass_untouched() -> None:
     parameters = ndarrays_to_parameters([np.array([1.0, 2.0])])
-    reply = call(doubler(), "train", fitins_to_recorddict(FitIns(parameters, {"lr": 0.5}), True))
-    result = recorddict_to_fitres(reply.content, keep_input=True)
+    reply = call(
+        doubler(), "train", compat.fitins_to_recorddict(FitIns(parameters, {"lr": 0.5}), True)
+    )
+    result = compat.recorddict_to_fitres(reply.content, keep_input=True)
     assert np.array_equal(parameters_to_ndarrays(result.parameters)[0], [2.0, 4.0])
     assert result.num_examples == 7
     assert result.metrics["note"] == "hi"
 
 
 def test_other_message_types_pass_untouched() -> None:
-    content = getparametersins_to_recorddict(GetParametersIns({}))
+    content = compat.getparametersins_to_recorddict(GetParametersIns({}))
     reply = call(bridged(), "get_parameters", content)
-    parameters = recorddict_to_getparametersres(reply.content, keep_input=True).parameters
+    parameters = compat.recorddict_to_getparametersres(reply.content, keep_input=True).parameters
     arrays = parameters_to_ndarrays(parameters)
     assert [a.tobytes() for a in arrays] == [a.tobytes() for a in initial_weights().values()]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +165,15 @@ CLIENT_SIDE: dict[str, tuple[Callable[[], ClientApp], Callable[[Strategy], Strat
 }
 
 
+def takes_scalars() -> bool:
+    """Whether Flower's arithmetic takes a batch norm's counter, which has no dimension."""
+    return tuple(map(int, version("flwr").split(".")[:2])) >= (1, 36)
+
+
 @pytest.mark.parametrize("name", CLIENT_SIDE)
 def test_what_a_privacy_mod_changed_is_recorded_as_it_came(tmp_path: Path, name: str) -> None:
+    if not takes_scalars():
+        pytest.skip("the mods of this release fail at entries without dimensions")
     app, wrapped = CLIENT_SIDE[name]
     observer = CircuitFedAvg(
         fraction_evaluate=0.0,

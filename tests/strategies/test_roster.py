@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from flwr.clientapp import ClientApp
 from toy_federation import node_ids, toy_app
 
 from fedcircuit.app.grid import InProcessGrid
+from fedcircuit.flower import nodes_of
 from fedcircuit.messages import PARTITION_ID, SIDE_CHANNEL
 from fedcircuit.strategies.grids import GridView, OrderedGrid
 from fedcircuit.strategies.roster import Roster
@@ -27,7 +29,7 @@ class Counted(GridView):
 
     def get_nodes(self) -> Iterable[Any]:
         if self._nodes is None:
-            return self.grid.get_nodes()
+            return nodes_of(self.grid)
         return [
             SimpleNamespace(node_id=node, registered_at=date, heartbeat_interval=beat)
             for node, (date, beat) in self._nodes.items()
@@ -146,9 +148,7 @@ def test_a_view_of_a_grid_passes_everything_on() -> None:
 def test_a_failing_query_does_not_show_in_flowers_log(caplog: pytest.LogCaptureFixture) -> None:
     class Loud(Counted):
         def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> Any:
-            from flwr.supercore import log
-
-            log(40, "a traceback of many lines")
+            logging.getLogger("flwr").error("a traceback of many lines")
             return super().send_and_receive(messages, timeout=timeout)
 
     Roster().update(Loud(InProcessGrid(silent_app(), 1)))

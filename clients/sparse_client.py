@@ -13,16 +13,10 @@ from torch import nn
 
 from fedcircuit.circuits.exchange import MessageValue, as_scalars
 from fedcircuit.clients.circuits import ClientCircuits, own_circuits
+from fedcircuit.learning.evaluation import Evaluation, evaluate
 from fedcircuit.learning.optimizers import State
 from fedcircuit.learning.seeds import derived_seed
-from fedcircuit.learning.training import (
-    Continuation,
-    Evaluation,
-    LocalTraining,
-    TrainingResult,
-    evaluate,
-    train_local,
-)
+from fedcircuit.learning.training import Continuation, LocalTraining, TrainingResult, train_local
 from fedcircuit.learning.weights import Weights, get_weights, set_weights
 from fedcircuit.samples import Samples
 

@@ -30,7 +30,7 @@ settings.register_profile(
 )
 settings.load_profile("fedcircuit")
 
-OLD_FLOWER = tuple(map(int, version("flwr").split(".")[:2])) < (1, 36)
+OLD_FLOWER = tuple(map(int, version("flwr").split(".")[:2])) < (1, 30)
 NO_DIMENSIONS = "this release of Flower computes with no entries without dimensions"
 _flower_home = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 

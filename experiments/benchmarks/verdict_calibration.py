@@ -39,7 +39,6 @@ from fedcircuit.circuits.model_circuits import ModelCircuits, Search, circuit_fu
 from fedcircuit.circuits.overlap import ALL_LAYERS, Overlap, Side, paired_overlaps
 from fedcircuit.circuits.probe import Probe
 from fedcircuit.circuits.settings import CircuitSettings
-from fedcircuit.circuits.sites import find_sites
 from fedcircuit.circuits.validity import Status, Validity
 from fedcircuit.circuits.verdict import CircuitFunction, Verdict, VerdictThresholds, verdict
 from fedcircuit.learning.data import Dataset, DataSource, load_dataset
@@ -132,9 +131,8 @@ def cases_of(data: Dataset, sparsity: float, seeds: Sequence[int]) -> Iterable[C
     """All cases at one weight sparsity."""
     first, second = probes(data.test, data.class_names)
     blank = build_model("simple-cnn", data.input_shape, 10, seed=0)
-    sites = find_sites(blank, first.checking.inputs)
     halves = [
-        Search(sites, probe, CircuitSettings(), seed, 0, Clock())
+        Search.of(blank, probe, CircuitSettings(), seed, 0, Clock())
         for seed, probe in enumerate((first, second))
     ]
     labels, even = data.train.labels, torch.arange(len(data.train)) % 2 == 0

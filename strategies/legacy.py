@@ -23,7 +23,7 @@ from fedcircuit.learning.weights import Weights
 from fedcircuit.records.reading import in_short
 from fedcircuit.records.round_record import Metric
 from fedcircuit.strategies.bounds import client_name, kept_extra, kept_metrics, short
-from fedcircuit.strategies.copies import plain_reduction
+from fedcircuit.strategies.copies import put_around
 from fedcircuit.strategies.failures import ClientError, readable
 from fedcircuit.strategies.legacy_clients import OrderedClients, grid_of, hides_clients
 from fedcircuit.strategies.names import WeightNames
@@ -241,7 +241,6 @@ def observe_legacy(strategy: object, recorder: RoundRecorder, names: WeightNames
 
     class Observed(base):  # type: ignore[misc, valid-type]
         fedcircuit_observed = True
-        fedcircuit_wrapper = True
         fedcircuit_hooks = hooks
 
         def configure_fit(
@@ -266,12 +265,7 @@ def observe_legacy(strategy: object, recorder: RoundRecorder, names: WeightNames
         ) -> tuple[float | None, dict[str, Any]]:
             return hooks.aggregate_evaluate(super().aggregate_evaluate, results, failures)
 
-        def __reduce_ex__(self, protocol: Any) -> Any:
-            return plain_reduction(self, protocol)
-
-    Observed.__name__ = Observed.__qualname__ = f"Observed{base.__name__}"
-    become: Any = strategy
-    become.__class__ = Observed
+    put_around(strategy, Observed, f"Observed{base.__name__}")
 
 
 def _words(failure: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from flwr.common import Parameters, ndarrays_to_parameters
 from flwr.server.client_manager import ClientManager
 
-from fedcircuit.strategies.copies import plain_reduction
+from fedcircuit.strategies.copies import put_around
 from fedcircuit.strategies.recorder import RoundRecorder
 from fedcircuit.strategies.resuming import last_weights
 
@@ -22,15 +22,7 @@ def put_legacy_resume(strategy: object) -> None:
     weights = list(last_weights(store, done).values())
 
     class Resumed(base):  # type: ignore[misc]
-        fedcircuit_wrapper = True
-
         def initialize_parameters(self, client_manager: ClientManager) -> Parameters:
             return ndarrays_to_parameters(weights)
 
-        def __reduce_ex__(self, protocol: Any) -> Any:
-            return plain_reduction(self, protocol)
-
-    Resumed.__name__, Resumed.__qualname__ = base.__name__, base.__qualname__
-    Resumed.__module__ = base.__module__
-    become: Any = strategy
-    become.__class__ = Resumed
+    put_around(strategy, Resumed, base.__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -22,7 +22,7 @@ from fedcircuit.strategies.assembly import (
     Sources,
     build_recorder,
 )
-from fedcircuit.strategies.copies import plain_reduction
+from fedcircuit.strategies.copies import put_around
 from fedcircuit.strategies.message_api import MessageHooks
 from fedcircuit.strategies.names import WeightNames
 from fedcircuit.strategies.recorder import RecorderOptions, RoundRecorder
@@ -152,7 +152,6 @@ def _observe_messages(strategy: Strategy, hooks: MessageHooks) -> None:
     # A class with one base: only such a class may become the class of an existing instance.
     class Observed(base):  # type: ignore[misc, valid-type]
         fedcircuit_observed = True
-        fedcircuit_wrapper = True
         fedcircuit_hooks = hooks
 
         def configure_train(
@@ -177,9 +176,4 @@ def _observe_messages(strategy: Strategy, hooks: MessageHooks) -> None:
         ) -> MetricRecord | None:
             return hooks.aggregate_evaluate(super().aggregate_evaluate, replies)
 
-        def __reduce_ex__(self, protocol: Any) -> Any:
-            return plain_reduction(self, protocol)
-
-    Observed.__name__ = Observed.__qualname__ = f"Observed{base.__name__}"
-    become: Any = strategy
-    become.__class__ = Observed
+    put_around(strategy, Observed, f"Observed{base.__name__}")

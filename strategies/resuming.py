@@ -18,7 +18,7 @@ from fedcircuit.records.folder import MANIFEST
 from fedcircuit.records.lock import LOCK
 from fedcircuit.records.reading import RunError
 from fedcircuit.records.store import RunStore
-from fedcircuit.strategies.copies import plain_reduction
+from fedcircuit.strategies.copies import put_around
 from fedcircuit.strategies.preflight import PreflightError
 from fedcircuit.strategies.recorder import RoundRecorder
 from fedcircuit.strategies.state import as_returned
@@ -98,8 +98,6 @@ def put_resume(strategy: Strategy, hooks: Hooks) -> None:
     hooks.start_must_fit = True
 
     class Resumed(base):  # type: ignore[misc, valid-type]
-        fedcircuit_wrapper = True
-
         def start(self, *args: Any, **kwargs: Any) -> Result:
             """Run the rounds that are missing; ``num_rounds`` counts all of them."""
             inner = super().start
@@ -107,13 +105,7 @@ def put_resume(strategy: Strategy, hooks: Hooks) -> None:
             given.apply_defaults()
             return _started(inner, given, hooks)
 
-        def __reduce_ex__(self, protocol: Any) -> Any:
-            return plain_reduction(self, protocol)
-
-    Resumed.__name__, Resumed.__qualname__ = base.__name__, base.__qualname__
-    Resumed.__module__ = base.__module__
-    become: Any = strategy
-    become.__class__ = Resumed
+    put_around(strategy, Resumed, base.__name__)
 
 
 def _started(inner: Callable[..., Result], given: inspect.BoundArguments, hooks: Hooks) -> Result:

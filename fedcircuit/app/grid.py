@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +32,8 @@ from fedcircuit.wire import decoded
 
 if TYPE_CHECKING:
     from fedcircuit.flower import Run
+
+logger = logging.getLogger(__name__)
 
 FIRST_NODE_ID = 2
 CLIENT_RAISED = 2  # Flower's error code for an exception in the ClientApp
@@ -138,7 +141,7 @@ class InProcessGrid(Grid):
 
     @property
     def errors(self) -> tuple[ClientError, ...]:
-        """The first exception of every round, in order; only the first of all keeps its locals."""
+        """Exceptions in order, one a client and round; only the first of all keeps its locals."""
         return tuple(self._errors)
 
     @property
@@ -173,7 +176,7 @@ class InProcessGrid(Grid):
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Run the clients that the messages go to; the ids under which replies are kept."""
         with self._lock:
-            return [self._deliver(message) for message in messages]
+            return [self._deliver(message) for message in messages if self._knows(message)]
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """The replies to messages, each once, in the order asked for."""
@@ -186,6 +189,19 @@ class InProcessGrid(Grid):
         """Replies in the order of the messages; a plain loop cannot keep a ``timeout``."""
         with self._lock:
             return self.pull_messages(self.push_messages(messages))
+
+    def _knows(self, message: Message) -> bool:
+        """Whether the message has a client; as in Flower's grids one without is dropped, aloud."""
+        node_id = message.metadata.dst_node_id
+        if node_id in self._contexts:
+            return True
+        logger.error(
+            "a message to node %s was dropped: this run has no such node, its %d nodes are those "
+            "of grid.get_node_ids()",
+            node_id,
+            len(self._contexts),
+        )
+        return False
 
     def _deliver(self, message: Message) -> str:
         message_id = str(uuid4())
@@ -222,12 +238,15 @@ class InProcessGrid(Grid):
     def _keep(self, error: BaseException, message: Message, partition: int) -> None:
         if message.metadata.message_type == IDENTITY_QUERY:
             return  # an app need not know our question
-        round_ = round_of(message)
-        if self._errors and self._errors[-1].round == round_:
-            return
+        found = ClientError(str(partition), round_of(message), error)
+        for known in reversed(self._errors):
+            if known.round != found.round:
+                break
+            if known.client == found.client:
+                return
         if self._errors:  # else a long run would pin the locals of every failure
             traceback.clear_frames(error.__traceback__)
-        self._errors.append(ClientError(str(partition), round_, error))
+        self._errors.append(found)
 
 
 def round_of(message: Message) -> int | None:
@@ -237,4 +256,4 @@ def round_of(message: Message) -> int | None:
         if isinstance(value, int):
             return value
     group = message.metadata.group_id
-    return int(group) if group.isdigit() else None
+    return int(group) if group.isdecimal() else None

@@ -54,6 +54,6 @@ def numbers(text: str) -> tuple[int, ...]:
         If there is none, or something else.
     """
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() for part in parts):
+    if not all(part.isdecimal() for part in parts):
         raise ConfigError(f"--rounds expects numbers such as 1,4,8, got {text!r}")
     return tuple(sorted({int(part) for part in parts}))

@@ -10,7 +10,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from toy_federation import arrays_of, initial_weights, node_ids, toy_app
 
-from fedcircuit.app.grid import InProcessGrid, identify_process, isolated
+from fedcircuit.app.grid import InProcessGrid, identify_process, isolated, round_of
 from fedcircuit.flower import nodes_of
 from fedcircuit.messages import IDENTITY_QUERY
 
@@ -152,7 +152,27 @@ def test_the_first_exception_is_kept_with_client_round_and_the_users_own_line() 
     assert (error.client, error.round, str(error.exception)) == ("1", 4, "my mistake")
     line = broken.__code__.co_firstlineno + 4
     assert error.where == f"{__file__}:{line} in broken"
-    assert [one.round for one in grid.errors] == [4, 5]
+    assert [one.round for one in grid.errors] == [4, 4, 5, 5]
+
+
+def test_every_client_that_raised_in_a_round_is_named_once() -> None:
+    grid = InProcessGrid(app_of(broken), 3)
+    for _ in range(2):
+        ask(grid, record(**{"server-round": 4}))
+    assert [(one.client, one.round) for one in grid.errors] == [("1", 4), ("2", 4)]
+
+
+def test_a_message_to_an_unknown_node_is_dropped_aloud(caplog: pytest.LogCaptureFixture) -> None:
+    grid = InProcessGrid(app_of(broken), 1)
+    known, unknown = (Message(record(), node, "train") for node in (grid.get_node_ids()[0], 99))
+    replies = grid.send_and_receive([unknown, known])
+    assert [reply.has_content() for reply in replies] == [True]
+    assert "message to node 99 was dropped: this run has no such node" in caplog.text
+
+
+@pytest.mark.parametrize(("group", "number"), [("7", 7), ("²", None), ("a", None)])
+def test_a_group_is_a_round_only_where_it_is_a_number(group: str, number: int | None) -> None:
+    assert round_of(Message(record(), 2, "train", group_id=group)) == number
 
 
 def test_a_client_that_leaves_the_process_only_fails_itself() -> None:

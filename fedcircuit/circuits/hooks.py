@@ -13,8 +13,7 @@ from fedcircuit.circuits.attention import OpenedHeads
 from fedcircuit.circuits.calls import Call, is_traced
 from fedcircuit.circuits.circuit import Circuit, Site
 from fedcircuit.circuits.gating import gate, of_its_own
-from fedcircuit.circuits.labelled import ordinary
-from fedcircuit.circuits.modes import evaluating
+from fedcircuit.circuits.modes import evaluating, ordinary
 from fedcircuit.logits import inputs_for, logits_of
 
 Transform = Callable[[Tensor], Tensor]

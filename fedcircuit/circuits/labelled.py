@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 from torch.utils.data import Dataset as TorchDataset
 
+from fedcircuit.circuits.modes import ordinary
 from fedcircuit.samples import Samples
 
 INPUT_NAMES = (
@@ -90,14 +91,6 @@ def whole_labels(labels: Tensor, n_inputs: int) -> Tensor:
     ):
         raise ValueError("labels must be whole numbers, the indices of classes")
     return labels.to(torch.int64)
-
-
-def ordinary(values: Tensor) -> Tensor:
-    """The tensor, copied if it was made under ``torch.inference_mode``; without a graph."""
-    if not values.is_inference():
-        return values.detach() if values.requires_grad else values
-    with torch.inference_mode(mode=False):
-        return values.clone()
 
 
 def _rows(source: object) -> Iterator[object]:

@@ -10,10 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from fedcircuit.circuits.labelled import ordinary
-
 _LOW = (torch.float16, torch.bfloat16)
 _SLOTS = ("__dict__", "__weakref__")
+
+
+def ordinary(values: Tensor) -> Tensor:
+    """The tensor, copied if it was made under ``torch.inference_mode``; without a graph."""
+    if not values.is_inference():
+        return values.detach() if values.requires_grad else values
+    with torch.inference_mode(mode=False):
+        return values.clone()
 
 
 @contextmanager

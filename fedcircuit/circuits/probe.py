@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedcircuit.circuits.labelled import SamplesLike, labelled, ordinary
+from fedcircuit.circuits.labelled import SamplesLike, labelled
+from fedcircuit.circuits.modes import ordinary
 from fedcircuit.samples import Samples
 
 

@@ -29,8 +29,7 @@ from fedcircuit.circuits.hooks import (
     trace,
     transformed,
 )
-from fedcircuit.circuits.labelled import ordinary
-from fedcircuit.circuits.modes import evaluating, searching, trying
+from fedcircuit.circuits.modes import evaluating, ordinary, searching, trying
 from fedcircuit.circuits.naming import named_sites
 from fedcircuit.circuits.readable import (
     require_no_sigmoid,

@@ -15,8 +15,7 @@ from fedcircuit.records.run import Run
 from fedcircuit.report import tables
 from fedcircuit.report.figure_grids import UNDEFINED, hatched
 from fedcircuit.report.figure_plots import BLUE, GREY, ORANGE, Drawn, new_picture
-from fedcircuit.report.inertia import inertia_tables
-from fedcircuit.report.inertia_section import TOP_MOVEMENT, weight_layers
+from fedcircuit.report.inertia import TOP_MOVEMENT, inertia_tables, weight_layers
 
 _MOST_TICKS = 15
 STILL = Patch(facecolor="#ffffff", edgecolor="0.6", label="did not move")  # no logarithm

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, isfinite
 from weakref import WeakKeyDictionary
 
 import pandas as pd
@@ -25,6 +26,8 @@ from fedcircuit.report import tables
 
 LAYERS, INDEX = "inertia", "inertia_index"  # names of the tables
 MOST_NUMBERS = 100_000_000  # weights that a report reads to compute what was not recorded
+TOP_MOVEMENT = 10.0  # relative movement beyond which shades tell no difference: it began at zero
+DIGITS = 3  # significant ones
 
 
 @dataclass(frozen=True)
@@ -136,3 +139,21 @@ def _found(run: Run) -> InertiaTables | None:
     if whole > MOST_NUMBERS:
         return None
     return inertia_of_run(run, clients=whole + size * n_clients <= MOST_NUMBERS)
+
+
+def weight_layers(run: Run, found: InertiaTables) -> list[str]:
+    """Layers with more than one axis, in order: those that count in the index."""
+    shapes = {name: values.ndim for name, values in run.weights(0).items()}
+    layers = found.layers[["layer", "path"]].drop_duplicates().itertuples(index=False)
+    return [str(name) for name, path in layers if shapes.get(path, 0) > 1]
+
+
+def thinned(rounds: list[int], most: int) -> list[int]:
+    """At most this many of the rounds, evenly spaced, the last always among them."""
+    step = ceil(len(rounds) / most)
+    return [int(number) for number in rounds[::-1][::step]][::-1]
+
+
+def short(value: float) -> float | None:
+    """A number to three significant digits; None where it is not defined."""
+    return float(f"{value:.{DIGITS}g}") if isfinite(value) else None

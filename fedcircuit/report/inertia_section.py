@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from math import ceil, isfinite, nan
+from math import isfinite, nan
 from typing import Any
 
 import pandas as pd
 
 from fedcircuit.analysis.inertia import INERT, share_inert
 from fedcircuit.records.run import Run
-from fedcircuit.report.inertia import InertiaTables, inertia_tables
+from fedcircuit.report.inertia import (
+    TOP_MOVEMENT,
+    inertia_tables,
+    short,
+    thinned,
+    weight_layers,
+)
 
 MOST_CELLS = 6_000  # layers by rounds that are embedded: about 0.25 MB; rounds are thinned out
 MEASURES = ("r", "drift", "cosine", "kappa", "m")
-TOP_MOVEMENT = 10.0  # relative movement beyond which shades tell no difference: it began at zero
-DIGITS = 3  # significant ones
 
 
 def inertia(run: Run) -> dict[str, Any]:
@@ -54,29 +58,11 @@ def inertia(run: Run) -> dict[str, Any]:
     }
 
 
-def weight_layers(run: Run, found: InertiaTables) -> list[str]:
-    """Layers with more than one axis, in order: those that count in the index."""
-    shapes = {name: values.ndim for name, values in run.weights(0).items()}
-    layers = found.layers[["layer", "path"]].drop_duplicates().itertuples(index=False)
-    return [str(name) for name, path in layers if shapes.get(path, 0) > 1]
-
-
-def thinned(rounds: list[int], most: int) -> list[int]:
-    """At most this many of the rounds, evenly spaced, the last always among them."""
-    step = ceil(len(rounds) / most)
-    return [int(number) for number in rounds[::-1][::step]][::-1]
-
-
 def snapshot_round(table: pd.DataFrame) -> int | None:
     """The round that drift is measured from: where it is first known, and zero; else None."""
     known = table[table["drift"].notna()]
     first = known[known["round"] == known["round"].min()]
     return int(first["round"].iloc[0]) if len(first) and not first["drift"].any() else None
-
-
-def short(value: float) -> float | None:
-    """A number to three significant digits; None where it is not defined."""
-    return float(f"{value:.{DIGITS}g}") if isfinite(value) else None
 
 
 def _cells(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fedcircuit.records.round_record import GLOBAL
 from fedcircuit.records.run import Run
-from fedcircuit.report.inertia_section import short, thinned
+from fedcircuit.report.inertia import short, thinned
 from fedcircuit.report.information import (
     MODELS,
     QUANTITIES,

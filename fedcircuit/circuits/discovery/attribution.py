@@ -135,15 +135,6 @@ class Attribution(Scored):
         return torch.where(sure, score, score.clamp(max=0))
 
 
-def contrast_weights(labels: Tensor, n_classes: int) -> Tensor:
-    """Weights ``[classes, n]`` whose product with ``t_c`` sums to the separation of class c."""
-    counts = torch.bincount(labels, minlength=n_classes)
-    present = int((counts > 0).sum())
-    each = 1.0 / counts[labels]  # [n]
-    own = torch.nn.functional.one_hot(labels, n_classes).T.bool()
-    return torch.where(own, each, -each / max(1, present - 1))
-
-
 def _row_scores(
     model: nn.Module,
     sites: Sequence[Site],

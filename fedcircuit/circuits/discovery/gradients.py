@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from fedcircuit.circuits.ablation import reference_rows
 from fedcircuit.circuits.circuit import Site, split_by_site
-from fedcircuit.circuits.discovery.attribution import contrast_weights
-from fedcircuit.circuits.discovery.contrast import contrast_of_logits
+from fedcircuit.circuits.discovery.contrast import contrast_of_logits, contrast_weights
 from fedcircuit.circuits.discovery.protocol import Meter, Task, class_stream
 from fedcircuit.circuits.hooks import gated
 from fedcircuit.logits import logits_of

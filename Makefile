@@ -35,8 +35,8 @@ test: $(VENV)/.installed-dev
 # The oldest release lies in a folder of its own that sees everything else of .venv: 400 MB, no torch.
 FLOWER_OLDEST := 1.22.0
 OLD := .venv-flower-$(FLOWER_OLDEST)
-FLOWER_TESTS := tests/flower_projects tests/strategies tests/clients tests/app/test_grid.py \
-  tests/app/test_simulation.py
+FLOWER_TESTS := tests/flower_projects tests/strategies tests/clients tests/app/engines/test_grid.py \
+  tests/app/engines/test_simulation.py
 
 test-flower: $(OLD)/.installed
 	$(OLD)/bin/python -m pytest -n 0 -p no:cacheprovider -m "not slow" $(FLOWER_TESTS) $(ARGS)

@@ -18,9 +18,8 @@ from fedcircuit.clients.arrays import array_record
 from fedcircuit.clients.circuits import ClientCircuits
 from fedcircuit.clients.identity import identity, partition_of
 from fedcircuit.clients.sparse_client import SparseClient, round_of, training_metrics
-from fedcircuit.learning.optimizers import last_gradient
-from fedcircuit.learning.training import LocalTraining
-from fedcircuit.learning.weights import Weights, get_weights
+from fedcircuit.learning import Weights, get_weights
+from fedcircuit.learning.training import LocalTraining, last_gradient
 from fedcircuit.samples import Samples
 from fedcircuit.wire import decoded
 

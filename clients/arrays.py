@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flwr.app import Array, ArrayRecord
 
-from fedcircuit.learning.weights import Weights
+from fedcircuit.learning import Weights
 from fedcircuit.wire import array_fields
 
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fedcircuit.circuits.exchange import MessageValue, to_message
-from fedcircuit.circuits.model_circuits import circuits_of_model
-from fedcircuit.circuits.probe import Probe
-from fedcircuit.circuits.settings import CircuitSettings
+from fedcircuit.circuits.probes import Probe
+from fedcircuit.circuits.round import CircuitSettings, MessageValue, circuits_of_model, to_message
 from fedcircuit.samples import Samples
 
 

@@ -17,8 +17,7 @@ from torch import nn
 from fedcircuit import messages
 from fedcircuit.aggregation import lips
 from fedcircuit.clients.memory import keep, recalled
-from fedcircuit.learning.seeds import derived_seed
-from fedcircuit.learning.weights import Weights
+from fedcircuit.learning import Weights, derived_seed
 
 GRADIENT = "lips/grad"
 OWN = "lips/own"

@@ -11,7 +11,7 @@ from flwr.app import Context
 from numpy.typing import NDArray
 
 from fedcircuit.clients.arrays import array_record
-from fedcircuit.learning.weights import Weights
+from fedcircuit.learning import Weights
 from fedcircuit.wire import decoded
 
 OPTIMIZER = "training/optimizer"

@@ -11,13 +11,18 @@ from flwr.client import NumPyClient
 from numpy.typing import NDArray
 from torch import nn
 
-from fedcircuit.circuits.exchange import MessageValue, as_scalars
+from fedcircuit.circuits.round import MessageValue, as_scalars
 from fedcircuit.clients.circuits import ClientCircuits, own_circuits
-from fedcircuit.learning.evaluation import Evaluation, evaluate
-from fedcircuit.learning.optimizers import State
-from fedcircuit.learning.seeds import derived_seed
-from fedcircuit.learning.training import Continuation, LocalTraining, TrainingResult, train_local
-from fedcircuit.learning.weights import Weights, get_weights, set_weights
+from fedcircuit.learning import Weights, derived_seed, get_weights, set_weights
+from fedcircuit.learning.training import (
+    Continuation,
+    Evaluation,
+    LocalTraining,
+    State,
+    TrainingResult,
+    evaluate,
+    train_local,
+)
 from fedcircuit.samples import Samples
 
 ROUND_KEYS = ("server-round", "server_round")

@@ -12,10 +12,10 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from fedcircuit.app.commands import EXAMPLES
 from fedcircuit.app.config import StudyConfig
-from fedcircuit.app.data_examples import EXAMPLES
-from fedcircuit.circuits.discovery import METHOD_NAMES, discovery_method
-from fedcircuit.circuits.discovery.scored import size_options
+from fedcircuit.circuits.methods import METHOD_NAMES, discovery_method
+from fedcircuit.circuits.search import size_options
 from fedcircuit.learning.readers import pictures
 
 PAGE = Path(__file__).with_name("configuration.md")

@@ -8,51 +8,51 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from fedcircuit.moved import keep_old_names
+
 if TYPE_CHECKING:
-    from fedcircuit.app.look import look
-    from fedcircuit.app.simulation import simulate
-    from fedcircuit.circuits.circuit import Circuit, CircuitStack, Site
-    from fedcircuit.circuits.discover import discover
+    from fedcircuit.app.engines import simulate
+    from fedcircuit.app.study import look
+    from fedcircuit.circuits import Circuit, CircuitStack, Site
+    from fedcircuit.circuits.discovery import discover
     from fedcircuit.circuits.overlap import iou
-    from fedcircuit.circuits.probe import Probe
-    from fedcircuit.circuits.settings import CircuitSettings
+    from fedcircuit.circuits.probes import Probe
+    from fedcircuit.circuits.round import CircuitSettings
     from fedcircuit.clients import SparseClient, client_app, numpyclient_mod
-    from fedcircuit.observers.inertia import InertiaObserver
-    from fedcircuit.observers.information import InformationObserver, information_of_run
-    from fedcircuit.observers.mlflow_tracker import MlflowTracker
-    from fedcircuit.observers.tensorboard_tracker import TensorBoardTracker
-    from fedcircuit.observers.wandb_tracker import WandbTracker
-    from fedcircuit.report.inertia import inertia_of_run
-    from fedcircuit.report.loaded import Run
+    from fedcircuit.observers import InertiaObserver, InformationObserver, information_of_run
+    from fedcircuit.observers.trackers import MlflowTracker, TensorBoardTracker, WandbTracker
+    from fedcircuit.report.notebook import Run
+    from fedcircuit.report.tables import inertia_of_run
     from fedcircuit.samples import Samples
-    from fedcircuit.strategies import LIPS, CircuitFedAvg, RecorderOptions, observe
+    from fedcircuit.strategies import LIPS, CircuitFedAvg, observe
+    from fedcircuit.strategies.recording import RecorderOptions
 
 _HOMES = {
-    "InertiaObserver": "fedcircuit.observers.inertia",
-    "InformationObserver": "fedcircuit.observers.information",
+    "InertiaObserver": "fedcircuit.observers",
+    "InformationObserver": "fedcircuit.observers",
     "LIPS": "fedcircuit.strategies",
-    "MlflowTracker": "fedcircuit.observers.mlflow_tracker",
-    "TensorBoardTracker": "fedcircuit.observers.tensorboard_tracker",
-    "WandbTracker": "fedcircuit.observers.wandb_tracker",
-    "look": "fedcircuit.app.look",
-    "inertia_of_run": "fedcircuit.report.inertia",
-    "information_of_run": "fedcircuit.observers.information",
-    "Circuit": "fedcircuit.circuits.circuit",
-    "CircuitStack": "fedcircuit.circuits.circuit",
-    "Site": "fedcircuit.circuits.circuit",
-    "discover": "fedcircuit.circuits.discover",
+    "MlflowTracker": "fedcircuit.observers.trackers",
+    "TensorBoardTracker": "fedcircuit.observers.trackers",
+    "WandbTracker": "fedcircuit.observers.trackers",
+    "look": "fedcircuit.app.study",
+    "inertia_of_run": "fedcircuit.report.tables",
+    "information_of_run": "fedcircuit.observers",
+    "Circuit": "fedcircuit.circuits",
+    "CircuitStack": "fedcircuit.circuits",
+    "Site": "fedcircuit.circuits",
+    "discover": "fedcircuit.circuits.discovery",
     "iou": "fedcircuit.circuits.overlap",
-    "Probe": "fedcircuit.circuits.probe",
-    "CircuitSettings": "fedcircuit.circuits.settings",
+    "Probe": "fedcircuit.circuits.probes",
+    "CircuitSettings": "fedcircuit.circuits.round",
     "SparseClient": "fedcircuit.clients",
     "client_app": "fedcircuit.clients",
     "numpyclient_mod": "fedcircuit.clients",
-    "Run": "fedcircuit.report.loaded",
+    "Run": "fedcircuit.report.notebook",
     "Samples": "fedcircuit.samples",
     "CircuitFedAvg": "fedcircuit.strategies",
     "RecorderOptions": "fedcircuit.strategies",
     "observe": "fedcircuit.strategies",
-    "simulate": "fedcircuit.app.simulation",
+    "simulate": "fedcircuit.app.engines",
 }
 
 __all__ = [
@@ -92,3 +92,6 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+keep_old_names()

@@ -1,5 +1,5 @@
 """``python -m fedcircuit`` is the command line."""
 
-from fedcircuit.app.cli import main
+from fedcircuit.app.commands import main
 
 main()

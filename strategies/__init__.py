@@ -9,6 +9,7 @@ if __name__ != "fedcircuit.strategies":
 from fedcircuit.strategies.circuit_fedavg import CircuitFedAvg
 from fedcircuit.strategies.lips import LIPS
 from fedcircuit.strategies.observing import observe
-from fedcircuit.strategies.recorder import AllClientsFailedError, RecorderOptions
+from fedcircuit.strategies.recording import RecorderOptions
+from fedcircuit.strategies.replies import AllClientsFailedError
 
 __all__ = ["LIPS", "AllClientsFailedError", "CircuitFedAvg", "RecorderOptions", "observe"]

@@ -13,22 +13,23 @@ from flwr.serverapp.strategy import FedAvg
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from fedcircuit.circuits.fitting import ProbeLike
-from fedcircuit.circuits.settings import CircuitSettings
-from fedcircuit.records.round_record import Observer
-from fedcircuit.records.store import RunStore
-from fedcircuit.strategies.assembly import (
+from fedcircuit.circuits.probes import ProbeLike
+from fedcircuit.circuits.round import CircuitSettings
+from fedcircuit.records.rounds import Observer
+from fedcircuit.records.runs import RunStore
+from fedcircuit.strategies.message_api import MessageHooks
+from fedcircuit.strategies.nodes import wait_for_nodes
+from fedcircuit.strategies.preflight import WeightNames
+from fedcircuit.strategies.recording import (
     DiscoverOn,
+    RecorderOptions,
+    RoundRecorder,
     Sources,
     build_recorder,
+    in_dtype,
+    put_resume,
+    warn_of_copy,
 )
-from fedcircuit.strategies.copies import warn_of_copy
-from fedcircuit.strategies.message_api import MessageHooks
-from fedcircuit.strategies.names import WeightNames
-from fedcircuit.strategies.recorder import RecorderOptions, RoundRecorder
-from fedcircuit.strategies.records import in_dtype
-from fedcircuit.strategies.resuming import put_resume
-from fedcircuit.strategies.waiting import wait_for_nodes
 
 
 class CircuitFedAvg(FedAvg):

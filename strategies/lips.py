@@ -13,10 +13,8 @@ from flwr.serverapp.strategy import Result, Strategy
 from torch import nn
 
 from fedcircuit import messages
-from fedcircuit.aggregation import lips
-from fedcircuit.aggregation.lips import Include, LipsSettings
-from fedcircuit.learning.seeds import derived_seed
-from fedcircuit.learning.weights import Weights
+from fedcircuit.aggregation import Include, LipsSettings, lips
+from fedcircuit.learning import Weights, derived_seed
 from fedcircuit.wire import array_fields, decoded
 
 ConfigEntry = int | float | str | bytes | bool | list[str]
@@ -34,7 +32,7 @@ class LIPS(Strategy):
     strategy
         Any message-based strategy of Flower, observed or not.
     settings
-        See :class:`fedcircuit.aggregation.lips.LipsSettings`; its fields may be given as keywords
+        See :class:`fedcircuit.aggregation.LipsSettings`; its fields may be given as keywords
         instead: ``LIPS(FedAvg(), d0=0.3, score="random")``.
     model, include
         Which weights may be masked: those of the model's modules for which

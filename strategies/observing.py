@@ -13,20 +13,21 @@ from flwr.serverapp.strategy import FedXgbBagging, FedXgbCyclic, Strategy
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from fedcircuit.circuits.fitting import ProbeLike
-from fedcircuit.circuits.settings import CircuitSettings
-from fedcircuit.records.round_record import Observer
-from fedcircuit.records.store import RunStore
-from fedcircuit.strategies.assembly import (
+from fedcircuit.circuits.probes import ProbeLike
+from fedcircuit.circuits.round import CircuitSettings
+from fedcircuit.records.rounds import Observer
+from fedcircuit.records.runs import RunStore
+from fedcircuit.strategies.message_api import MessageHooks
+from fedcircuit.strategies.preflight import WeightNames
+from fedcircuit.strategies.recording import (
     DiscoverOn,
+    RecorderOptions,
+    RoundRecorder,
     Sources,
     build_recorder,
+    put_around,
+    put_resume,
 )
-from fedcircuit.strategies.copies import put_around
-from fedcircuit.strategies.message_api import MessageHooks
-from fedcircuit.strategies.names import WeightNames
-from fedcircuit.strategies.recorder import RecorderOptions, RoundRecorder
-from fedcircuit.strategies.resuming import put_resume
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ def _go_on(strategy: object) -> None:
     if isinstance(strategy, Strategy):
         put_resume(strategy, strategy.fedcircuit_hooks)  # type: ignore[attr-defined]  # observed
         return
-    from fedcircuit.strategies.legacy_resuming import put_legacy_resume
+    from fedcircuit.strategies.legacy_api import put_legacy_resume
 
     put_legacy_resume(strategy)
 
@@ -110,7 +111,7 @@ def _put_around(
     if isinstance(strategy, Strategy):
         _observe_messages(strategy, MessageHooks(strategy, recorder, names))
     else:
-        from fedcircuit.strategies.legacy import observe_legacy  # loads the legacy stack
+        from fedcircuit.strategies.legacy_api import observe_legacy  # loads the legacy stack
 
         observe_legacy(strategy, recorder, names)
     if resume:
@@ -125,7 +126,7 @@ def _check_kind(strategy: object) -> None:
         raise TypeError(f"{type(strategy).__name__} aggregates trees, which have no circuits")
     if isinstance(strategy, Strategy):
         return
-    from fedcircuit.strategies.legacy import is_legacy
+    from fedcircuit.strategies.legacy_api import is_legacy
 
     if not is_legacy(strategy):
         raise TypeError(

@@ -5,12 +5,16 @@ Every rule is shown to fail on a small example beside holding on the tree.
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import room_rules as rooms
 import source_rules as rules
+
+from fedcircuit.moved import MOVED, ROOT
 
 SOURCES = rules.package_sources()
 
@@ -27,7 +31,7 @@ def test_every_part_of_the_package_has_a_place_in_the_layers() -> None:
 def test_the_layers_point_one_way() -> None:
     seen: set[str] = set()
     for name, allowed in rules.MAY_IMPORT.items():
-        assert {target.split(".")[0] for target in allowed} <= seen, name
+        assert {target.rstrip(":").split(".")[0] for target in allowed} <= seen, name
         seen.add(name)
 
 
@@ -46,6 +50,7 @@ def test_no_module_imports_itself_in_a_circle() -> None:
         ("fedcircuit.circuits.a", "from fedcircuit.learning.weights import Weights"),
         ("fedcircuit.circuits.a", "from fedcircuit import learning"),
         ("fedcircuit.records.a", "from fedcircuit.learning import training"),
+        ("fedcircuit.records.a", "from fedcircuit.circuits.sites import find_sites"),
         ("fedcircuit.records.a", "from fedcircuit.learning.weights_of import x"),
         ("fedcircuit.strategies.a", "from fedcircuit.clients import bridge"),
         ("fedcircuit.clients.a", "import fedcircuit.strategies.observe"),
@@ -64,7 +69,7 @@ def test_an_import_against_the_layers_is_found(module: str, source: str) -> None
     ("module", "source"),
     [
         ("fedcircuit.circuits.a", "import torch\nfrom fedcircuit.circuits.circuit import Site"),
-        ("fedcircuit.records.a", "from fedcircuit.learning.weights import Weights"),
+        ("fedcircuit.records.a", "from fedcircuit.learning import Weights"),
         ("fedcircuit.analysis.a", "from fedcircuit import circuits"),
         ("fedcircuit.app.a", "import typer\nfrom fedcircuit.clients.app import client_app"),
         ("fedcircuit.strategies.a", "import fedcircuit"),
@@ -82,9 +87,97 @@ def test_an_import_cycle_is_found_and_a_chain_is_not() -> None:
     assert rules.import_cycle({**chain, "p.c": "def f():\n    import p.a"}) == []
 
 
+def test_rooms_stand_on_each_other_in_no_circle() -> None:
+    assert rooms.circle(rooms.stands_on(SOURCES)) == []
+
+
+def test_rooms_are_entered_by_their_doors() -> None:
+    scripts = [path for path in rules.tree_files() if path.parts[0] == "experiments"]
+    users = {str(p): (rules.ROOT / p).read_text("utf-8") for p in scripts if p.suffix == ".py"}
+    assert rooms.around_the_door(SOURCES, SOURCES | users) == []
+
+
+def test_no_room_is_crowded_and_the_core_has_few_floors() -> None:
+    assert rooms.crowded(SOURCES) == {}
+    assert max(rooms.floors(rooms.stands_on(SOURCES), rooms.CORE).values()) <= rooms.MOST_FLOORS
+
+
+def test_the_plan_in_the_documentation_is_the_plan() -> None:
+    page = (rules.ROOT / "docs" / "architecture.md").read_text("utf-8")
+    assert rooms.drawn(SOURCES, rooms.CORE) in page  # python tests/helpers/room_rules.py draws it
+
+
+HOUSE = {
+    "fedcircuit": "",
+    "fedcircuit.core": '"""Types."""\nfrom fedcircuit.core.types import T\n__all__ = ["T"]',
+    "fedcircuit.core.types": '"""Types."""\nclass T: ...',
+    "fedcircuit.core.low": '"""Low."""\nfrom fedcircuit.core.low.a import f\n__all__ = ["f"]',
+    "fedcircuit.core.low.a": '"""A."""\nfrom fedcircuit.core import T\ndef f(): ...\ndef g(): ...',
+    "fedcircuit.core.high": '"""High."""\n',
+    "fedcircuit.core.high.b": '"""B."""\nfrom fedcircuit.core.low import f',
+}
+
+
+def test_a_small_house_is_drawn_floor_by_floor() -> None:
+    assert rooms.stands_on(HOUSE)["fedcircuit.core.high"] == {"fedcircuit.core.low"}
+    assert rooms.floors(rooms.stands_on(HOUSE), "fedcircuit.core") == {
+        "fedcircuit.core": 0, "fedcircuit.core.low": 1, "fedcircuit.core.high": 2,
+    }  # fmt: skip
+    assert rooms.drawn(HOUSE, "fedcircuit.core").split() == [
+        "2", "high", "High.", "1", "low", "Low.", "0", "core", "Types.",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("from fedcircuit.core.low import f", 0),
+        ("from fedcircuit.core.low.a import f", 1),
+        ("from fedcircuit.core.low import g", 1),
+        ("from fedcircuit.core import T", 0),
+        ("from fedcircuit.core.types import T", 1),
+        ("def later():\n    from fedcircuit.core.low.a import f", 1),
+    ],
+)
+def test_a_way_around_a_door_is_found(line: str, wrong: int) -> None:
+    found = rooms.around_the_door(HOUSE, {"fedcircuit.core.high.c": line})
+    assert len(found) == wrong
+    assert all("list it in __all__ of fedcircuit.core" in words for words in found)
+
+
+def test_rooms_in_a_circle_and_a_crowded_room_are_found() -> None:
+    below = {"fedcircuit.core.low.c": "def f():\n    from fedcircuit.core.high import h"}
+    assert set(rooms.circle(rooms.stands_on(HOUSE | below))) == {
+        "fedcircuit.core.low", "fedcircuit.core.high",
+    }  # fmt: skip
+    many = {f"fedcircuit.core.low.m{number}": "" for number in range(11)}
+    assert rooms.crowded(HOUSE | many) == {"fedcircuit.core.low": 13}
+
+
+def test_every_old_name_leads_to_a_module_that_is_there() -> None:
+    assert {f"{ROOT}{new}" for new in MOVED.values()} <= set(SOURCES)
+    assert not {f"{ROOT}{old}" for old in MOVED} & set(SOURCES)
+
+
+@pytest.mark.parametrize("old", ["circuits.probe", "strategies.recorder", "circuits.edges.paths"])
+def test_an_old_name_is_the_new_module_and_says_so(old: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"{ROOT}{old} is now {ROOT}{MOVED[old]}"):
+        before = importlib.import_module(ROOT + old)
+    now = importlib.import_module(ROOT + MOVED[old])
+    for name in vars(now):
+        if not name.startswith("__"):
+            assert getattr(before, name) is getattr(now, name)
+    del sys.modules[ROOT + old]
+
+
+def test_a_name_that_never_was_is_not_found() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("fedcircuit.circuits.never")
+
+
 def test_hooks_are_registered_in_one_file() -> None:
     users = {name for name, text in SOURCES.items() if rules.registered_hooks(text)}
-    assert users == {"fedcircuit.circuits.hooks"}
+    assert users == {"fedcircuit.circuits.sites.hooks"}
 
 
 def test_a_registered_hook_is_found() -> None:
@@ -93,7 +186,8 @@ def test_a_registered_hook_is_found() -> None:
 
 
 def test_modules_only_define_things() -> None:
-    modules = {name: text for name, text in SOURCES.items() if name != "fedcircuit.__main__"}
+    exempt = {"fedcircuit.__main__", "fedcircuit"}  # the latter makes old names importable
+    modules = {name: text for name, text in SOURCES.items() if name not in exempt}
     work = {name: rules.work_at_import(text) for name, text in modules.items()}
     assert {name: lines for name, lines in work.items() if lines} == {}
 

@@ -20,8 +20,8 @@ import yaml
 
 import fedcircuit
 from fedcircuit import messages
-from fedcircuit.circuits.validity import Status, ValidityThresholds
-from fedcircuit.circuits.verdict import Verdict, VerdictThresholds
+from fedcircuit.circuits.checks.validity import Status, ValidityThresholds
+from fedcircuit.circuits.verdicts.judging import Verdict, VerdictThresholds
 
 DOCS = rules.ROOT / "docs"
 PROJECT = tomllib.loads((rules.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -109,8 +109,8 @@ def test_the_page_of_data_is_the_generated_one() -> None:
 
 
 def test_the_page_of_data_has_an_example_of_every_kind() -> None:
-    from fedcircuit.app.data_examples import EXAMPLES
-    from fedcircuit.learning.data import DATASET_NAMES
+    from fedcircuit.app.commands.data_examples import EXAMPLES
+    from fedcircuit.learning.sources.data_source import DATASET_NAMES
 
     named = [
         yaml.safe_load(block)["data"]["name"] for name, block in yaml_blocks() if name == "data.md"
@@ -129,7 +129,7 @@ def yaml_blocks() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "block"), yaml_blocks())
 def test_every_study_on_a_page_is_accepted(name: str, block: str, tmp_path: Path) -> None:
-    from fedcircuit.app.config_files import load_study
+    from fedcircuit.app.config.files import load_study
 
     (tmp_path / "study.yaml").write_text(block, encoding="utf-8")
     assert load_study(tmp_path / "study.yaml").name, name
@@ -182,7 +182,7 @@ def test_the_reference_describes_every_public_name_and_no_other() -> None:
 
 
 def test_every_command_on_a_page_exists() -> None:
-    from fedcircuit.app.cli import app
+    from fedcircuit.app.commands.cli import app
 
     known = {command.callback.__name__ for command in app.registered_commands if command.callback}
     texts = [path.read_text("utf-8") for path in [*PAGES, rules.ROOT / "README.md"]]

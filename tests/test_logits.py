@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedcircuit.learning.evaluation import evaluate
+from fedcircuit.learning.training.evaluation import evaluate
 from fedcircuit.logits import (
     LogitsError,
     NotFiniteError,

@@ -11,7 +11,7 @@ from flwr.app import Array, ArrayRecord, Context, Message, MessageType
 from numpy.typing import NDArray
 
 from fedcircuit import Samples
-from fedcircuit.learning.weights import Weights
+from fedcircuit.learning import Weights
 
 FACTOR = 10.0  # of the scaled update: as many as there are clients, so that an average becomes it
 

@@ -23,20 +23,20 @@ from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, Krum, Mult
 from updates import UpdateObserver
 
 from fedcircuit import RecorderOptions, client_app, observe
-from fedcircuit.app.config_files import load_study
+from fedcircuit.app.config import load_study
 from fedcircuit.app.engines import Engine, Federation, quiet_flower, run_federation
 from fedcircuit.app.study import (
+    PartitionedData,
     Study,
     build_study,
     circuit_settings,
     local_training,
+    source_of,
 )
-from fedcircuit.app.study_data import PartitionedData, source_of
+from fedcircuit.observers import EvaluationObserver
 from fedcircuit.observers.circuits import CircuitObserver
-from fedcircuit.observers.evaluation import EvaluationObserver
-from fedcircuit.records.manifest import build_manifest
-from fedcircuit.records.rounds import Storage
-from fedcircuit.records.store import RunStore
+from fedcircuit.records.rounds import Storage, build_manifest
+from fedcircuit.records.runs import RunStore
 
 STUDY = Path(__file__).with_name("mnist.yaml")
 CALIBRATION = 100  # seeds from here on: clean runs that set the thresholds of the flags

@@ -23,9 +23,8 @@ import numpy as np
 import pandas as pd
 
 from fedcircuit import CircuitStack, Run
-from fedcircuit.circuits.chance import Floats
-from fedcircuit.circuits.overlap import ALL_LAYERS, Side, paired_overlaps
-from fedcircuit.records.codec import Array
+from fedcircuit.circuits.overlap import ALL_LAYERS, Floats, Side, paired_overlaps
+from fedcircuit.records.files import Array
 
 OF_CIRCUITS = ("overlap", "valid", "carried")
 WITHOUT = ("norm", "cosine", "zeros", "accuracy")

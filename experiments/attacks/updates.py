@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedcircuit import Probe, Samples
-from fedcircuit.learning.evaluation import evaluate
-from fedcircuit.learning.weights import Weights, set_weights
-from fedcircuit.records.round_record import Observation, RoundView, Table
+from fedcircuit.learning import Weights, set_weights
+from fedcircuit.learning.training import evaluate
+from fedcircuit.records.rounds import Observation, RoundView, Table
 
 COLUMNS = ("client", "norm", "cosine", "zeros", "probe_accuracy")
 

@@ -19,21 +19,14 @@ from collections import Counter
 import torch
 from torch import nn
 
-from fedcircuit.circuits.preservation import (
-    CircuitSettings,
-    RoundCircuits,
-    RoundTask,
-    analyse_round,
-)
-from fedcircuit.circuits.probe import Probe
-from fedcircuit.learning.data import Dataset, DataSource, load_dataset
-from fedcircuit.learning.evaluation import evaluate
-from fedcircuit.learning.models import build_model
+from fedcircuit.circuits.probes import Probe
+from fedcircuit.circuits.round import CircuitSettings, RoundCircuits, RoundTask, analyse_round
+from fedcircuit.learning import Weights, derived_seed, get_weights, set_weights
+from fedcircuit.learning.data import Dataset, load_dataset
+from fedcircuit.learning.networks import WeightSparsity, build_model
 from fedcircuit.learning.partitions import by_classes, iid
-from fedcircuit.learning.seeds import derived_seed
-from fedcircuit.learning.sparsity import WeightSparsity
-from fedcircuit.learning.training import LocalTraining, train_local
-from fedcircuit.learning.weights import Weights, get_weights, set_weights
+from fedcircuit.learning.sources import DataSource
+from fedcircuit.learning.training import LocalTraining, evaluate, train_local
 from fedcircuit.samples import Samples
 
 N_CLIENTS, IMAGES, N_CLASSES, PROBE = 5, 1_600, 10, 500

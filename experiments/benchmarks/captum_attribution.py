@@ -25,15 +25,14 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits.ablation import site_graph
-from fedcircuit.circuits.circuit import Site, site_slices
-from fedcircuit.circuits.discovery.effects import summed_effects
-from fedcircuit.circuits.discovery.protocol import frozen
-from fedcircuit.circuits.sites import evaluating, find_sites
-from fedcircuit.learning.data import Dataset, DataSource, load_dataset
-from fedcircuit.learning.evaluation import evaluate
-from fedcircuit.learning.models import build_model
-from fedcircuit.learning.training import LocalTraining, train_local
+from fedcircuit.circuits import Site, site_slices
+from fedcircuit.circuits.models import evaluating
+from fedcircuit.circuits.search import frozen, summed_effects
+from fedcircuit.circuits.sites import find_sites, site_graph
+from fedcircuit.learning.data import Dataset, load_dataset
+from fedcircuit.learning.networks import build_model
+from fedcircuit.learning.sources import DataSource
+from fedcircuit.learning.training import LocalTraining, evaluate, train_local
 
 try:
     from captum.attr import LayerGradientXActivation

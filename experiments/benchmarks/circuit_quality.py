@@ -29,19 +29,17 @@ from statistics import fmean, stdev
 import torch
 from torch import nn
 
-from fedcircuit.circuits.ablation import Ablation
-from fedcircuit.circuits.discover import discover
-from fedcircuit.circuits.discovery import METHOD_NAMES
-from fedcircuit.circuits.model_circuits import ModelCircuits, circuits_of_model
+from fedcircuit.circuits.checks import Status, Validity
+from fedcircuit.circuits.discovery import discover
+from fedcircuit.circuits.masking import Ablation
+from fedcircuit.circuits.methods import METHOD_NAMES
 from fedcircuit.circuits.overlap import Side, paired_overlaps
-from fedcircuit.circuits.probe import Probe
-from fedcircuit.circuits.settings import CircuitSettings
-from fedcircuit.circuits.validity import Status, Validity
-from fedcircuit.learning.data import Dataset, DataSource, load_dataset
-from fedcircuit.learning.evaluation import evaluate
-from fedcircuit.learning.models import build_model
-from fedcircuit.learning.sparsity import WeightSparsity
-from fedcircuit.learning.training import LocalTraining, train_local
+from fedcircuit.circuits.probes import Probe
+from fedcircuit.circuits.round import CircuitSettings, ModelCircuits, circuits_of_model
+from fedcircuit.learning.data import Dataset, load_dataset
+from fedcircuit.learning.networks import WeightSparsity, build_model
+from fedcircuit.learning.sources import DataSource
+from fedcircuit.learning.training import LocalTraining, evaluate, train_local
 
 SPARSITIES = (0.0, 0.95, 0.99)
 LOCAL_CLASSES = 3

@@ -17,16 +17,16 @@ from statistics import median
 import torch
 from torch import nn
 
-from fedcircuit.circuits.ablation import Ablation, reference_activations
-from fedcircuit.circuits.discover import discover
-from fedcircuit.circuits.discovery import METHOD_NAMES, Discovery
-from fedcircuit.circuits.probe import Probe
+from fedcircuit.circuits.discovery import discover
+from fedcircuit.circuits.masking import Ablation, reference_activations
+from fedcircuit.circuits.methods import METHOD_NAMES
+from fedcircuit.circuits.probes import Probe
+from fedcircuit.circuits.search import Discovery
 from fedcircuit.circuits.sites import masked
-from fedcircuit.learning.data import Dataset, DataSource, load_dataset
-from fedcircuit.learning.evaluation import evaluate
-from fedcircuit.learning.models import build_model
-from fedcircuit.learning.sparsity import WeightSparsity
-from fedcircuit.learning.training import LocalTraining, train_local
+from fedcircuit.learning.data import Dataset, load_dataset
+from fedcircuit.learning.networks import WeightSparsity, build_model
+from fedcircuit.learning.sources import DataSource
+from fedcircuit.learning.training import LocalTraining, evaluate, train_local
 
 ABLATIONS: dict[str, Ablation] = {"fedmi": "zero"}  # of the others: mean
 

@@ -19,10 +19,6 @@ from statistics import fmean, median
 import torch
 from torch import nn
 
-from fedcircuit.circuits.ablation import reference_activations
-from fedcircuit.circuits.discovery import Task
-from fedcircuit.circuits.discovery.gradients import shared_gradients
-from fedcircuit.circuits.discovery.protocol import Meter, frozen
 from fedcircuit.circuits.edges import (
     EdgeDiscovery,
     edge_circuits,
@@ -31,13 +27,15 @@ from fedcircuit.circuits.edges import (
     find_edge_layers,
     layer_references,
 )
-from fedcircuit.circuits.probe import Probe
-from fedcircuit.circuits.sites import evaluating, find_sites
-from fedcircuit.learning.data import Dataset, DataSource, load_dataset
-from fedcircuit.learning.evaluation import evaluate
-from fedcircuit.learning.models import build_model
-from fedcircuit.learning.sparsity import WeightSparsity
-from fedcircuit.learning.training import LocalTraining, train_local
+from fedcircuit.circuits.masking import reference_activations
+from fedcircuit.circuits.models import evaluating
+from fedcircuit.circuits.probes import Probe
+from fedcircuit.circuits.search import Meter, Task, frozen, shared_gradients
+from fedcircuit.circuits.sites import find_sites
+from fedcircuit.learning.data import Dataset, load_dataset
+from fedcircuit.learning.networks import WeightSparsity, build_model
+from fedcircuit.learning.sources import DataSource
+from fedcircuit.learning.training import LocalTraining, evaluate, train_local
 
 
 def trained(data: Dataset, sparsity: float, seed: int) -> nn.Module:

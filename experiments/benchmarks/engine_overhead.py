@@ -21,10 +21,9 @@ from torch import nn
 
 from fedcircuit.app.engines import Engine, Federation, run_federation
 from fedcircuit.clients import client_app
-from fedcircuit.learning.models import build_model
-from fedcircuit.learning.seeds import derived_seed
+from fedcircuit.learning import Weights, derived_seed, get_weights, set_weights
+from fedcircuit.learning.networks import build_model
 from fedcircuit.learning.training import LocalTraining, train_local
-from fedcircuit.learning.weights import Weights, get_weights, set_weights
 from fedcircuit.samples import Samples
 from fedcircuit.strategies import CircuitFedAvg
 

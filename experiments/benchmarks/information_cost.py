@@ -20,19 +20,17 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from fedcircuit.analysis.information import InformationSettings, layer_information
-from fedcircuit.analysis.information.layer import label_information
-from fedcircuit.analysis.information_pool import stratified_pool
-from fedcircuit.analysis.pool_activations import pool_activations
+from fedcircuit.analysis.estimators import InformationSettings, label_information, layer_information
+from fedcircuit.analysis.information import pool_activations, stratified_pool
 from fedcircuit.circuits.sites import find_sites
-from fedcircuit.learning.data import Dataset, DataSource, load_dataset
-from fedcircuit.learning.models import build_model
+from fedcircuit.learning import Weights, derived_seed, get_weights
+from fedcircuit.learning.data import Dataset, load_dataset
+from fedcircuit.learning.networks import build_model
 from fedcircuit.learning.partitions import iid
-from fedcircuit.learning.seeds import derived_seed
+from fedcircuit.learning.sources import DataSource
 from fedcircuit.learning.training import LocalTraining, train_local
-from fedcircuit.learning.weights import Weights, get_weights
-from fedcircuit.observers.information import InformationObserver
-from fedcircuit.records.round_record import ClientRecord, RoundView
+from fedcircuit.observers import InformationObserver
+from fedcircuit.records.rounds import ClientRecord, RoundView
 from fedcircuit.samples import Samples
 
 N_CLASSES = 10

@@ -23,12 +23,18 @@ from statistics import mean, stdev
 
 import numpy as np
 
-from fedcircuit.analysis.information import CriticSettings, Float64Array, InformationSettings
-from fedcircuit.analysis.information.binned import bin_codes, entropy
-from fedcircuit.analysis.information.critics import critic_information
-from fedcircuit.analysis.information.kolchinsky import kolchinsky_tracey_inputs
-from fedcircuit.analysis.information.ksg import ksg_joint, ksg_pair
-from fedcircuit.learning.seeds import derived_seed, generator
+from fedcircuit.analysis.estimators import (
+    CriticSettings,
+    Float64Array,
+    InformationSettings,
+    bin_codes,
+    critic_information,
+    entropy,
+    kolchinsky_tracey_inputs,
+    ksg_joint,
+    ksg_pair,
+)
+from fedcircuit.learning import derived_seed, generator
 
 SAMPLES = 2000
 NATS = InformationSettings(unit="nats")

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fedcircuit.records.round_record import ClientRecord, Observation, RoundRecord, Table
-from fedcircuit.records.store import RunStore
+from fedcircuit.records.rounds import ClientRecord, Observation, RoundRecord, Table
+from fedcircuit.records.runs import RunStore
 
 
 @dataclass

@@ -19,10 +19,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 
-from fedcircuit.app.engines import quiet_flower
-from fedcircuit.app.grid import InProcessGrid
-from fedcircuit.learning.models import build_model
-from fedcircuit.learning.weights import get_weights
+from fedcircuit.app.engines import InProcessGrid, quiet_flower
+from fedcircuit.learning import get_weights
+from fedcircuit.learning.networks import build_model
 from fedcircuit.strategies import LIPS
 
 MODELS = {

@@ -16,13 +16,12 @@ from statistics import mean
 
 import torch
 
-from fedcircuit.circuits.controls import Controls
-from fedcircuit.circuits.discover import discover
-from fedcircuit.circuits.discovery import discovery_method
-from fedcircuit.circuits.edges import edge_circuits
-from fedcircuit.circuits.edges.circuit import split_by_layer
+from fedcircuit.circuits.checks import Controls
+from fedcircuit.circuits.discovery import discover
+from fedcircuit.circuits.edges import edge_circuits, split_by_layer
+from fedcircuit.circuits.methods import discovery_method
 from fedcircuit.circuits.planted import CASES, HARD, PlantedNetwork, f1, planted_cnn, planted_mlp
-from fedcircuit.circuits.probe import Probe
+from fedcircuit.circuits.probes import Probe
 
 BUILDERS = {"cnn": planted_cnn, "mlp": planted_mlp}
 SETTINGS = {"plain": frozenset[str](), **{case: frozenset({case}) for case in CASES}, "HARD": HARD}

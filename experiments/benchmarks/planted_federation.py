@@ -16,9 +16,9 @@ from collections import Counter
 import torch
 
 from fedcircuit.circuits.planted import PlantedFederation, planted_federation
-from fedcircuit.circuits.preservation import CircuitSettings, RoundTask, analyse_round
-from fedcircuit.circuits.probe import Probe
-from fedcircuit.circuits.verdict import Verdict
+from fedcircuit.circuits.probes import Probe
+from fedcircuit.circuits.round import CircuitSettings, RoundTask, analyse_round
+from fedcircuit.circuits.verdicts import Verdict
 
 NAMES = (*(verdict.value for verdict in Verdict), "none")
 

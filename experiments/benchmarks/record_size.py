@@ -20,15 +20,12 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from fedcircuit.circuits.validity import Validity
-from fedcircuit.learning.models import build_model
-from fedcircuit.learning.sparsity import WeightSparsity, density, sparsified
-from fedcircuit.learning.weights import Weights, get_weights, set_weights
-from fedcircuit.observers.circuit_tables import rounded
-from fedcircuit.observers.overlap_tables import OVERLAP_COLUMNS, SCORE_COLUMNS, SWAP_COLUMNS
-from fedcircuit.records.round_record import Cell, ClientRecord, Observation, RoundRecord, Table
-from fedcircuit.records.run import Run
-from fedcircuit.records.store import RunStore, Storage
+from fedcircuit.circuits.checks import Validity
+from fedcircuit.learning import Weights, get_weights, set_weights
+from fedcircuit.learning.networks import WeightSparsity, build_model, density, sparsified
+from fedcircuit.observers.circuits import OVERLAP_COLUMNS, SCORE_COLUMNS, SWAP_COLUMNS, rounded
+from fedcircuit.records.rounds import Cell, ClientRecord, Observation, RoundRecord, Storage, Table
+from fedcircuit.records.runs import Run, RunStore
 
 N_CLASSES = 10
 TARGET = 1 / 20

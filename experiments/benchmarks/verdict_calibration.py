@@ -11,8 +11,7 @@ SimpleCNNs on real MNIST, dense and weight-sparse, several training seeds. The "
 * ``init``: two initialisations, the same data; should not be `preserved`.
 
 The client's circuits are always found on another half of the probe, with another seed, than the
-global model's; both are checked on images that neither saw. Verdicts count where the client has a
-valid circuit.
+global model's; both are checked on images neither saw. Verdicts need a valid one of the client.
 
     python experiments/benchmarks/verdict_calibration.py --data FOLDER [--out cases.json]
     python experiments/benchmarks/verdict_calibration.py --cases cases.json   # tables only
@@ -33,19 +32,21 @@ from statistics import fmean
 import torch
 from torch import nn
 
-from fedcircuit.circuits.checks import CheckedModel
-from fedcircuit.circuits.clock import Clock
-from fedcircuit.circuits.model_circuits import ModelCircuits, Search, circuit_functions
+from fedcircuit.circuits.checks import CheckedModel, Status, Validity
 from fedcircuit.circuits.overlap import ALL_LAYERS, Overlap, Side, paired_overlaps
-from fedcircuit.circuits.probe import Probe
-from fedcircuit.circuits.settings import CircuitSettings
-from fedcircuit.circuits.validity import Status, Validity
-from fedcircuit.circuits.verdict import CircuitFunction, Verdict, VerdictThresholds, verdict
-from fedcircuit.learning.data import Dataset, DataSource, load_dataset
-from fedcircuit.learning.evaluation import evaluate
-from fedcircuit.learning.models import build_model
-from fedcircuit.learning.sparsity import WeightSparsity
-from fedcircuit.learning.training import LocalTraining, train_local
+from fedcircuit.circuits.probes import Probe
+from fedcircuit.circuits.round import (
+    CircuitSettings,
+    Clock,
+    ModelCircuits,
+    Search,
+    circuit_functions,
+)
+from fedcircuit.circuits.verdicts import CircuitFunction, Verdict, VerdictThresholds, verdict
+from fedcircuit.learning.data import Dataset, load_dataset
+from fedcircuit.learning.networks import WeightSparsity, build_model
+from fedcircuit.learning.sources import DataSource
+from fedcircuit.learning.training import LocalTraining, evaluate, train_local
 from fedcircuit.samples import Samples
 
 SPARSITIES = (0.0, 0.95, 0.99)

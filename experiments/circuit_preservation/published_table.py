@@ -14,7 +14,7 @@ from itertools import combinations
 from statistics import mean, stdev
 
 from fedcircuit import CircuitStack, Run
-from fedcircuit.analysis.research_questions import over_rounds, research_questions
+from fedcircuit.analysis.questions import over_rounds, research_questions
 
 QUESTIONS = ("RQ1", "RQ3", "RQ4", "RQ4-swap")
 

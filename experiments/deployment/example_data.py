@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from fedcircuit import Samples
-from fedcircuit.learning.data import DataSource, load_dataset
+from fedcircuit.learning.data import load_dataset
+from fedcircuit.learning.sources import DataSource
 
 N_CLASSES = 10
 

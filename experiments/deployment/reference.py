@@ -12,7 +12,7 @@ from flwr.app import Context, Message, RecordDict
 from layout import Deployment
 
 from fedcircuit import Run
-from fedcircuit.app.grid import InProcessGrid
+from fedcircuit.app.engines import InProcessGrid
 
 APP = Path(__file__).parent
 

@@ -26,10 +26,11 @@ from flwr.server.workflow import DefaultWorkflow, SecAggPlusWorkflow
 from flwr.supercore.inflatable.inflatable_object import InflatableObject, get_all_nested_objects
 
 from fedcircuit import messages
-from fedcircuit.app.grid import InProcessGrid
+from fedcircuit.app.engines import InProcessGrid
 from fedcircuit.clients import ClientCircuits, SparseClient, client_app, numpyclient_mod
-from fedcircuit.learning.data import DataSource, load_dataset
-from fedcircuit.learning.weights import get_weights
+from fedcircuit.learning import get_weights
+from fedcircuit.learning.data import load_dataset
+from fedcircuit.learning.sources import DataSource
 from fedcircuit.samples import Samples
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -26,8 +26,8 @@ import torch
 from torch import nn
 
 from fedcircuit import Run
-from fedcircuit.analysis.information import Float64Array, InformationSettings, Int64Array
-from fedcircuit.analysis.information.circuit_units import (
+from fedcircuit.analysis.estimators import Float64Array, InformationSettings, Int64Array
+from fedcircuit.analysis.information import (
     About,
     BoolArray,
     RandomUnits,
@@ -35,11 +35,10 @@ from fedcircuit.analysis.information.circuit_units import (
     masks_of,
     unit_values,
 )
-from fedcircuit.app.config_files import parse_study
+from fedcircuit.app.config import parse_study
 from fedcircuit.app.study import build_study
-from fedcircuit.circuits.circuit import CircuitStack
-from fedcircuit.learning.seeds import derived_seed, generator
-from fedcircuit.learning.weights import Weights, set_weights
+from fedcircuit.circuits import CircuitStack
+from fedcircuit.learning import Weights, derived_seed, generator, set_weights
 
 NONE = "no valid circuit"
 ORDER = ("preserved", "relocated", "degraded", "collapsed", NONE)

@@ -74,8 +74,8 @@ def main() -> None:
 def run(task: Task) -> str:
     """Make one run, and say which."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from fedcircuit.app.config_files import load_study
-    from fedcircuit.app.federation import run_study
+    from fedcircuit.app.config import load_study
+    from fedcircuit.app.study import run_study
 
     plain = load_study(task.study, task.settings)
     training = plain.training

@@ -56,8 +56,8 @@ def main() -> None:
 def _run(task: tuple[Path, Path, str, int, Path, list[str]]) -> str:
     study, path, arm, seed, data, extra = task
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from fedcircuit.app.config_files import load_study
-    from fedcircuit.app.federation import run_study
+    from fedcircuit.app.config import load_study
+    from fedcircuit.app.study import run_study
 
     lips = yaml.safe_dump(ARMS[arm], default_flow_style=True).strip() if ARMS[arm] else "null"
     settings = [f"seed={seed}", f"data.root={data}", f"strategy.lips={lips}", *extra]

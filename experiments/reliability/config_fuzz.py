@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from fedcircuit.app import cli
+from fedcircuit.app.commands import cli
 
 MOST = 1_000
 GOOD: dict[str, Any] = {

@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from fedcircuit import Run
-from fedcircuit.app import cli
-from fedcircuit.app.config_files import parse_study
-from fedcircuit.app.federation import run_study
-from fedcircuit.records.reading import RunError
-from fedcircuit.records.store import RunStore
+from fedcircuit.app.commands import cli
+from fedcircuit.app.config import parse_study
+from fedcircuit.app.study import run_study
+from fedcircuit.records.files import RunError
+from fedcircuit.records.runs import RunStore
 
 STUDY = {
     "name": "corruption",

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from scipy.stats import linregress, t
 
 from fedcircuit import Run
-from fedcircuit.app.config_files import parse_study
-from fedcircuit.app.federation import run_study
-from fedcircuit.records.round_record import RoundRecord
+from fedcircuit.app.config import parse_study
+from fedcircuit.app.study import run_study
+from fedcircuit.records.rounds import RoundRecord
 
 GROWTH = 0.02  # MiB a round in use
 GROWTH_RESIDENT = 0.1

@@ -31,8 +31,8 @@ from reference import differences
 
 from fedcircuit import Run
 from fedcircuit.app.config import StudyConfig
-from fedcircuit.app.federation import resume_run, run_study
-from fedcircuit.records.reading import RunError
+from fedcircuit.app.study import resume_run, run_study
+from fedcircuit.records.files import RunError
 
 STRATEGIES: dict[str, dict[str, Any]] = {
     "fedavg": {},

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from fedcircuit.learning.weights import Weights
+from fedcircuit.learning import Weights
 
 Schedule = Literal["linear", "cosine", "const"]
 Score = Literal["magnitude", "sensitivity", "random", "low"]

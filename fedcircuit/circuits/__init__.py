@@ -1,1 +1,23 @@
 """The core: what a circuit is, how it is found, checked and compared."""
+
+from fedcircuit.circuits.circuit import (
+    MOST_COLUMNS,
+    Circuit,
+    CircuitStack,
+    Masks,
+    Site,
+    circuit_of,
+    site_slices,
+    split_by_site,
+)
+
+__all__ = [
+    "Circuit",
+    "CircuitStack",
+    "MOST_COLUMNS",
+    "Masks",
+    "Site",
+    "circuit_of",
+    "site_slices",
+    "split_by_site",
+]

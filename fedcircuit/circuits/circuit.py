@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedcircuit.circuits.markup import bar, block, counted, table
+from fedcircuit.html import bar, block, counted, table
 
 MOST_COLUMNS = 16  # sites or classes side by side in a notebook
 
@@ -33,8 +33,8 @@ class Site:
         layer, normalisation, nonlinearity, pooling that starts at ``name``.
     kind, called
         What it is (``conv``, ``fc``, ``attn``) and what people call it (``conv1``), as
-        `fedcircuit.circuits.naming` has it; empty where that is not known. Two sites are the same
-        whatever they are called.
+        `fedcircuit.circuits.models.site_names` has it; empty where that is not known. Two sites are
+        the same whatever they are called.
     """
 
     name: str

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from fedcircuit.circuits.modes import copied
-from fedcircuit.learning.evaluation import Evaluation, evaluate
-from fedcircuit.learning.weights import Weights, set_weights
+from fedcircuit.circuits.models import copied
+from fedcircuit.learning import Weights, set_weights
+from fedcircuit.learning.training import Evaluation, evaluate
 from fedcircuit.logits import not_finite_reason
-from fedcircuit.records.round_record import (
+from fedcircuit.records.rounds import (
     GLOBAL,
     NOT_FINITE_LOGITS,
     Cell,

@@ -12,12 +12,12 @@ from fedcircuit.analysis.inertia import (
     RoundWeights,
     round_inertia,
 )
-from fedcircuit.learning.weights import Weights
-from fedcircuit.records.round_record import Observation, RoundView, Table
+from fedcircuit.learning import Weights
+from fedcircuit.records.rounds import Observation, RoundView, Table
 
 
 class InertiaObserver:
-    """Tables ``inertia`` and ``inertia_index`` of :mod:`fedcircuit.analysis.inertia`.
+    """Tables ``inertia`` and ``inertia_index`` of :mod:`fedcircuit.analysis.inertia.layer_inertia`.
 
     ``inertia`` has a row a layer: layer, u, r, drift, cosine, m, kappa. ``inertia_index`` has one
     row: index, start. It keeps one copy of the layers, the snapshot.

@@ -9,25 +9,29 @@ import pandas as pd
 import torch
 from torch import nn
 
-from fedcircuit.analysis.information import InformationSettings
-from fedcircuit.analysis.information_plane import (
+from fedcircuit.analysis.estimators import InformationSettings
+from fedcircuit.analysis.information import (
     GAP_COLUMNS,
     PLANE_COLUMNS,
     ModelPlane,
     PlaneSettings,
+    Spatial,
     mean_plane,
     model_plane,
     plane_gaps,
 )
-from fedcircuit.analysis.pool_activations import Spatial
-from fedcircuit.circuits.modes import copied
+from fedcircuit.circuits.models import copied
 from fedcircuit.circuits.sites import find_sites
-from fedcircuit.learning.seeds import derived_seed, generator
-from fedcircuit.learning.weights import Weights, set_weights
-from fedcircuit.records.frames import Frames
-from fedcircuit.records.round_record import GLOBAL, ClientRecord, Observation, RoundView, Table
-from fedcircuit.records.run import Run
-from fedcircuit.records.values import table_to_json
+from fedcircuit.learning import Weights, derived_seed, generator, set_weights
+from fedcircuit.records.rounds import (
+    GLOBAL,
+    ClientRecord,
+    Observation,
+    RoundView,
+    Table,
+    table_to_json,
+)
+from fedcircuit.records.runs import Frames, Run
 from fedcircuit.samples import Samples
 
 PLANE, GAP = "information", "information_gap"  # names of the tables
@@ -57,13 +61,13 @@ class InformationObserver:
         Look at rounds divisible by this.
     rounds
         Look at these rounds instead, such as
-        `fedcircuit.analysis.information_pool.logarithmic_rounds` gives them.
+        `fedcircuit.analysis.information.logarithmic_rounds` gives them.
     max_clients
         Look at a sample of this many clients, drawn from (seed, round) alone; None is all.
     seed
         Of that sample, of splits and permutations.
     spatial, output
-        As in `fedcircuit.analysis.information_plane.PlaneSettings`.
+        As in `fedcircuit.analysis.information.PlaneSettings`.
 
     Raises
     ------

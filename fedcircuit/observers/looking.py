@@ -8,25 +8,32 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from fedcircuit.learning.weights import Weights
+from fedcircuit.learning import Weights
 from fedcircuit.messages import MASKS
-from fedcircuit.records.disk import remove_leftovers
-from fedcircuit.records.folder import LOOK, MANIFEST, ROUNDS
-from fedcircuit.records.looks import Look, look_names, look_path, seal_of
-from fedcircuit.records.manifest import plain, versions
-from fedcircuit.records.reading import RunError, in_short
-from fedcircuit.records.round_record import (
+from fedcircuit.records.files import RunError, in_short, remove_leftovers
+from fedcircuit.records.rounds import (
     RETURNED,
     ClientRecord,
     Observation,
     Observer,
     RoundRecord,
     RoundView,
+    Storage,
     Table,
+    plain,
+    versions,
 )
-from fedcircuit.records.run import Run
-from fedcircuit.records.store import RunStore
-from fedcircuit.records.updates import Storage
+from fedcircuit.records.runs import (
+    LOOK,
+    MANIFEST,
+    ROUNDS,
+    Look,
+    Run,
+    RunStore,
+    look_names,
+    look_path,
+    seal_of,
+)
 
 ANEW = ("circuits", "inertia", "information")  # what others recorded is copied as it is
 _NOT_KEPT = "needs the clients' weights, and the run keeps none (its storage.updates is none)"

@@ -32,9 +32,10 @@ from toy_federation import (
     weights_of,
 )
 
-from fedcircuit.app.grid import identify_process
-from fedcircuit.clients import SparseClient, numpyclient_mod
-from fedcircuit.learning.training import LocalTraining
+from fedcircuit.clients.bridge import numpyclient_mod
+from fedcircuit.clients.sparse_client import SparseClient
+from fedcircuit.flower import identify_process
+from fedcircuit.learning.training.local_training import LocalTraining
 from fedcircuit.messages import IDENTITY_QUERY, SIDE_CHANNEL
 
 NODE = {"partition-id": 1, "num-partitions": 3}

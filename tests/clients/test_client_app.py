@@ -23,14 +23,16 @@ from toy_federation import (
     weights_of,
 )
 
-from fedcircuit.app.grid import identify_process
-from fedcircuit.circuits.exchange import from_message
-from fedcircuit.circuits.model_circuits import circuits_of_model
-from fedcircuit.circuits.probe import Probe
-from fedcircuit.circuits.settings import CircuitSettings
-from fedcircuit.clients import ClientCircuits, SparseClient, client_app
+from fedcircuit.circuits.probes.probe import Probe
+from fedcircuit.circuits.round.model_circuits import circuits_of_model
+from fedcircuit.circuits.round.sent_circuits import from_message
+from fedcircuit.circuits.round.settings import CircuitSettings
+from fedcircuit.clients.app import client_app
+from fedcircuit.clients.circuits import ClientCircuits
+from fedcircuit.clients.sparse_client import SparseClient
+from fedcircuit.flower import identify_process
 from fedcircuit.learning.seeds import derived_seed
-from fedcircuit.learning.training import LocalTraining
+from fedcircuit.learning.training.local_training import LocalTraining
 from fedcircuit.learning.weights import set_weights
 from fedcircuit.messages import IDENTITY_QUERY, MASKS, SIDE_CHANNEL
 from fedcircuit.samples import Samples

@@ -10,11 +10,12 @@ from flwr.clientapp import ClientApp
 from torch import nn
 from toy_federation import N_CLASSES, N_INPUTS, arrays_of, bits, samples_of, weights_of
 
-from fedcircuit.app.grid import identify_process
-from fedcircuit.clients import SparseClient, client_app
+from fedcircuit.clients.app import client_app
 from fedcircuit.clients.memory import OPTIMIZER, keep, recalled
+from fedcircuit.clients.sparse_client import SparseClient
+from fedcircuit.flower import identify_process
 from fedcircuit.learning.seeds import derived_seed
-from fedcircuit.learning.training import Continuation, LocalTraining, train_local
+from fedcircuit.learning.training.local_training import Continuation, LocalTraining, train_local
 from fedcircuit.learning.weights import Weights, get_weights
 
 KEPT = LocalTraining(steps=3, batch_size=8, optimizer="adam", lr=0.05, optimizer_state="kept")

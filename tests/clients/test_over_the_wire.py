@@ -22,10 +22,14 @@ from toy_federation import (
 )
 
 from fedcircuit import messages
-from fedcircuit.app.grid import InProcessGrid, identify_process
-from fedcircuit.circuits.settings import CircuitSettings
-from fedcircuit.clients import ClientCircuits, SparseClient, client_app, numpyclient_mod
-from fedcircuit.learning.training import LocalTraining
+from fedcircuit.app.engines.grid import InProcessGrid
+from fedcircuit.circuits.round.settings import CircuitSettings
+from fedcircuit.clients.app import client_app
+from fedcircuit.clients.bridge import numpyclient_mod
+from fedcircuit.clients.circuits import ClientCircuits
+from fedcircuit.clients.sparse_client import SparseClient
+from fedcircuit.flower import identify_process
+from fedcircuit.learning.training.local_training import LocalTraining
 
 LIPS = {
     messages.LIPS_DENSITY: 0.5,

@@ -7,11 +7,11 @@ import pytest
 import torch
 from toy_federation import N_CLASSES, build_net, initial_weights, samples_of
 
-from fedcircuit.clients import SparseClient
-from fedcircuit.learning.evaluation import evaluate
+from fedcircuit.clients.sparse_client import SparseClient
+from fedcircuit.learning.networks.sparsity import WeightSparsity
 from fedcircuit.learning.seeds import derived_seed
-from fedcircuit.learning.sparsity import WeightSparsity
-from fedcircuit.learning.training import LocalTraining, train_local
+from fedcircuit.learning.training.evaluation import evaluate
+from fedcircuit.learning.training.local_training import LocalTraining, train_local
 from fedcircuit.learning.weights import get_weights, set_weights
 
 ROUND = {"server-round": 3}

@@ -12,7 +12,7 @@ from updates import UpdateObserver, cosine
 
 from fedcircuit import CircuitStack, Probe, Samples, Site
 from fedcircuit.learning.weights import Weights, get_weights
-from fedcircuit.records.round_record import ClientRecord, RoundView
+from fedcircuit.records.rounds.round_record import ClientRecord, RoundView
 
 SITES = (Site("a", 4, 1, "a"),)
 LIVE = np.ones((5, 4), bool)

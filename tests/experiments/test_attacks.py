@@ -25,8 +25,9 @@ from flwr.serverapp.strategy import FedAvg
 from toy_federation import N_CLASSES, Witness, data_of, initial_weights, samples_of, toy_app
 
 from fedcircuit import RecorderOptions, observe
-from fedcircuit.app.engines import Engine, Federation, run_federation
-from fedcircuit.records.round_record import RoundView
+from fedcircuit.app.engines.engine import Engine, Federation
+from fedcircuit.app.engines.running import run_federation
+from fedcircuit.records.rounds.round_record import RoundView
 
 START = {
     "w": np.array([[1.0, -2.0], [0.5, 4.0]], np.float32),

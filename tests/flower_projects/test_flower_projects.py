@@ -16,8 +16,8 @@ from digits import CLIENTS
 from flwr.common import parameters_to_ndarrays
 
 from fedcircuit import Run, simulate
-from fedcircuit.app.simulation import Simulation
-from fedcircuit.strategies.preflight import PreflightError
+from fedcircuit.app.engines.simulation import Simulation
+from fedcircuit.strategies.preflight.checks import PreflightError
 
 HERE = Path(__file__).parent
 PROJECTS = {

@@ -8,7 +8,7 @@ from torch import nn
 
 from fedcircuit.learning.weights import get_weights
 from fedcircuit.observers.evaluation import EvaluationObserver
-from fedcircuit.records.round_record import ClientRecord, RoundView
+from fedcircuit.records.rounds.round_record import ClientRecord, RoundView
 from fedcircuit.samples import Samples
 
 NAMES = ("a", "b", "c", "d")

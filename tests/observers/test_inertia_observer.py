@@ -10,7 +10,7 @@ import pytest
 
 from fedcircuit.learning.weights import Weights
 from fedcircuit.observers.inertia import InertiaObserver
-from fedcircuit.records.round_record import ClientRecord, Observation, RoundView
+from fedcircuit.records.rounds.round_record import ClientRecord, Observation, RoundView
 
 COLUMNS = ("layer", "u", "r", "drift", "cosine", "m", "kappa")
 

@@ -13,17 +13,19 @@ import torch
 from flwr.serverapp.strategy import FedAvg
 from toy_federation import N_CLASSES, arrays_of, build_net, samples_of, toy_app
 
-from fedcircuit.analysis.information import InformationSettings, layer_information
-from fedcircuit.app.grid import InProcessGrid
+from fedcircuit.analysis.estimators.layer import layer_information
+from fedcircuit.analysis.estimators.settings import InformationSettings
+from fedcircuit.app.engines.grid import InProcessGrid
 from fedcircuit.learning.seeds import derived_seed
 from fedcircuit.learning.weights import Weights, get_weights, set_weights
 from fedcircuit.observers.information import InformationObserver, information_of_run
-from fedcircuit.records.manifest import build_manifest
-from fedcircuit.records.round_record import ClientRecord, Observation, RoundView
-from fedcircuit.records.rounds import Storage
-from fedcircuit.records.run import Run
-from fedcircuit.records.store import RunStore
-from fedcircuit.strategies import RecorderOptions, observe
+from fedcircuit.records.rounds.client_weights import Storage
+from fedcircuit.records.rounds.manifest import build_manifest
+from fedcircuit.records.rounds.round_record import ClientRecord, Observation, RoundView
+from fedcircuit.records.runs.run import Run
+from fedcircuit.records.runs.store import RunStore
+from fedcircuit.strategies.observing import observe
+from fedcircuit.strategies.recording.options import RecorderOptions
 
 POOL = samples_of(9, 60)  # 96 of them; no client has number 9
 COLUMNS = (

@@ -8,13 +8,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from fedcircuit.analysis.information import InformationSettings
-from fedcircuit.analysis.information_pool import stratified_pool
-from fedcircuit.app.config_files import ConfigError, parse_study
-from fedcircuit.app.federation import resume_run, run_study
-from fedcircuit.app.study import build_study
+from fedcircuit.analysis.estimators.settings import InformationSettings
+from fedcircuit.analysis.information.pool import stratified_pool
+from fedcircuit.app.config.files import ConfigError, parse_study
+from fedcircuit.app.study.federation import resume_run, run_study
+from fedcircuit.app.study.parts import build_study
 from fedcircuit.observers.information import information_of_run
-from fedcircuit.records.run import Run
+from fedcircuit.records.runs.run import Run
 
 
 def study(**information: Any) -> dict[str, Any]:

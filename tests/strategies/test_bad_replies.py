@@ -19,7 +19,7 @@ from test_legacy import Proxy
 from toy_federation import SortedGrid, arrays_of, initial_weights, toy_app, weights_of
 
 from fedcircuit import CircuitFedAvg, Run, observe
-from fedcircuit.records.verification import verify_run
+from fedcircuit.records.runs.verification import verify_run
 
 STRATEGIES: dict[str, Callable[..., Any]] = {
     "CircuitFedAvg": lambda **o: CircuitFedAvg(fraction_evaluate=0.0, **o),

@@ -21,11 +21,14 @@ from toy_federation import (
     weights_of,
 )
 
-from fedcircuit.app.grid import InProcessGrid
-from fedcircuit.circuits.settings import CircuitSettings
-from fedcircuit.records.round_record import RoundRecord
-from fedcircuit.records.store import RunError
-from fedcircuit.strategies import AllClientsFailedError, CircuitFedAvg, RecorderOptions, observe
+from fedcircuit.app.engines.grid import InProcessGrid
+from fedcircuit.circuits.round.settings import CircuitSettings
+from fedcircuit.records.files.read_errors import RunError
+from fedcircuit.records.rounds.round_record import RoundRecord
+from fedcircuit.strategies.circuit_fedavg import CircuitFedAvg
+from fedcircuit.strategies.observing import observe
+from fedcircuit.strategies.recording.options import RecorderOptions
+from fedcircuit.strategies.replies.failures import AllClientsFailedError
 
 STRICT = RecorderOptions(strict=True)
 

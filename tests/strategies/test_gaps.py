@@ -15,10 +15,10 @@ from observing_helpers import outcome, recorder_of, run
 from toy_federation import bits
 
 from fedcircuit import CircuitFedAvg, RecorderOptions, Run, observe
-from fedcircuit.records.reading import RunError
-from fedcircuit.records.round_record import Observation, RoundView, Table
-from fedcircuit.records.verification import verify_run
-from fedcircuit.report.page import write_report
+from fedcircuit.records.files.read_errors import RunError
+from fedcircuit.records.rounds.round_record import Observation, RoundView, Table
+from fedcircuit.records.runs.verification import verify_run
+from fedcircuit.report.page.page import write_report
 
 
 @dataclass

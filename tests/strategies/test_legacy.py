@@ -19,12 +19,15 @@ from flwr.server.strategy import Strategy
 from observing_helpers import last_record, recorder_of
 from toy_federation import N_CLASSES, bits, build_net, initial_weights, samples_of
 
-from fedcircuit.app.grid import InProcessGrid
-from fedcircuit.clients import SparseClient, numpyclient_mod
-from fedcircuit.learning.training import LocalTraining
-from fedcircuit.records.run import Run
-from fedcircuit.strategies import AllClientsFailedError, RecorderOptions, observe
-from fedcircuit.strategies.legacy_clients import hides_clients
+from fedcircuit.app.engines.grid import InProcessGrid
+from fedcircuit.clients.bridge import numpyclient_mod
+from fedcircuit.clients.sparse_client import SparseClient
+from fedcircuit.learning.training.local_training import LocalTraining
+from fedcircuit.records.runs.run import Run
+from fedcircuit.strategies.legacy_api.clients import hides_clients
+from fedcircuit.strategies.observing import observe
+from fedcircuit.strategies.recording.options import RecorderOptions
+from fedcircuit.strategies.replies.failures import AllClientsFailedError
 
 NAMES = list(initial_weights())
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
@@ -183,7 +186,7 @@ def test_observers_see_no_client_under_secure_aggregation() -> None:
         name = "look"
 
         def __call__(self, view: Any) -> Any:
-            from fedcircuit.records.round_record import Observation
+            from fedcircuit.records.rounds.round_record import Observation
 
             seen.append(view.clients)
             return Observation()

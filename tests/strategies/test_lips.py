@@ -34,9 +34,13 @@ from toy_federation import (
 
 from fedcircuit import messages
 from fedcircuit.aggregation.lips import kept_entries, scores
-from fedcircuit.clients.lips import GRADIENT, recalled
-from fedcircuit.records.run import Run
-from fedcircuit.strategies import LIPS, CircuitFedAvg, RecorderOptions, observe
+from fedcircuit.clients.lips import GRADIENT
+from fedcircuit.clients.memory import recalled
+from fedcircuit.records.runs.run import Run
+from fedcircuit.strategies.circuit_fedavg import CircuitFedAvg
+from fedcircuit.strategies.lips import LIPS
+from fedcircuit.strategies.observing import observe
+from fedcircuit.strategies.recording.options import RecorderOptions
 
 
 @pytest.mark.parametrize("score", ["magnitude", "low", "random"])

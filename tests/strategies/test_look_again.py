@@ -14,11 +14,12 @@ from torch import nn
 from toy_federation import build_net
 
 import fedcircuit
-from fedcircuit.circuits.settings import CircuitSettings
+from fedcircuit.circuits.round.settings import CircuitSettings
 from fedcircuit.clients.circuits import ClientCircuits
 from fedcircuit.observers.inertia import InertiaObserver
-from fedcircuit.records.run import Run, RunError
-from fedcircuit.strategies import observe
+from fedcircuit.records.files.read_errors import RunError
+from fedcircuit.records.runs.run import Run
+from fedcircuit.strategies.observing import observe
 
 FAST = CircuitSettings(controls=1)
 SAMPLES = (PROBE.inputs, PROBE.labels)

@@ -12,13 +12,13 @@ from flwr.serverapp.strategy import FedAvg
 from observing_helpers import run
 from toy_federation import build_net, samples_of
 
-from fedcircuit.records.round_record import NOT_FINITE_LOGITS
-from fedcircuit.records.run import Run
-from fedcircuit.report import tables
-from fedcircuit.report.page import write_report
-from fedcircuit.report.sections import verdicts
-from fedcircuit.report.verdict_text import headline
-from fedcircuit.strategies import observe
+from fedcircuit.records.rounds.round_record import NOT_FINITE_LOGITS
+from fedcircuit.records.runs.run import Run
+from fedcircuit.report.page.page import write_report
+from fedcircuit.report.page.sections import verdicts
+from fedcircuit.report.tables import counts as tables
+from fedcircuit.report.tables.verdict_text import headline
+from fedcircuit.strategies.observing import observe
 
 PROBE = samples_of(9, 60)
 

@@ -25,9 +25,10 @@ from toy_federation import (
     weights_of,
 )
 
-from fedcircuit.app.grid import InProcessGrid
-from fedcircuit.records.store import RunStore
-from fedcircuit.strategies import RecorderOptions, observe
+from fedcircuit.app.engines.grid import InProcessGrid
+from fedcircuit.records.runs.store import RunStore
+from fedcircuit.strategies.observing import observe
+from fedcircuit.strategies.recording.options import RecorderOptions
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

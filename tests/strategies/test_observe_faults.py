@@ -22,10 +22,12 @@ from toy_federation import (
     weights_of,
 )
 
-from fedcircuit.app.grid import InProcessGrid
-from fedcircuit.records.round_record import Failure
-from fedcircuit.records.store import RunStore
-from fedcircuit.strategies import AllClientsFailedError, RecorderOptions, observe
+from fedcircuit.app.engines.grid import InProcessGrid
+from fedcircuit.records.rounds.round_record import Failure
+from fedcircuit.records.runs.store import RunStore
+from fedcircuit.strategies.observing import observe
+from fedcircuit.strategies.recording.options import RecorderOptions
+from fedcircuit.strategies.replies.failures import AllClientsFailedError
 
 
 def spoiled(partition: int, spoil: Callable[[Message], None]) -> ClientApp:

@@ -15,8 +15,9 @@ from toy_federation import (
     toy_app,
 )
 
-from fedcircuit.app.grid import InProcessGrid
-from fedcircuit.strategies import RecorderOptions, observe
+from fedcircuit.app.engines.grid import InProcessGrid
+from fedcircuit.strategies.observing import observe
+from fedcircuit.strategies.recording.options import RecorderOptions
 
 
 def test_records_hold_the_initial_dtypes_whatever_the_strategy_returns(tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ def test_a_rounds_seconds_are_told_by_stage(tmp_path: Path) -> None:
 def test_the_clients_evaluation_is_kept_beside_the_round(tmp_path: Path) -> None:
     strategy = observe(FedAvg(), run_dir=tmp_path / "run", options=RecorderOptions(strict=True))
     result = run(strategy, rounds=2)
-    from fedcircuit.records.run import Run
+    from fedcircuit.records.runs.run import Run
 
     kept = Run.load(tmp_path / "run").evaluations
     expected = {r: dict(m) for r, m in result.evaluate_metrics_clientapp.items()}

@@ -29,15 +29,17 @@ from observing_helpers import run
 from toy_federation import N_CLASSES, SortedGrid, build_net, initial_weights, samples_of, toy_app
 
 from fedcircuit import CircuitFedAvg, Run, observe
-from fedcircuit.app.grid import InProcessGrid
-from fedcircuit.circuits.settings import CircuitSettings
-from fedcircuit.clients import ClientCircuits, SparseClient, client_app
-from fedcircuit.learning.training import LocalTraining
-from fedcircuit.records.round_record import NOT_FINITE_LOGITS
-from fedcircuit.report.page import write_report
-from fedcircuit.report.verdict_text import headline
+from fedcircuit.app.engines.grid import InProcessGrid
+from fedcircuit.circuits.round.settings import CircuitSettings
+from fedcircuit.clients.app import client_app
+from fedcircuit.clients.circuits import ClientCircuits
+from fedcircuit.clients.sparse_client import SparseClient
+from fedcircuit.learning.training.local_training import LocalTraining
+from fedcircuit.records.rounds.round_record import NOT_FINITE_LOGITS
+from fedcircuit.report.page.page import write_report
+from fedcircuit.report.tables.verdict_text import headline
 from fedcircuit.samples import Samples
-from fedcircuit.strategies import RecorderOptions
+from fedcircuit.strategies.recording.options import RecorderOptions
 
 SETTINGS = CircuitSettings(controls=2)
 PROBE = samples_of(9, 30)

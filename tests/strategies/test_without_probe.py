@@ -11,10 +11,10 @@ from observing_helpers import outcome, run
 from toy_federation import N_CLASSES, N_INPUTS, SortedGrid, build_net, toy_app
 
 from fedcircuit import CircuitFedAvg, Run, observe
-from fedcircuit.circuits.settings import CircuitSettings
-from fedcircuit.clients import ClientCircuits
-from fedcircuit.report.page import write_report
-from fedcircuit.report.verdict_text import headline
+from fedcircuit.circuits.round.settings import CircuitSettings
+from fedcircuit.clients.circuits import ClientCircuits
+from fedcircuit.report.page.page import write_report
+from fedcircuit.report.tables.verdict_text import headline
 
 SETTINGS = CircuitSettings(controls=2)
 EXAMPLE = torch.zeros(1, N_INPUTS)

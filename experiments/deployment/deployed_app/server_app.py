@@ -12,14 +12,13 @@ from flwr.serverapp import Grid, ServerApp
 
 from deployed_app.task import CIRCUITS, N_CLASSES, example, model
 from fedcircuit import CircuitFedAvg, RecorderOptions, Run
-from fedcircuit.app.progress import round_line
-from fedcircuit.learning.weights import Weights, get_weights
-from fedcircuit.records.lock import LockedError
-from fedcircuit.records.manifest import build_manifest
-from fedcircuit.records.round_record import RoundRecord
-from fedcircuit.records.store import RunError, RunStore
+from fedcircuit.app.commands import round_line
+from fedcircuit.learning import Weights, get_weights
+from fedcircuit.records.files import LockedError, RunError
+from fedcircuit.records.rounds import RoundRecord, build_manifest
+from fedcircuit.records.runs import RunStore
 from fedcircuit.report.page import write_report
-from fedcircuit.report.verdict_text import headline
+from fedcircuit.report.tables import headline
 
 LOCK_SECONDS = 90.0  # a ServerApp that lost its SuperLink ends after about 20 s
 NOTHING = "there is nothing to go on with"

@@ -11,9 +11,8 @@ from flwr.app import Context
 from torch import nn
 
 from fedcircuit import Samples
-from fedcircuit.circuits.settings import CircuitSettings
-from fedcircuit.learning.models import build_model
-from fedcircuit.learning.sparsity import WeightSparsity
+from fedcircuit.circuits.round import CircuitSettings
+from fedcircuit.learning.networks import WeightSparsity, build_model
 from fedcircuit.learning.training import LocalTraining
 
 N_CLASSES = 10

@@ -28,7 +28,7 @@ def wait_for_clients(grid: Grid, wanted: int, seconds: float) -> None:
 def main(grid: Grid, context: Context) -> None:
     """Run the rounds; say what averaging did."""
     from fedcircuit.report.page import write_report
-    from fedcircuit.report.verdict_text import headline
+    from fedcircuit.report.tables import headline
 
     config = context.run_config
     wanted = int(config["min-clients"])

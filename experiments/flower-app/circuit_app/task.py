@@ -9,9 +9,9 @@ from flwr.app import Context
 from torch import nn
 
 from fedcircuit import Probe, Samples
-from fedcircuit.learning.data import Dataset, DataSource, load_dataset
-from fedcircuit.learning.models import build_model
-from fedcircuit.learning.sparsity import WeightSparsity
+from fedcircuit.learning.data import Dataset, load_dataset
+from fedcircuit.learning.networks import WeightSparsity, build_model
+from fedcircuit.learning.sources import DataSource
 from fedcircuit.learning.training import LocalTraining
 
 N_CLASSES = 10

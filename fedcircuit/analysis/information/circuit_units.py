@@ -12,12 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedcircuit.analysis.information.estimate import CONSTANT, Estimate, Float64Array, Int64Array
-from fedcircuit.analysis.information.layer import label_information
-from fedcircuit.analysis.information.settings import InformationSettings
-from fedcircuit.circuits.circuit import Site, site_slices
-from fedcircuit.circuits.sites import capture, evaluating
-from fedcircuit.learning.seeds import derived_seed
+from fedcircuit.analysis.estimators import (
+    CONSTANT,
+    Estimate,
+    Float64Array,
+    InformationSettings,
+    Int64Array,
+    label_information,
+)
+from fedcircuit.circuits import Site, site_slices
+from fedcircuit.circuits.models import evaluating
+from fedcircuit.circuits.sites import capture
+from fedcircuit.learning import derived_seed
 from fedcircuit.logits import inputs_for
 
 About = Literal["class", "label"]

@@ -1,34 +1,36 @@
-"""Discovery methods: one file per method, one protocol."""
+"""Discovery: the circuits of all classes of a model, or of many models at once."""
 
-from fedcircuit.circuits.discovery.attribution import Attribution
-from fedcircuit.circuits.discovery.fedmi import FedMI
-from fedcircuit.circuits.discovery.gates import LearnedGates
-from fedcircuit.circuits.discovery.integrated import Integrated
-from fedcircuit.circuits.discovery.iterative import Iterative
-from fedcircuit.circuits.discovery.leave_one_out import LeaveOneOut
-from fedcircuit.circuits.discovery.magnitude import Magnitude
-from fedcircuit.circuits.discovery.mean_activation import MeanActivation
-from fedcircuit.circuits.discovery.named import METHOD_NAMES, discovery_method
-from fedcircuit.circuits.discovery.protocol import (
+from fedcircuit.circuits.discovery.many_models import stacked_circuits, takes
+from fedcircuit.circuits.discovery.one_model import discover
+from fedcircuit.circuits.methods import (
+    METHOD_NAMES,
+    Attribution,
+    FedMI,
+    Integrated,
+    Iterative,
+    LearnedGates,
+    LeaveOneOut,
+    Magnitude,
+    MeanActivation,
+    RandomScores,
+    discovery_method,
+)
+from fedcircuit.circuits.search import (
     Cost,
     Curve,
     Discovery,
     DiscoveryMethod,
-    Sizing,
-    Task,
-)
-from fedcircuit.circuits.discovery.random_scores import RandomScores
-from fedcircuit.circuits.discovery.scored import (
     Mass,
     Scored,
     ScoredMethod,
     Scorer,
     SizeRule,
+    Sizing,
+    Task,
     size_rule,
 )
 
 __all__ = [
-    "METHOD_NAMES",
     "Attribution",
     "Cost",
     "Curve",
@@ -39,6 +41,7 @@ __all__ = [
     "Iterative",
     "LearnedGates",
     "LeaveOneOut",
+    "METHOD_NAMES",
     "Magnitude",
     "Mass",
     "MeanActivation",
@@ -49,5 +52,9 @@ __all__ = [
     "SizeRule",
     "Sizing",
     "Task",
+    "discover",
     "discovery_method",
+    "size_rule",
+    "stacked_circuits",
+    "takes",
 ]

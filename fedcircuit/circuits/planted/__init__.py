@@ -1,6 +1,6 @@
 """Networks whose class circuits are known because their weights are set by hand."""
 
-from fedcircuit.circuits.planted.carried import Fate
+from fedcircuit.circuits.planted.client_plans import Fate
 from fedcircuit.circuits.planted.cnn import planted_cnn
 from fedcircuit.circuits.planted.federation import PlantedFederation, planted_federation
 from fedcircuit.circuits.planted.mlp import planted_mlp
@@ -9,8 +9,8 @@ from fedcircuit.circuits.planted.score import Score, f1
 
 __all__ = [
     "CASES",
-    "HARD",
     "Fate",
+    "HARD",
     "PlantedFederation",
     "PlantedNetwork",
     "Score",

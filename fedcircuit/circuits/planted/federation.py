@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedcircuit.circuits.circuit import Site
-from fedcircuit.circuits.planted.carried import CarriedPlan, Fate, carried_plan
+from fedcircuit.circuits import Site
+from fedcircuit.circuits.planted.client_plans import CarriedPlan, Fate, carried_plan
 from fedcircuit.circuits.planted.cnn import ImageSampler, cnn_layers, draw_glyphs
 from fedcircuit.circuits.planted.layout import Order, true_units, write_plan
 from fedcircuit.circuits.planted.mlp import VectorSampler, mlp_layers, orthogonal_glyphs
 from fedcircuit.circuits.planted.network import Sampler
 from fedcircuit.circuits.planted.plan import Patterns, Plan, draw_patterns
 from fedcircuit.circuits.sites import find_sites
-from fedcircuit.circuits.verdict import Verdict
+from fedcircuit.circuits.verdicts import Verdict
 from fedcircuit.samples import Samples
 
 Weights = dict[str, NDArray[np.generic]]

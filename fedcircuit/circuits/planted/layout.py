@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits.circuit import Site
+from fedcircuit.circuits import Site
 from fedcircuit.circuits.planted.network import Pair
 from fedcircuit.circuits.planted.plan import Plan
 

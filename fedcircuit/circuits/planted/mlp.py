@@ -9,13 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.planted.decoys import add_decoys
-from fedcircuit.circuits.planted.layout import (
-    Order,
-    make_dense,
-    true_edges,
-    true_units,
-    write_plan,
-)
+from fedcircuit.circuits.planted.layout import Order, make_dense, true_edges, true_units, write_plan
 from fedcircuit.circuits.planted.network import Density, PlantedNetwork, checked_cases
 from fedcircuit.circuits.planted.plan import Patterns, draw_patterns, make_plan
 from fedcircuit.circuits.planted.scenes import draw_scenes

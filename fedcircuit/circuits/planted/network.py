@@ -21,7 +21,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
-from fedcircuit.circuits.circuit import Circuit, Site, circuit_of
+from fedcircuit.circuits import Circuit, Site, circuit_of
 from fedcircuit.samples import Samples
 
 Density = Literal["sparse", "dense"]

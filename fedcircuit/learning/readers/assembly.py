@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedcircuit.learning.raw_data import Array, Inputs, RawData, RawSplit, Rows
 from fedcircuit.learning.readers.labels import LabelColumn, classes_of
 from fedcircuit.learning.readers.parts import held_out
-from fedcircuit.learning.source import DataSource
+from fedcircuit.learning.sources import Array, DataSource, Inputs, RawData, RawSplit, Rows
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedcircuit.learning.raw_data import Array, RawData, RawSplit
 from fedcircuit.learning.readers.pictures import stacked
+from fedcircuit.learning.sources import Array, RawData, RawSplit
 
 _BLOCK = 4096  # rows at a time, so that no copy of all data is needed
 

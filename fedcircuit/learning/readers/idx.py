@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcircuit.learning.raw_data import MissingDataError, RawData, RawSplit
+from fedcircuit.learning.sources import MissingDataError, RawData, RawSplit
 
 _UBYTE = 8
 

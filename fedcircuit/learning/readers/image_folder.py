@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fedcircuit.learning.raw_data import Array, RawData, Rows
 from fedcircuit.learning.readers.assembly import ReadSplit, assembled
 from fedcircuit.learning.readers.labels import LabelColumn
 from fedcircuit.learning.readers.parts import is_hidden, split_files
 from fedcircuit.learning.readers.pictures import Decoding, decoded, decoding_of
-from fedcircuit.learning.source import DataSource, data_root
+from fedcircuit.learning.sources import Array, DataSource, RawData, Rows, data_root
 
 SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif",

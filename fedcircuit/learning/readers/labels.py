@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcircuit.learning.raw_data import Array, Rows
+from fedcircuit.learning.sources import Array, Rows
 
 _UNLABELLED = (
     "rows of a split that is not labelled are often marked -1: use another one with "

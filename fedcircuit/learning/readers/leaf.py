@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from fedcircuit.learning.raw_data import Array, RawData
 from fedcircuit.learning.readers.assembly import ReadSplit, assembled
 from fedcircuit.learning.readers.labels import LabelColumn
 from fedcircuit.learning.readers.parts import files_of_split, split_files
-from fedcircuit.learning.source import DataSource
+from fedcircuit.learning.sources import Array, DataSource, RawData
 
 USER = "user"
 _FEMNIST = 28 * 28

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fedcircuit.learning.raw_data import Array, RawData, row_of
 from fedcircuit.learning.readers.assembly import ReadSplit, assembled, one_of
 from fedcircuit.learning.readers.labels import LabelColumn
 from fedcircuit.learning.readers.parts import (
@@ -19,7 +18,7 @@ from fedcircuit.learning.readers.parts import (
     missing,
     split_files,
 )
-from fedcircuit.learning.source import DataSource, data_root
+from fedcircuit.learning.sources import Array, DataSource, RawData, data_root, row_of
 
 INPUTS = ("x", "images", "data")
 LABELS = ("y", "labels", "label", "target")

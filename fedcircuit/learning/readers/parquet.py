@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from fedcircuit.learning.raw_data import Array, RawData, Rows
 from fedcircuit.learning.readers.assembly import ReadSplit, assembled, one_of, required_label
 from fedcircuit.learning.readers.labels import LabelColumn
 from fedcircuit.learning.readers.parts import files_of_split, split_files
 from fedcircuit.learning.readers.pictures import Decoding, decoded, decoding_of
 from fedcircuit.learning.readers.tables import Frame, rows_of_files, table_splits
-from fedcircuit.learning.source import DataSource
+from fedcircuit.learning.sources import Array, DataSource, RawData, Rows
 
 IMAGES = ("img", "image", "images")
 LABELS = ("label", "labels", "fine_label")

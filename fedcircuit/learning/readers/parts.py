@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fedcircuit.learning.apportion import largest_remainder
-from fedcircuit.learning.raw_data import MissingDataError, RawSplit, Rows
-from fedcircuit.learning.seeds import derived_seed
-from fedcircuit.learning.source import DataSource, data_root
+from fedcircuit.learning import derived_seed, largest_remainder
+from fedcircuit.learning.sources import DataSource, MissingDataError, RawSplit, Rows, data_root
 
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("test", "testing", "validation", "valid", "val", "dev")

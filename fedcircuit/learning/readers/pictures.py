@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedcircuit.learning.raw_data import Array
-from fedcircuit.learning.source import Background, DataSource
+from fedcircuit.learning.sources import Array, Background, DataSource
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,7 +38,7 @@ _MEND = "pip install 'fedcircuit[parquet]'"
 
 @dataclass(frozen=True)
 class Decoding:
-    """How images are decoded: see :class:`~fedcircuit.learning.source.DataSource`."""
+    """How images are decoded: see :class:`~fedcircuit.learning.sources.DataSource`."""
 
     colour: bool | None = None
     background: Background | None = None

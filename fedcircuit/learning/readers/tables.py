@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcircuit.learning.raw_data import Array, Inputs, RawData
 from fedcircuit.learning.readers.assembly import ReadSplit, assembled, required_label
 from fedcircuit.learning.readers.labels import LabelColumn
 from fedcircuit.learning.readers.parts import files_of_split, split_files
-from fedcircuit.learning.source import DataSource
+from fedcircuit.learning.sources import Array, DataSource, Inputs, RawData
 
 if TYPE_CHECKING:
     import pandas as pd

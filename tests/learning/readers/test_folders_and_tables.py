@@ -10,7 +10,7 @@ import pytest
 import torch
 from made_up_files import colour, image_folder, read
 
-from fedcircuit.learning.raw_data import MissingDataError
+from fedcircuit.learning.sources.raw_data import MissingDataError
 
 
 @pytest.mark.parametrize("tests", ["test", "val", "valid", "validation", "dev"])

@@ -12,7 +12,7 @@ import torch
 from made_up_files import colour, encoded, parquet, pictures, read, table
 from PIL import Image
 
-from fedcircuit.learning.raw_data import MissingDataError
+from fedcircuit.learning.sources.raw_data import MissingDataError
 
 
 def test_class_names_are_those_of_the_labels_own_column(tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+"""What a study says: its schema, and how its file is read."""
+
+from fedcircuit.app.config.data import PartitionConfig
+from fedcircuit.app.config.files import ConfigError, load_study, parse_study
+from fedcircuit.app.config.strategy_options import CLASSES, check_options
+from fedcircuit.app.config.study import (
+    CircuitsConfig,
+    EngineConfig,
+    InertiaConfig,
+    InformationConfig,
+    LipsConfig,
+    StorageConfig,
+    StrategyConfig,
+    StudyConfig,
+)
+from fedcircuit.app.config.trackers import TrackerConfig
+
+__all__ = [
+    "CLASSES",
+    "CircuitsConfig",
+    "ConfigError",
+    "EngineConfig",
+    "InertiaConfig",
+    "InformationConfig",
+    "LipsConfig",
+    "PartitionConfig",
+    "StorageConfig",
+    "StrategyConfig",
+    "StudyConfig",
+    "TrackerConfig",
+    "check_options",
+    "load_study",
+    "parse_study",
+]

@@ -1,0 +1,107 @@
+"""What a study says of model and training: sections of the YAML schema."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from fedcircuit.app.config.data import Section, Share
+
+
+class ModelConfig(Section):
+    """Which network."""
+
+    name: Literal["simple-cnn", "mlp", "resnet", "vgg11"] = Field(
+        "simple-cnn", description="Architecture; resnet with its own widths is ResNet8."
+    )
+    widths: tuple[int, ...] | None = Field(
+        None, description="Units of each hidden layer; left out: the architecture's own."
+    )
+    activation: Literal["relu", "tanh"] = Field(
+        "relu", description="Nonlinearity of an mlp; other architectures have relu."
+    )
+    init: Literal["torch", "he"] = Field(
+        "torch", description="Initial weights: torch's defaults, or He's with zero biases."
+    )
+
+    @model_validator(mode="after")
+    def _fits_name(self) -> ModelConfig:
+        if self.activation != "relu" and self.name != "mlp":
+            raise ValueError(
+                f"activation {self.activation!r} belongs to mlp, the model is {self.name!r}"
+            )
+        return self
+
+
+class SparsityConfig(Section):
+    """Weight sparsity of local training: magnitude top-k per tensor."""
+
+    target: Share = Field(0.99, description="Share of zero weights at the end of every round.")
+    anneal: Share = Field(
+        0.5, description="Share of a round's steps over which sparsity grows from 0 to target."
+    )
+    min_alive: int = Field(4, ge=0, description="Weights that every conv filter keeps.")
+    mask: Literal["magnitude", "persistent"] = Field(
+        "magnitude", description="persistent: one mask for the whole federation, never regrown."
+    )
+    count: Literal["exact", "published"] = Field(
+        "exact",
+        description="exact: of n weights of a layer the largest (1 - target) * n, rounded down as "
+        "in decimal arithmetic, whatever ties; published: as the code of arXiv 2512.23043 counts, "
+        "one fewer at 0.9 of 100, all ties kept, and in every tensor of two or more dimensions.",
+    )
+
+
+class FedRSConfig(Section):
+    """Scaling of the logits of classes that a client does not hold (Li and Zhan, KDD 2021)."""
+
+    kind: Literal["binary", "soft"] = Field("binary", description="How the scale is made.")
+    alpha: Share = Field(0.5, description="Scale of a missing class.")
+
+
+class TrainingConfig(Section):
+    """How long and how every client trains."""
+
+    rounds: int = Field(10, ge=1, description="Rounds of the federation.")
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        description="Local epochs in a round; left out: 1, unless steps is given.",
+    )
+    steps: int | None = Field(
+        None,
+        ge=1,
+        description="Mini-batches of a round instead of epochs, so fewer than an epoch or many; "
+        "every client goes on through one sequence of its own, so studies that differ in steps "
+        "and rounds alone train on the same mini-batches. One round of all steps averages once.",
+    )
+    batch_size: int = Field(
+        64,
+        ge=1,
+        description="Samples of a step; with batch norm, one sample that is left at the end of a "
+        "pass joins the step before it.",
+    )
+    optimizer: Literal["sgd", "adam"] = Field("sgd", description="Optimiser of every client.")
+    optimizer_state: Literal["fresh", "kept"] = Field(
+        "fresh",
+        description="Moments and momentum in a new round: from nothing, or from where the client's "
+        "last round left them; use kept where a round has few steps.",
+    )
+    lr: float = Field(0.1, gt=0, description="Learning rate.")
+    momentum: float = Field(0.0, ge=0, lt=1, description="Momentum of sgd.")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty of the optimiser.")
+    sparsity: SparsityConfig | None = Field(None, description="Left out: dense training.")
+    proximal_mu: float = Field(
+        0.0, ge=0, description="FedProx: mu/2 times the squared distance to the global weights."
+    )
+    fedrs: FedRSConfig | None = Field(None, description="FedRS; left out: plain logits.")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainingConfig:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError(
+                f"a round has either epochs or steps, got epochs {self.epochs} and steps "
+                f"{self.steps}; leave one out, or set it to null"
+            )
+        return self

@@ -1,0 +1,29 @@
+"""From a configuration to a federation that has run, or is looked at again."""
+
+from fedcircuit.app.study.data import PartitionedData, dataset_of, partition_of, source_of
+from fedcircuit.app.study.federation import new_run_path, resume_run, run_study, study_of
+from fedcircuit.app.study.looking import look
+from fedcircuit.app.study.parts import (
+    ModelFactory,
+    Study,
+    build_study,
+    circuit_settings,
+    local_training,
+)
+
+__all__ = [
+    "ModelFactory",
+    "PartitionedData",
+    "Study",
+    "build_study",
+    "circuit_settings",
+    "dataset_of",
+    "local_training",
+    "look",
+    "new_run_path",
+    "partition_of",
+    "resume_run",
+    "run_study",
+    "source_of",
+    "study_of",
+]

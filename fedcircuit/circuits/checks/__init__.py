@@ -1,0 +1,24 @@
+"""What a circuit must show on samples that discovery did not see."""
+
+from fedcircuit.circuits.checks.controls import Controls, random_like
+from fedcircuit.circuits.checks.measures import OneVsRest, one_vs_rest
+from fedcircuit.circuits.checks.model_checks import CheckSettings, check_circuits
+from fedcircuit.circuits.checks.subject import Candidates, CheckedModel, checked_model, prepared
+from fedcircuit.circuits.checks.validity import NOT_FOUND, Status, Validity, ValidityThresholds
+
+__all__ = [
+    "Candidates",
+    "CheckSettings",
+    "CheckedModel",
+    "Controls",
+    "NOT_FOUND",
+    "OneVsRest",
+    "Status",
+    "Validity",
+    "ValidityThresholds",
+    "check_circuits",
+    "checked_model",
+    "one_vs_rest",
+    "prepared",
+    "random_like",
+]

@@ -1,0 +1,138 @@
+"""Overlap of the best units: circuits of equal size, and agreement of two rankings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedcircuit.circuits import Site, site_slices
+from fedcircuit.circuits.overlap.chance import Floats, Ints
+from fedcircuit.circuits.overlap.weighted_iou import ScoredSide
+
+
+def top_k(scores: Tensor, k: int, live: Tensor | None = None) -> Tensor:
+    """Masks of the k units with the highest positive scores, ``[..., units]`` bool.
+
+    All False where fewer than k live units have a positive score (or a score is NaN): filling up
+    with units that say nothing for the class would make circuits alike that are not. Such a row
+    has no circuit of k units; ``masks.any(-1)`` tells which rows have one. Equal sizes make the
+    overlaps of different classes and models comparable.
+
+    Parameters
+    ----------
+    scores
+        ``[..., units]``, larger is more important; equal scores in the order of the units.
+    k
+        Units of every circuit.
+    live
+        ``[units]`` or ``[..., units]`` bool; None is all.
+
+    Raises
+    ------
+    ValueError
+        If k is not between 1 and the number of units.
+    """
+    if not 1 <= k <= scores.shape[-1]:
+        raise ValueError(f"k must lie in 1..{scores.shape[-1]} (the number of units), got {k}")
+    known = ~scores.isnan().any(-1, keepdim=True)
+    allowed = scores > 0 if live is None else (scores > 0) & live
+    ranked = torch.where(allowed, scores, 0.0)
+    best = ranked.argsort(dim=-1, descending=True, stable=True)[..., :k]
+    masks = torch.zeros_like(allowed).scatter(-1, best, torch.ones_like(best, dtype=torch.bool))
+    return masks & (allowed.sum(-1, keepdim=True) >= k) & known
+
+
+@dataclass(frozen=True)
+class RankAgreement:
+    """Rank-biased overlap of pairs, ``[pairs]`` each; NaN where a row has no positive score.
+
+    Parameters
+    ----------
+    overlap
+        In [0, 1], 1 for the same order.
+    chance
+        Its expectation if the units of every layer are shuffled: exact.
+    adjusted
+        ``(overlap - chance) / (1 - chance)``.
+    """
+
+    overlap: Floats
+    chance: Floats
+    adjusted: Floats
+
+
+def rank_biased_overlap(
+    a: ScoredSide, b: ScoredSide, sites: Sequence[Site], *, persistence: float = 0.9
+) -> RankAgreement:
+    """Agreement of the rankings of row i of ``a`` and row i of ``b``, the top counting most.
+
+    With ``X_d`` the units that are in both top d, ``p`` the persistence and k the depth,
+    ``RBO = X_k / k p^k + (1 - p) / p sum_{d <= k} X_d / d p^d`` (Webber, Moffat and Zobel 2010,
+    ACM Trans. Inf. Syst. 28(4), equation 32). Depth d weighs ``p ** d``; about ``1 / (1 - p)``
+    units matter. The depth k is the number of units with a positive score on both sides, whichever
+    is less.
+
+    Parameters
+    ----------
+    a, b
+        Scores ``[pairs, units]``; equal ones rank in the order of the units.
+    sites
+        Chance shuffles the units of each site among those live on either side.
+    persistence
+        In (0, 1).
+
+    Raises
+    ------
+    ValueError
+        If the persistence is out of range or the sides differ in shape.
+    """
+    if not 0 < persistence < 1:
+        raise ValueError(f"persistence must lie in (0, 1), got {persistence}")
+    scores_a, known_a, live_a = a.arrays()
+    scores_b, known_b, live_b = b.arrays()
+    if scores_a.shape != scores_b.shape:
+        raise ValueError(f"scores must have one shape, got {scores_a.shape} and {scores_b.shape}")
+    rank_a, rank_b = _ranks(scores_a), _ranks(scores_b)
+    depth = np.minimum((scores_a > 0).sum(1), (scores_b > 0).sum(1))
+    depth = np.where(known_a & known_b, depth, 0)
+    expected = np.zeros(rank_a.shape)
+    for part in site_slices(sites):
+        n = np.maximum((live_a | live_b)[:, part].sum(1), 1)[:, None]
+        expected += (
+            _within(rank_a[:, part], rank_a.shape) * _within(rank_b[:, part], rank_b.shape) / n
+        )
+    overlap = _weighted(_within(np.maximum(rank_a, rank_b), rank_a.shape), depth, persistence)
+    chance = _weighted(expected, depth, persistence)
+    room = 1 - chance
+    adjusted = np.full(room.shape, np.nan)
+    np.divide(overlap - chance, room, out=adjusted, where=room > 1e-12)
+    return RankAgreement(overlap, chance, adjusted)
+
+
+def _ranks(scores: Floats) -> Ints:
+    """Place of every unit, from 0 for the best."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return np.argsort(order, axis=1, kind="stable").astype(np.int64)
+
+
+def _within(ranks: Ints, shape: tuple[int, ...]) -> Floats:
+    """Units whose rank is among the first d, for d = 1, 2, ...: ``[pairs, units]``."""
+    counts = np.zeros(shape)
+    np.add.at(counts, (np.arange(len(ranks))[:, None], ranks), 1.0)
+    return counts.cumsum(1)
+
+
+def _weighted(shared: Floats, depth: Ints, persistence: float) -> Floats:
+    d = np.arange(1, shared.shape[1] + 1)
+    agreement = shared / d
+    used: NDArray[np.bool_] = d <= depth[:, None]
+    series = (np.where(used, agreement * persistence**d, 0.0)).sum(1)
+    last = np.take_along_axis(agreement, np.maximum(depth, 1)[:, None] - 1, 1)[:, 0]
+    value = last * persistence**depth + (1 - persistence) / persistence * series
+    result: Floats = np.where(depth > 0, value, np.nan)
+    return result

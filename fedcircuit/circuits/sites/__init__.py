@@ -1,0 +1,30 @@
+"""The units of any model: where they are, and how they are read and changed."""
+
+from fedcircuit.circuits.sites.finding import find_sites, require_independent
+from fedcircuit.circuits.sites.gating import gate
+from fedcircuit.circuits.sites.hooks import (
+    Route,
+    Transform,
+    call_order,
+    capture,
+    gated,
+    masked,
+    rerouted,
+    site_graph,
+    transformed,
+)
+
+__all__ = [
+    "Route",
+    "Transform",
+    "call_order",
+    "capture",
+    "find_sites",
+    "gate",
+    "gated",
+    "masked",
+    "require_independent",
+    "rerouted",
+    "site_graph",
+    "transformed",
+]

@@ -1,0 +1,20 @@
+"""Networks, the weights they keep, and the names under which these are exchanged."""
+
+from fedcircuit.learning.networks.exchanged_names import NameFit, NameFitError, fitted
+from fedcircuit.learning.networks.layers import layer_weights
+from fedcircuit.learning.networks.models import Activation, Initialisation, build_model
+from fedcircuit.learning.networks.sparsity import Pruning, WeightSparsity, density, sparsified
+
+__all__ = [
+    "Activation",
+    "Initialisation",
+    "NameFit",
+    "NameFitError",
+    "Pruning",
+    "WeightSparsity",
+    "build_model",
+    "density",
+    "fitted",
+    "layer_weights",
+    "sparsified",
+]

@@ -1,0 +1,17 @@
+"""The circuits of every round as tables and packed masks."""
+
+from fedcircuit.observers.circuits.circuit_tables import rounded
+from fedcircuit.observers.circuits.observer import CircuitObserver
+from fedcircuit.observers.circuits.overlap_tables import (
+    OVERLAP_COLUMNS,
+    SCORE_COLUMNS,
+    SWAP_COLUMNS,
+)
+
+__all__ = [
+    "CircuitObserver",
+    "OVERLAP_COLUMNS",
+    "SCORE_COLUMNS",
+    "SWAP_COLUMNS",
+    "rounded",
+]

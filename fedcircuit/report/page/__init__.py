@@ -1,0 +1,13 @@
+"""The page, and the comparison of runs: HTML files that open offline."""
+
+from fedcircuit.report.page.compare import comparison_text, write_comparison
+from fedcircuit.report.page.page import asset, links_to_looks, page_data, write_report
+
+__all__ = [
+    "asset",
+    "comparison_text",
+    "links_to_looks",
+    "page_data",
+    "write_comparison",
+    "write_report",
+]

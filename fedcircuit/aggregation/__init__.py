@@ -2,8 +2,26 @@
 
 from fedcircuit.aggregation import lips
 from fedcircuit.aggregation.lips import Include, LipsSettings, masked, unpacked
+from fedcircuit.aggregation.rule import (
+    NO_STATE,
+    Rule,
+    RuleError,
+    Said,
+    Setting,
+    State,
+    Update,
+    Updates,
+)
 
 __all__ = [
+    "NO_STATE",
+    "Rule",
+    "RuleError",
+    "Said",
+    "Setting",
+    "State",
+    "Update",
+    "Updates",
     "Include",
     "LipsSettings",
     "lips",

@@ -27,7 +27,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "moved": (),
     "circuits": ("samples", "logits", "messages", "html"),
     "learning": ("samples", "logits", "messages"),
-    "aggregation": ("learning",),
+    "aggregation": ("samples", "logits", "messages", "circuits", "learning"),
     "analysis": ("samples", "logits", "circuits", "learning"),
     "records": ("samples", "messages", "html", "circuits:", "circuits.models", "learning:"),
     "observers": (

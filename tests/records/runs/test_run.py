@@ -14,7 +14,8 @@ from record_examples import a_round, files_of, identical
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.records.files.read_errors import RunError, UnknownTableError
 from fedcircuit.records.rounds import ClientRecord, Failure, Observation, RoundRecord, Table
-from fedcircuit.records.runs import Run, RunStore, Storage
+from fedcircuit.records.rounds.client_weights import Storage
+from fedcircuit.records.runs import Run, RunStore
 
 NAN = float("nan")
 

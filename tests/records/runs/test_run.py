@@ -222,6 +222,8 @@ def test_numbers_of_rounds_clients_and_stages_are_frames(tmp_path: Path) -> None
     assert run.observer_errors.to_dict("list") == {
         "round": [1], "observer": ["eye"], "error": ["ValueError: x"],
     }  # fmt: skip
+    with pytest.raises(UnknownTableError, match=r"observers eye failed: see run.observer_errors"):
+        run.table("validity")
     assert run.clients["num_examples"].tolist() == [5, 6]
     np.testing.assert_array_equal(run.clients["accuracy"], [NAN, 0.5])
 

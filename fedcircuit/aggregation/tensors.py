@@ -1,0 +1,189 @@
+"""What rules share: which tensors they change, how far clients moved, what clients said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcircuit.aggregation.rule import RuleError, Setting, Update, Updates
+from fedcircuit.learning import Weights
+
+Floats = NDArray[np.float64]
+_STATISTICS = ("running_mean", "running_var")  # of batch norm
+
+
+def floating(weights: Weights) -> tuple[str, ...]:
+    """Names of the floating-point tensors; the others count batches and are nobody's to mend.
+
+    Parameters
+    ----------
+    weights
+        As clients exchange them: Flower's average turns integers into floats.
+    """
+    return tuple(name for name, values in weights.items() if values.dtype.kind == "f")
+
+
+def trained(weights: Weights, setting: Setting) -> tuple[str, ...]:
+    """Names of the tensors that gradients move, in order: all floats but running statistics.
+
+    With a model these are its parameters; without, all but what batch norm calls its statistics.
+    An extrapolated variance may turn negative, so rules that extrapolate keep to these.
+
+    Parameters
+    ----------
+    weights
+        As for :func:`floating`.
+    """
+    names = floating(weights)
+    if setting.model is not None:
+        known = {name for name, _ in setting.model.named_parameters(remove_duplicate=False)}
+        if known & set(names):
+            return tuple(name for name in names if name in known)
+    return tuple(name for name in names if name.rpartition(".")[2] not in _STATISTICS)
+
+
+def result(average: Weights, changed: Mapping[str, NDArray[np.generic]]) -> Weights:
+    """The average with some tensors changed, each in the dtype that it had there."""
+    return {
+        name: changed[name].astype(values.dtype).reshape(values.shape) if name in changed else values
+        for name, values in average.items()
+    }
+
+
+def moved(updates: Updates, update: Update, name: str) -> Floats:
+    """How far a client moved a tensor from where its training started, float64."""
+    start = update.start.get(name, updates.before[name])
+    return np.asarray(update.weights[name], np.float64) - np.asarray(start, np.float64)
+
+
+def mixed(updates: Updates, name: str, shares: Floats) -> Floats:
+    """``sum_k shares[k] w_k`` of one tensor, float64."""
+    total = np.zeros(updates.before[name].shape)
+    for share, update in zip(shares, updates.clients, strict=True):
+        total += share * np.asarray(update.weights[name], np.float64)
+    return total
+
+
+def class_shares(updates: Updates, counts: Floats) -> Floats:
+    """``[clients, classes]``: q, each client's share of a class; of all samples where none has it.
+
+    Parameters
+    ----------
+    counts
+        ``[clients, classes]`` samples.
+    """
+    total = counts.sum(axis=0)
+    shares: Floats = np.where(
+        total > 0, counts / np.where(total > 0, total, 1.0), updates.shares[:, None]
+    )
+    return shares
+
+
+def said_number(rule: str, update: Update, key: str, what: str, *, least: float) -> float:
+    """A finite number >= ``least`` that a client said.
+
+    Raises
+    ------
+    RuleError
+        If it is missing, no number, or too small.
+    """
+    value = update.said.get(key)
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not plain or not math.isfinite(value) or value < least:  # type: ignore[arg-type, operator]
+        raise RuleError(rule, f"needs {what}, a number >= {least:g} as {key!r}, got {_brief(value)}",
+                        update.client)  # fmt: skip
+    return float(value)  # type: ignore[arg-type]
+
+
+def said_counts(
+    rule: str, updates: Updates, key: str, what: str, n_classes: int | None = None
+) -> Floats:
+    """``[clients, classes]``, a number for every class that every client said.
+
+    Parameters
+    ----------
+    n_classes
+        How many there must be; None: as many as the first client says.
+
+    Raises
+    ------
+    RuleError
+        If a client's list is missing, of another length, or holds what is no count.
+    """
+    rows = []
+    for update in updates.clients:
+        value = update.said.get(key)
+        if not isinstance(value, Iterable) or isinstance(value, (str, bytes)):
+            raise RuleError(rule, f"needs {what} as {key!r}, got {_brief(value)}", update.client)
+        row = list(value)
+        n_classes = len(row) if n_classes is None else n_classes
+        if len(row) != n_classes:
+            raise RuleError(
+                rule, f"needs {what} of {n_classes} classes, got {len(row)}", update.client
+            )
+        counts = np.array(
+            [x if isinstance(x, (int, float)) else math.nan for x in row], dtype=np.float64
+        )
+        if not np.isfinite(counts).all() or (counts < 0).any():
+            raise RuleError(
+                rule, f"needs {what}, finite and >= 0, got {_brief(value)}", update.client
+            )
+        rows.append(counts)
+    return np.stack(rows)
+
+
+def said_array(
+    rule: str, update: Update, key: str, what: str, shape: tuple[int, ...], dtype: str
+) -> Floats:
+    """An array that a client sent as bytes, float64.
+
+    Raises
+    ------
+    RuleError
+        If it is missing, of another size, or not finite.
+    """
+    value = update.said.get(key)
+    expected = math.prod(shape) * np.dtype(dtype).itemsize
+    if not isinstance(value, bytes) or len(value) != expected:
+        got = f"{len(value)} bytes" if isinstance(value, bytes) else _brief(value)
+        raise RuleError(
+            rule, f"needs {what}, {expected} bytes of {dtype} as {key!r}, got {got}", update.client
+        )
+    values = np.frombuffer(value, dtype).astype(np.float64).reshape(shape)
+    if not np.isfinite(values).all():
+        raise RuleError(rule, f"needs {what}, finite; {key!r} holds NaN or infinity", update.client)
+    return values
+
+
+def said_tensors(
+    rule: str, update: Update, key: str, what: str, like: Weights
+) -> dict[str, Floats]:
+    """Tensors of the names and shapes of ``like`` that a client sent as float32, one after another.
+
+    Raises
+    ------
+    RuleError
+        As for :func:`said_array`.
+    """
+    sizes = [values.size for values in like.values()]
+    flat = said_array(rule, update, key, what, (sum(sizes),), "<f4")
+    parts = np.split(flat, np.cumsum(sizes)[:-1]) if sizes else []
+    return {
+        name: part.reshape(values.shape)
+        for (name, values), part in zip(like.items(), parts, strict=True)
+    }
+
+
+def packed_tensors(tensors: Weights) -> bytes:
+    """The inverse of :func:`said_tensors`: float32, little-endian, one tensor after another."""
+    return b"".join(np.asarray(values, "<f4").tobytes() for values in tensors.values())
+
+
+def _brief(value: object) -> str:
+    if value is None:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

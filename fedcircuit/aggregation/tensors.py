@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from fedcircuit.aggregation.rule import RuleError, Setting, Update, Updates
-from fedcircuit.learning import Weights
+from fedcircuit.learning import Weights, set_weights
 
 Floats = NDArray[np.float64]
 _STATISTICS = ("running_mean", "running_var")  # of batch norm
@@ -48,9 +50,27 @@ def trained(weights: Weights, setting: Setting) -> tuple[str, ...]:
 def result(average: Weights, changed: Mapping[str, NDArray[np.generic]]) -> Weights:
     """The average with some tensors changed, each in the dtype that it had there."""
     return {
-        name: changed[name].astype(values.dtype).reshape(values.shape) if name in changed else values
+        name: changed[name].astype(values.dtype).reshape(values.shape)
+        if name in changed
+        else values
         for name, values in average.items()
     }
+
+
+def loaded(rule: str, model: nn.Module, weights: Weights) -> nn.Module:
+    """A copy of the model with these weights, float64 and in eval mode, on the CPU.
+
+    Raises
+    ------
+    RuleError
+        If the weights do not fit the model.
+    """
+    net = copy.deepcopy(model).to("cpu").double().eval()
+    try:
+        set_weights(net, weights)
+    except ValueError as error:
+        raise RuleError(rule, f"needs the model whose weights are exchanged: {error}") from error
+    return net
 
 
 def moved(updates: Updates, update: Update, name: str) -> Floats:

@@ -57,7 +57,9 @@ class FedNova:
         factors = updates.shares * (updates.shares @ lengths) / lengths
         changed = {
             name: updates.before[name]
-            + sum(f * moved(updates, u, name) for f, u in zip(factors, updates.clients, strict=True))
+            + sum(
+                f * moved(updates, u, name) for f, u in zip(factors, updates.clients, strict=True)
+            )
             for name in trained(updates.before, setting)
         }
         return result(average, changed), NO_STATE

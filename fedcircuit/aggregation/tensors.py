@@ -73,18 +73,15 @@ def loaded(rule: str, model: nn.Module, weights: Weights) -> nn.Module:
     return net
 
 
+def in_float64(weights: Weights, name: str) -> Floats:
+    """One tensor in the type that rules compute in."""
+    return np.asarray(weights[name], np.float64)
+
+
 def moved(updates: Updates, update: Update, name: str) -> Floats:
     """How far a client moved a tensor from where its training started, float64."""
-    start = update.start.get(name, updates.before[name])
-    return np.asarray(update.weights[name], np.float64) - np.asarray(start, np.float64)
-
-
-def mixed(updates: Updates, name: str, shares: Floats) -> Floats:
-    """``sum_k shares[k] w_k`` of one tensor, float64."""
-    total = np.zeros(updates.before[name].shape)
-    for share, update in zip(shares, updates.clients, strict=True):
-        total += share * np.asarray(update.weights[name], np.float64)
-    return total
+    start = update.start if name in update.start else updates.before
+    return in_float64(update.weights, name) - in_float64(start, name)
 
 
 def class_shares(updates: Updates, counts: Floats) -> Floats:
@@ -113,8 +110,8 @@ def said_number(rule: str, update: Update, key: str, what: str, *, least: float)
     value = update.said.get(key)
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not plain or not math.isfinite(value) or value < least:  # type: ignore[arg-type, operator]
-        raise RuleError(rule, f"needs {what}, a number >= {least:g} as {key!r}, got {_brief(value)}",
-                        update.client)  # fmt: skip
+        needs = f"needs {what}, a number >= {least:g} as {key!r}, got {_brief(value)}"
+        raise RuleError(rule, needs, update.client)
     return float(value)  # type: ignore[arg-type]
 
 

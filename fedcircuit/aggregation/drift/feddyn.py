@@ -9,7 +9,7 @@ import numpy as np
 
 from fedcircuit import messages
 from fedcircuit.aggregation.rule import RuleError, Setting, State, Updates
-from fedcircuit.aggregation.tensors import moved, result, said_number, trained
+from fedcircuit.aggregation.tensors import in_float64, moved, result, said_number, trained
 from fedcircuit.learning import Weights
 
 
@@ -70,5 +70,5 @@ class FedDyn:
             for update in updates.clients:
                 total += moved(updates, update, name)
             drift[name] = before - self.alpha / m * total
-            changed[name] = average[name] - drift[name] / self.alpha
+            changed[name] = in_float64(average, name) - drift[name] / self.alpha
         return result(average, changed), drift

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedcircuit import messages
 from fedcircuit.aggregation.rule import NO_STATE, Setting, State, Updates
-from fedcircuit.aggregation.tensors import Floats, moved, result, said_number, trained
+from fedcircuit.aggregation.tensors import Floats, in_float64, moved, result, said_number, trained
 from fedcircuit.learning import Weights
 
 
@@ -17,8 +17,8 @@ from fedcircuit.learning import Weights
 class FedNova:
     """Normalised averaging (Wang et al. 2020, arXiv 2007.07481).
 
-    ``w = w_t + (sum_k p_k a_k) sum_k p_k D_k / a_k`` with ``D_k`` the client's movement, ``p_k`` its
-    share of the samples and ``a_k`` the weight of its ``tau_k`` local steps: ``tau_k`` for plain
+    ``w = w_t + (sum_k p_k a_k) sum_k p_k D_k / a_k`` with the client's movement ``D_k``, its share
+    ``p_k`` of the samples and the weight ``a_k`` of its ``tau_k`` local steps: ``tau_k`` for plain
     SGD, ``(tau - m (1 - m^tau) / (1 - m)) / (1 - m)`` with momentum m. Running statistics stay
     those of the average. Where all took as many steps it is the average, bit for bit.
 
@@ -56,7 +56,7 @@ class FedNova:
         lengths = self._lengths(steps)
         factors = updates.shares * (updates.shares @ lengths) / lengths
         changed = {
-            name: updates.before[name]
+            name: in_float64(updates.before, name)
             + sum(
                 f * moved(updates, u, name) for f, u in zip(factors, updates.clients, strict=True)
             )

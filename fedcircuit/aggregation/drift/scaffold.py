@@ -10,7 +10,7 @@ import numpy as np
 
 from fedcircuit import messages
 from fedcircuit.aggregation.rule import RuleError, Said, Setting, State, Updates
-from fedcircuit.aggregation.tensors import packed_tensors, result, said_tensors, trained
+from fedcircuit.aggregation.tensors import in_float64, packed_tensors, result, said_tensors, trained
 from fedcircuit.learning import Weights
 
 
@@ -69,7 +69,7 @@ class Scaffold:
         if self.lr == 1.0:
             return average, control
         changed = {
-            name: (1.0 - self.lr) * np.asarray(like[name], np.float64) + self.lr * average[name]
+            name: (1.0 - self.lr) * in_float64(like, name) + self.lr * in_float64(average, name)
             for name in names
         }
         return result(average, changed), control

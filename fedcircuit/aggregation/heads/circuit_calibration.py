@@ -68,7 +68,7 @@ class CircuitCalibration:
         """``rho (1 - M)`` as ``[classes, D + 1]``, biases free."""
         n_classes, size = average[linear_head(self.name, updates.before, setting).weight].shape
         masks, spans = circuits_of(self.name, updates, setting)
-        read = feature_masks(masks.any(axis=0), spans, size)
+        read = feature_masks(np.asarray(masks.any(axis=0)), spans, size)
         if read is None or len(read) != n_classes:
             raise RuleError(
                 self.name,

@@ -63,7 +63,7 @@ class LogitOffsets:
 
 
 def fitted_offsets(logits: Floats, labels: Floats, ridge: float) -> Floats:
-    """Offsets ``[classes]`` for logits ``[n, classes]`` and labels ``[n]``; 0 for absent classes."""
+    """Offsets ``[classes]``, 0 of absent classes, for logits ``[n, classes]``, labels ``[n]``."""
     n_classes = logits.shape[1]
     counts = np.bincount(labels, minlength=n_classes)
     present = counts > 0

@@ -44,7 +44,7 @@ class Moments:
         size = len(mean)
         if n < 1:
             return np.zeros((size, size))
-        own = self.outer[index] / n - np.outer(mean, mean)
+        own: Floats = self.outer[index] / n - np.outer(mean, mean)
         own = (own + own.T) / 2.0
         if n >= size:
             return own

@@ -1,4 +1,4 @@
-"""Rules that change how layers are averaged: entry by entry, unit by unit, or after aligning them."""
+"""Rules that change how layers are averaged: by entry, by unit, or after aligning units."""
 
 from fedcircuit.aggregation.layers.conflict_projection import ConflictProjection
 from fedcircuit.aggregation.layers.covered_average import CoveredAverage

@@ -130,5 +130,5 @@ def permuted(weights: Weights, links: Sequence[Link], places: Sequence[Permutati
 
 
 def inputs_of(weight: NDArray[np.generic], units: int) -> NDArray[np.generic]:
-    """A weight as ``[outputs, units of the layer before, entries]``; flattened channels have more."""
+    """A weight as ``[outputs, units of the layer before, entries]``; flattened maps have many."""
     return weight.reshape(len(weight), units, -1)

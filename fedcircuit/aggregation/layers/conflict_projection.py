@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcircuit.aggregation.rule import NO_STATE, Setting, State, Updates
-from fedcircuit.aggregation.tensors import Floats, moved, result
+from fedcircuit.aggregation.tensors import Floats, in_float64, moved, result
 from fedcircuit.aggregation.units import circuits_of
 from fedcircuit.learning import Weights
 
@@ -52,12 +52,12 @@ class ConflictProjection:
                 for name in names
             ]  # fmt: skip
             movement = np.concatenate(flat, axis=2)  # [clients, units, entries]
-            owns = span.of(masks).any(axis=1) | self.everywhere  # [clients, units]
+            owns = np.asarray(span.of(masks).any(axis=1) | self.everywhere)  # [clients, units]
             change = np.tensordot(updates.shares, projection(movement, owns), axes=1)
             ends = np.cumsum([part.shape[2] for part in flat])[:-1]
             for name, part in zip(names, np.split(change, ends, axis=1), strict=True):
                 if part.any():
-                    changed[name] = average[name] + part.reshape(average[name].shape)
+                    changed[name] = in_float64(average, name) + part.reshape(average[name].shape)
         return result(average, changed), NO_STATE
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedcircuit.aggregation.lips import kept_entries
 from fedcircuit.aggregation.rule import NO_STATE, Setting, State, Updates
-from fedcircuit.aggregation.tensors import Floats, moved, result, trained
+from fedcircuit.aggregation.tensors import Floats, in_float64, moved, result, trained
 from fedcircuit.learning import Weights
 
 
@@ -55,7 +55,7 @@ class Ties:
             for update in updates.clients
         ]
         changed = {
-            name: updates.before[name]
+            name: in_float64(updates.before, name)
             + self.scale * merged(np.stack([own[name] for own in trimmed]), updates.shares)
             for name in names
         }

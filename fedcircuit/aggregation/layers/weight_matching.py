@@ -131,7 +131,8 @@ def _outgoing(anchor: Weights, client: Weights, after: Link, units: int) -> Floa
         np.asarray(inputs_of(weights[f"{after.layer}.weight"], units), np.float64)
         for weights in (anchor, client)
     )
-    return np.einsum("oie,oje->ij", one, other)
+    alike: Floats = np.einsum("oie,oje->ij", one, other)
+    return alike
 
 
 def _agreement(anchor: Weights, client: Weights, links: Sequence[Link]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,8 +84,8 @@ def moved(updates: Updates, update: Update, name: str) -> Floats:
     return in_float64(update.weights, name) - in_float64(start, name)
 
 
-def class_shares(updates: Updates, counts: Floats) -> Floats:
-    """``[clients, classes]``: q, each client's share of a class; of all samples where none has it.
+def class_shares(counts: Floats) -> Floats:
+    """``[clients, classes]``: q, each client's share of a class; 0 where none has it.
 
     Parameters
     ----------
@@ -93,9 +93,7 @@ def class_shares(updates: Updates, counts: Floats) -> Floats:
         ``[clients, classes]`` samples.
     """
     total = counts.sum(axis=0)
-    shares: Floats = np.where(
-        total > 0, counts / np.where(total > 0, total, 1.0), updates.shares[:, None]
-    )
+    shares: Floats = counts / np.where(total > 0, total, 1.0)
     return shares
 
 
@@ -113,43 +111,6 @@ def said_number(rule: str, update: Update, key: str, what: str, *, least: float)
         needs = f"needs {what}, a number >= {least:g} as {key!r}, got {_brief(value)}"
         raise RuleError(rule, needs, update.client)
     return float(value)  # type: ignore[arg-type]
-
-
-def said_counts(
-    rule: str, updates: Updates, key: str, what: str, n_classes: int | None = None
-) -> Floats:
-    """``[clients, classes]``, a number for every class that every client said.
-
-    Parameters
-    ----------
-    n_classes
-        How many there must be; None: as many as the first client says.
-
-    Raises
-    ------
-    RuleError
-        If a client's list is missing, of another length, or holds what is no count.
-    """
-    rows = []
-    for update in updates.clients:
-        value = update.said.get(key)
-        if not isinstance(value, Iterable) or isinstance(value, (str, bytes)):
-            raise RuleError(rule, f"needs {what} as {key!r}, got {_brief(value)}", update.client)
-        row = list(value)
-        n_classes = len(row) if n_classes is None else n_classes
-        if len(row) != n_classes:
-            raise RuleError(
-                rule, f"needs {what} of {n_classes} classes, got {len(row)}", update.client
-            )
-        counts = np.array(
-            [x if isinstance(x, (int, float)) else math.nan for x in row], dtype=np.float64
-        )
-        if not np.isfinite(counts).all() or (counts < 0).any():
-            raise RuleError(
-                rule, f"needs {what}, finite and >= 0, got {_brief(value)}", update.client
-            )
-        rows.append(counts)
-    return np.stack(rows)
 
 
 def said_array(

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedcircuit.aggregation.heads.linear_head import linear_head
+from fedcircuit.aggregation.heads.head import find_head
 from fedcircuit.aggregation.heads.moments import pooled_moments
-from fedcircuit.aggregation.heads.refit import Refit
+from fedcircuit.aggregation.heads.refit import Refit, rows_of, tensors_of
 from fedcircuit.aggregation.rule import NO_STATE, RuleError, Setting, State, Updates
 from fedcircuit.aggregation.tensors import Floats, result
 from fedcircuit.learning import Weights, derived_seed
@@ -88,13 +88,13 @@ def calibrated(
     RuleError
         If there is no linear head, no moments, or no class with samples.
     """
-    head = linear_head(rule, updates.before, setting)
+    head = find_head(updates.before, setting, rule)
     moments = pooled_moments(rule, updates, average, setting, head.weight)
     if not moments.n.sum():
         raise RuleError(rule, "needs class moments of at least one sample, got none")
     seed = derived_seed(setting.seed, _STREAM, updates.round)
-    start = head.rows(average)
+    start = rows_of(average, head)
     rows = refit.rows(start, moments, seed, pull=pull, bias=head.bias is not None)
     if not np.isfinite(rows).all():
         raise RuleError(rule, f"the fit ran away with lr {refit.lr}; give a smaller one")
-    return result(average, head.tensors(rows))
+    return result(average, tensors_of(rows, head))

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedcircuit.aggregation.heads.ccvr import calibrated, check_rounds, is_due
-from fedcircuit.aggregation.heads.linear_head import linear_head
+from fedcircuit.aggregation.heads.head import find_head
 from fedcircuit.aggregation.heads.refit import Refit
 from fedcircuit.aggregation.rule import NO_STATE, RuleError, Setting, State, Updates
 from fedcircuit.aggregation.tensors import Floats, result
@@ -66,7 +66,7 @@ class CircuitCalibration:
 
     def _pull(self, updates: Updates, average: Weights, setting: Setting) -> Floats:
         """``rho (1 - M)`` as ``[classes, D + 1]``, biases free."""
-        n_classes, size = average[linear_head(self.name, updates.before, setting).weight].shape
+        n_classes, size = average[find_head(updates.before, setting, self.name).weight].shape
         masks, spans = circuits_of(self.name, updates, setting)
         read = feature_masks(np.asarray(masks.any(axis=0)), spans, size)
         if read is None or len(read) != n_classes:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from fedcircuit import messages
-from fedcircuit.aggregation.heads.linear_head import linear_head
+from fedcircuit.aggregation.heads.head import class_counts, find_head, with_rows
 from fedcircuit.aggregation.rule import NO_STATE, Setting, State, Updates
-from fedcircuit.aggregation.tensors import class_shares, result, said_counts
+from fedcircuit.aggregation.tensors import class_shares
 from fedcircuit.learning import Weights
 
 
@@ -28,13 +25,6 @@ class ClassCountHead:
         self, updates: Updates, average: Weights, setting: Setting, state: State
     ) -> tuple[Weights, State]:
         """The average with other head rows; every client must say its class counts."""
-        head = linear_head(self.name, updates.before, setting)
-        rows = head.rows(average)
-        counts = said_counts(
-            self.name, updates, messages.CLASS_COUNTS, "its class counts", len(rows)
-        )
-        shares = class_shares(updates, counts)
-        theirs = np.stack([head.rows(update.weights) for update in updates.clients])
-        known = counts.sum(axis=0) > 0
-        rows[known] = np.einsum("kc,kcd->cd", shares, theirs)[known]
-        return result(average, head.tensors(rows)), NO_STATE
+        head = find_head(updates.before, setting, self.name)
+        shares = class_shares(class_counts(updates, head.n_classes, self.name))
+        return with_rows(updates, average, head, shares, average), NO_STATE

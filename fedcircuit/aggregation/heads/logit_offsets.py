@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.optimize import minimize
 
-from fedcircuit.aggregation.heads.linear_head import linear_head
+from fedcircuit.aggregation.heads.head import find_head
 from fedcircuit.aggregation.heads.moments import probe_features
 from fedcircuit.aggregation.heads.refit import softmax
 from fedcircuit.aggregation.rule import NO_STATE, RuleError, Setting, State, Updates
@@ -47,7 +47,7 @@ class LogitOffsets:
         self, updates: Updates, average: Weights, setting: Setting, state: State
     ) -> tuple[Weights, State]:
         """The average with other biases of the head; needs a model and a probe."""
-        head = linear_head(self.name, updates.before, setting)
+        head = find_head(updates.before, setting, self.name)
         if head.bias is None:
             raise RuleError(self.name, f"needs a head with a bias; {head.weight!r} has none")
         _, logits = probe_features(self.name, average, setting, head.weight)

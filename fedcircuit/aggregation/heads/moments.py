@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit import messages
+from fedcircuit.aggregation.heads.head import said_by_class
 from fedcircuit.aggregation.rule import RuleError, Setting, Updates
-from fedcircuit.aggregation.tensors import Floats, loaded, said_array, said_counts
+from fedcircuit.aggregation.tensors import Floats, loaded, said_array
 from fedcircuit.learning import Weights
 
 
@@ -87,9 +88,7 @@ def pooled_moments(
     """
     n_classes, size = average[head].shape
     if any(messages.MOMENTS_SUM in update.said for update in updates.clients):
-        counts = said_counts(
-            rule, updates, messages.MOMENTS_COUNT, "class moments of every client", n_classes
-        )
+        counts = said_by_class(updates, messages.MOMENTS_COUNT, n_classes, rule)
         total = Moments(
             np.zeros(n_classes), np.zeros((n_classes, size)), np.zeros((n_classes, size, size))
         )

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedcircuit.aggregation.heads.head import Head
 from fedcircuit.aggregation.heads.moments import Moments
 from fedcircuit.aggregation.tensors import Floats
+from fedcircuit.learning import Weights
 
 _RIDGE = 1e-3  # added to every variance
 
@@ -104,3 +106,16 @@ def softmax(logits: Floats) -> Floats:
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: Floats = raised / raised.sum(axis=1, keepdims=True)
     return shares
+
+
+def rows_of(weights: Weights, head: Head) -> Floats:
+    """The head as ``[classes, D + 1]``, biases last, 0 where there are none."""
+    weight = np.asarray(weights[head.weight], np.float64)
+    bias = np.zeros(head.n_classes) if head.bias is None else weights[head.bias]
+    return np.column_stack([weight, np.asarray(bias, np.float64)])
+
+
+def tensors_of(rows: Floats, head: Head) -> dict[str, Floats]:
+    """The inverse of :func:`rows_of`."""
+    named = {head.weight: rows[:, :-1]}
+    return named if head.bias is None else {**named, head.bias: rows[:, -1]}

@@ -7,10 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedcircuit import messages
-from fedcircuit.aggregation.heads import linear_head
+from fedcircuit.aggregation.heads import class_counts, find_head
 from fedcircuit.aggregation.rule import NO_STATE, RuleError, Setting, State, Updates
-from fedcircuit.aggregation.tensors import Floats, class_shares, moved, result, said_counts
+from fedcircuit.aggregation.tensors import Floats, class_shares, in_float64, moved, result
 from fedcircuit.aggregation.units import Masks, Span, circuits_of, feature_masks
 from fedcircuit.learning import Weights
 
@@ -58,10 +57,7 @@ class CoveredAverage:
         if self.lam == 0.0:
             return average, NO_STATE
         masks, spans = circuits_of(self.name, updates, setting)
-        counts = said_counts(
-            self.name, updates, messages.CLASS_COUNTS, "its class counts", masks.shape[1]
-        )
-        shares = class_shares(updates, counts)
+        shares = class_shares(class_counts(updates, masks.shape[1], self.name))
         covered: dict[str, Floats] = {}
         for span in spans:
             owners = self._owners(span, masks, shares, updates.shares)
@@ -69,7 +65,7 @@ class CoveredAverage:
                 covered[name] = _by(updates, name, owners)
         covered.update(self._head(updates, setting, (masks, spans), shares))
         changed = {
-            name: (1.0 - self.lam) * np.asarray(average[name], np.float64) + self.lam * values
+            name: (1.0 - self.lam) * in_float64(average, name) + self.lam * values
             for name, values in covered.items()
         }
         return result(average, changed), NO_STATE
@@ -88,7 +84,7 @@ class CoveredAverage:
         self, updates: Updates, setting: Setting, circuits: tuple[Masks, tuple[Span, ...]],
         q: Floats,
     ) -> dict[str, Floats]:  # fmt: skip
-        head = linear_head(self.name, updates.before, setting)
+        head = find_head(updates.before, setting, self.name)
         n_classes, size = updates.before[head.weight].shape
         read = feature_masks(*circuits, size)
         if read is None or read.shape[1] != n_classes:
@@ -98,9 +94,13 @@ class CoveredAverage:
                 f"{size} inputs",
             )
         owned = q[:, :, None] * (self.eps + read)  # [clients, classes, D]
-        found = {head.weight: _by(updates, head.weight, owned / owned.sum(axis=0))}
+        total = owned.sum(axis=0)
+        even = np.broadcast_to(updates.shares[:, None, None], owned.shape)
+        owned = np.where(total > 0, owned / np.where(total > 0, total, 1.0), even)
+        found = {head.weight: _by(updates, head.weight, owned)}
         if head.bias is not None:
-            found[head.bias] = _by(updates, head.bias, q)
+            known = q.sum(axis=0) > 0
+            found[head.bias] = _by(updates, head.bias, np.where(known, q, updates.shares[:, None]))
         return found
 
 

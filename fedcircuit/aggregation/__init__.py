@@ -2,6 +2,7 @@
 
 from fedcircuit.aggregation import lips
 from fedcircuit.aggregation.lips import Include, LipsSettings, masked, unpacked
+from fedcircuit.aggregation.named import NEEDS, RULE_NAMES, lacking, rule
 from fedcircuit.aggregation.rule import (
     NO_STATE,
     Rule,
@@ -14,7 +15,9 @@ from fedcircuit.aggregation.rule import (
 )
 
 __all__ = [
+    "NEEDS",
     "NO_STATE",
+    "RULE_NAMES",
     "Rule",
     "RuleError",
     "Said",
@@ -24,7 +27,9 @@ __all__ = [
     "Updates",
     "Include",
     "LipsSettings",
+    "lacking",
     "lips",
     "masked",
+    "rule",
     "unpacked",
 ]

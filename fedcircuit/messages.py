@@ -33,3 +33,6 @@ MOMENTS_OUTER = "moments-outer"  # bytes: float64 [classes, D, D], sums of their
 FEDDYN_ALPHA = "feddyn-alpha"  # float: the alpha of the client's dynamic penalty
 SCAFFOLD_DELTA = "scaffold-delta"  # bytes, as FISHER: change of the client's control variate
 SCAFFOLD_CONTROL = "scaffold-control"  # bytes, as FISHER, to clients: the server's control variate
+RULE_KEYS = (
+    LOCAL_STEPS, FISHER, MOMENTS_COUNT, MOMENTS_SUM, MOMENTS_OUTER, FEDDYN_ALPHA, SCAFFOLD_DELTA,
+)  # fmt: skip

@@ -1,8 +1,8 @@
 """The mathematics of aggregation rules: one file a rule, pure functions."""
 
-from fedcircuit.aggregation import lips
+from fedcircuit.aggregation import lips, named
 from fedcircuit.aggregation.lips import Include, LipsSettings, masked, unpacked
-from fedcircuit.aggregation.named import NEEDS, RULE_NAMES, lacking, rule
+from fedcircuit.aggregation.named import NEEDS, RULE_NAMES, lacking
 from fedcircuit.aggregation.rule import (
     NO_STATE,
     Rule,
@@ -30,6 +30,6 @@ __all__ = [
     "lacking",
     "lips",
     "masked",
-    "rule",
+    "named",
     "unpacked",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from torch import nn
@@ -24,6 +24,7 @@ from fedcircuit.strategies.message_api import Aggregate, put_in, replaced
 from fedcircuit.strategies.nodes import Roster
 from fedcircuit.strategies.preflight import WeightNames
 from fedcircuit.strategies.recording import fitting_probe
+from fedcircuit.wire import array_fields
 
 logger = logging.getLogger(__name__)
 
@@ -206,7 +207,7 @@ class Mended(Strategy):
         found = mend(self.rules, updates, average, self._given(updates), self.rule_state)
         self.rule_state = found.memory
         changed = {
-            key: found.weights[name]
+            key: Array(**array_fields(found.weights[name]))
             for key, name in zip(arrays, average, strict=True)
             if found.weights[name] is not average[name]
         }
@@ -242,7 +243,7 @@ class Mended(Strategy):
         def mending(inner: Aggregate) -> Aggregate:
             return partial(self._aggregated, inner if before is None else before(inner))
 
-        more, depth = hooks.more_state, f"{_RECORDED}{0 if before is None else 1}:"
+        more, depth = hooks.more_state, f"{_RECORDED}{_depth(self.strategy)}:"
 
         def state() -> Weights:
             return {**more(), **{f"{depth}{name}": v for name, v in self.rule_state.items()}}
@@ -256,14 +257,17 @@ class Mended(Strategy):
             }
 
 
+def _depth(strategy: object) -> int:
+    """How many of this kind are among the strategies that a strategy is made of."""
+    inner = vars(strategy).get("strategy")
+    return isinstance(strategy, Mended) + (0 if inner is None else _depth(inner))
+
+
 def _rule(one: Rule | str) -> Rule:
     if isinstance(one, str):
         return named.rule(one)
-    if (
-        isinstance(one, type)
-        or not callable(one)
-        or not isinstance(getattr(one, "name", None), str)
-    ):
+    known = callable(one) and isinstance(getattr(one, "name", None), str)
+    if isinstance(one, type) or not known:
         raise TypeError(
             "rules must be names or rules (fedcircuit.aggregation.Rule), such as 'ccvr' or CCVR(), "
             f"got {one!r}"
@@ -283,7 +287,7 @@ def _warn_of_noise(strategy: Strategy, rules: Sequence[Rule]) -> None:
     kinds = [kind.__name__ for kind in type(strategy).__mro__]
     if rules and any(name.startswith("DifferentialPrivacyServerSide") for name in kinds):
         logger.warning(
-            "%s adds its noise to the average alone; rules read every client's own update, and what "
-            "they make of it has no noise. Put the noise around them: DP(Mended(...))",
+            "%s adds its noise to the average alone; rules read every client's own update, and "
+            "what they make of it has no noise. Put the noise around them: DP(Mended(...))",
             kinds[0],
         )

@@ -60,10 +60,11 @@ class SentRound:
             reply = reader.read(message, node)
             found.append(reply if to is None else with_start(reply, to, downloads))
         found.sort(key=lambda reply: client_order(reply.client))
+        clients = tuple(_update(reply, before) for reply in found)
+        if not sum(update.num_examples for update in clients):
+            raise RuleError(READING, "needs samples behind the replies, all clients have 0")
         try:
-            return Updates(number, before, tuple(_update(reply, before) for reply in found))
-        except RuleError:
-            raise
+            return Updates(number, before, clients)
         except ValueError as error:
             raise RuleError(READING, str(error)) from error
 
@@ -76,16 +77,15 @@ def weights_of(arrays: ArrayRecord, names: WeightNames) -> dict[str, NDArray[np.
 def _update(reply: Reply, before: Weights) -> Update:
     if reply.error is not None:
         raise RuleError(READING, f"needs replies that can be read: {reply.error[1]}", reply.client)
-    if not (math.isfinite(reply.num_examples) and reply.num_examples > 0):
-        raise RuleError(
-            READING, f"needs a number of samples > 0, got {reply.num_examples}", reply.client
-        )
+    n = reply.num_examples
+    if not (math.isfinite(n) and n >= 0):
+        raise RuleError(READING, f"needs a number of samples >= 0, got {n}", reply.client)
     for name, values in reply.weights.items():
         if name in before and values.shape != before[name].shape:
             needs = f"needs {name!r} of shape {before[name].shape}, got {values.shape}"
             raise RuleError(READING, needs, reply.client)
     said: dict[str, Any] = dict(reply.extra)
-    return Update(reply.client, int(reply.num_examples), reply.weights, said, reply.received)
+    return Update(reply.client, n, reply.weights, said, reply.received)
 
 
 def circuits_said(updates: Updates) -> NDArray[np.bool_] | None:

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from fedcircuit.report.notebook import Run
     from fedcircuit.report.tables import inertia_of_run
     from fedcircuit.samples import Samples
-    from fedcircuit.strategies import LIPS, CircuitFedAvg, observe
+    from fedcircuit.strategies import LIPS, CircuitFedAvg, Mended, observe
     from fedcircuit.strategies.recording import RecorderOptions
 
 _HOMES = {
     "InertiaObserver": "fedcircuit.observers",
     "InformationObserver": "fedcircuit.observers",
     "LIPS": "fedcircuit.strategies",
+    "Mended": "fedcircuit.strategies",
     "MlflowTracker": "fedcircuit.observers.trackers",
     "TensorBoardTracker": "fedcircuit.observers.trackers",
     "WandbTracker": "fedcircuit.observers.trackers",
@@ -63,6 +64,7 @@ __all__ = [
     "CircuitStack",
     "InertiaObserver",
     "InformationObserver",
+    "Mended",
     "MlflowTracker",
     "Probe",
     "RecorderOptions",

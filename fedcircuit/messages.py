@@ -24,5 +24,20 @@ LIPS_SEED = "lips-seed"  # int: for random masks made by clients
 LIPS_KEPT = "lips-kept"  # bytes, in a reply: packed bits of the entries the client kept
 PERSONAL_EVAL = "personal-eval"  # bool: clients measure the model they trained on their own tests
 
+# What aggregation rules read in the side channel, and what they tell clients in the train config.
+LOCAL_STEPS = "local-steps"  # int: optimiser steps behind the update (FedNova)
+FISHER = "fisher"  # bytes: diagonal Fisher, float32, entry by entry of the trained tensors in order
+MOMENTS_COUNT = "moments-count"  # list[int]: samples of each class behind the moments
+MOMENTS_SUM = "moments-sum"  # bytes: float64 [classes, D], sums of the head's inputs by class
+MOMENTS_OUTER = "moments-outer"  # bytes: float64 [classes, D, D], sums of their outer products
+FEDDYN_ALPHA = "feddyn-alpha"  # float: the alpha of the client's dynamic penalty
+SCAFFOLD_DELTA = "scaffold-delta"  # bytes, as FISHER: change of the client's control variate
+SCAFFOLD_CONTROL = "scaffold-control"  # bytes, as FISHER, to clients: the server's control variate
+RULE_KEYS = (
+    LOCAL_STEPS, FISHER, MOMENTS_COUNT, MOMENTS_SUM, MOMENTS_OUTER, FEDDYN_ALPHA, SCAFFOLD_DELTA,
+)  # fmt: skip
+
 # What a NumPyClient of ours says among its metrics: the legacy API has no records beside them.
-SIDE_KEYS = frozenset({PARTITION_ID, CODE_VERSION, CLASS_COUNTS, *CLIENT_CIRCUIT_KEYS, LIPS_KEPT})
+SIDE_KEYS = frozenset(
+    {PARTITION_ID, CODE_VERSION, CLASS_COUNTS, *CLIENT_CIRCUIT_KEYS, LIPS_KEPT, *RULE_KEYS}
+)

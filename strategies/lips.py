@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from torch import nn
@@ -15,9 +15,8 @@ from torch import nn
 from fedcircuit import messages
 from fedcircuit.aggregation import Include, LipsSettings, lips
 from fedcircuit.learning import Weights, derived_seed
-from fedcircuit.wire import array_fields, decoded
-
-ConfigEntry = int | float | str | bytes | bool | list[str]
+from fedcircuit.strategies.message_api import ConfigEntry, put_in
+from fedcircuit.wire import decoded
 
 
 class LIPS(Strategy):
@@ -123,7 +122,7 @@ class LIPS(Strategy):
         changed: Weights = {}
         if density < 1.0 and not self.settings.on_clients:
             changed = self._masked(number, density, arrays)
-        _put_in(sent, arrays, changed, self._said(number, density, arrays))
+        put_in(sent, arrays, changed, self._said(number, density, arrays))
         return sent
 
     def aggregate_train(
@@ -138,7 +137,7 @@ class LIPS(Strategy):
         """The wrapped strategy's messages: the dense global model."""
         sent = list(self.strategy.configure_evaluate(server_round, arrays, config, grid))
         if not self.settings.sync_bn:
-            _put_in(sent, arrays, {}, {messages.LIPS_LOCAL: _local(arrays)})
+            put_in(sent, arrays, {}, {messages.LIPS_LOCAL: _local(arrays)})
         return sent
 
     def aggregate_evaluate(
@@ -205,39 +204,6 @@ class LIPS(Strategy):
         if settings.personalised_eval:
             said[messages.PERSONAL_EVAL] = True
         return said
-
-
-def _put_in(
-    sent: Iterable[Message], names: Iterable[str], changed: Weights, said: dict[str, ConfigEntry]
-) -> None:
-    """Change messages in place: some of their weights, and what their config says.
-
-    The config is a copy, as strategies keep one for all rounds.
-    """
-    whole = list(names)
-    new = {name: Array(**array_fields(values)) for name, values in changed.items()}
-    known: dict[int, RecordDict] = {}  # messages of a round share their content
-    for message in sent:
-        content = message.content
-        if id(content) not in known:
-            records = RecordDict(dict(content.items()))
-            for key, record in content.array_records.items():
-                if list(record) == whole and new:
-                    records[key] = _replaced(record, new)
-            key = next(iter(content.config_records), "config")
-            config = content.config_records.get(key, ConfigRecord()).copy()
-            config.update(said)
-            records[key] = config
-            known[id(content)] = records
-        message.content = known[id(content)]
-
-
-def _replaced(record: ArrayRecord, new: dict[str, Array]) -> ArrayRecord:
-    """The same Arrays but for some of them; the constructor would copy all."""
-    result = ArrayRecord()
-    for name, array in record.items():
-        result[name] = new.get(name, array)
-    return result
 
 
 def _local(arrays: ArrayRecord) -> list[str]:

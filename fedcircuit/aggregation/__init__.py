@@ -1,7 +1,8 @@
 """The mathematics of aggregation rules: one file a rule, pure functions."""
 
-from fedcircuit.aggregation import lips
+from fedcircuit.aggregation import lips, named
 from fedcircuit.aggregation.lips import Include, LipsSettings, masked, unpacked
+from fedcircuit.aggregation.named import NEEDS, RULE_NAMES, lacking
 from fedcircuit.aggregation.rule import (
     NO_STATE,
     Rule,
@@ -14,7 +15,9 @@ from fedcircuit.aggregation.rule import (
 )
 
 __all__ = [
+    "NEEDS",
     "NO_STATE",
+    "RULE_NAMES",
     "Rule",
     "RuleError",
     "Said",
@@ -24,7 +27,9 @@ __all__ = [
     "Updates",
     "Include",
     "LipsSettings",
+    "lacking",
     "lips",
     "masked",
+    "named",
     "unpacked",
 ]

@@ -41,7 +41,7 @@ class Update:
     client
         Stable identity.
     num_examples
-        Training samples behind it.
+        Training samples behind it; whatever weighs clients where that is something else.
     weights
         After local training.
     said
@@ -52,7 +52,7 @@ class Update:
     """
 
     client: str
-    num_examples: int
+    num_examples: float
     weights: Weights
     said: Mapping[str, Said] = field(default_factory=dict)
     start: Weights = field(default_factory=dict)

@@ -52,6 +52,8 @@ class MessageHooks:
         self.roster = Roster(ask=recorder.options.identify)
         self.sent_dtypes: dict[str, np.dtype[np.generic]] = {}
         self.start_must_fit = False  # whether a first round from other weights is refused
+        self.mending: Callable[[Aggregate], Aggregate] | None = None  # by a strategy around this
+        self.more_state: Callable[[], Weights] = dict  # of that strategy
         self._strategy = strategy
         self._number = 0  # what the strategy takes the round for
         self._names = WeightNames(None, None) if names is None else names
@@ -73,7 +75,7 @@ class MessageHooks:
             weights = self._weights(arrays)
             dtypes = (values.dtype for values in weights.values())
             self.sent_dtypes = dict(zip(arrays, dtypes, strict=True))
-            self.recorder.begin(weights, strategy_state(self._strategy))
+            self.recorder.begin(weights, self._state())
             self._downloads = Downloads(arrays, list(weights))
             self._sent_arrays = arrays
         self._sent = self._configured(inner, arrays, config, "train")
@@ -147,7 +149,7 @@ class MessageHooks:
             usable = self._usable(received)
             self.recorder.check_some_left(self._raised())
         try:
-            result = inner(self._number, usable)
+            result = (self.mending(inner) if self.mending else inner)(self._number, usable)
         except Exception as error:
             self.recorder.failed(f"{type(error).__name__}: {error}")
             raise
@@ -156,9 +158,12 @@ class MessageHooks:
             self.recorder.finish(
                 None if arrays is None else self._weights(arrays),
                 {} if metrics is None else metrics_of(metrics),
-                strategy_state(self._strategy),
+                self._state(),
             )
         return result
+
+    def _state(self) -> Weights:
+        return {**strategy_state(self._strategy), **self.more_state()}
 
     def _usable(self, received: list[Message]) -> list[Message]:
         """Good replies sorted by client, then errors, which some strategies count."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from fedcircuit.strategies.replies import (
     odd_ones,
     short,
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,16 @@ class Judged:
     readable: tuple[int, ...]
     failures: tuple[Failure, ...]
     differs: str = ""
+
+    def warn(self, number: int) -> None:
+        """Say in the log of a round who is set aside and what differs."""
+        for fault in self.failures:
+            logger.warning(
+                "round %d: client %s is set aside (%s): %s",
+                number, fault.client, fault.kind, fault.reason,
+            )  # fmt: skip
+        if self.differs:
+            logger.warning("round %d: %s", number, self.differs)
 
 
 def judge(

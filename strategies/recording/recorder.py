@@ -128,15 +128,13 @@ class RoundRecorder:
         judged = judge(replies, self.before, self.options, self._dtypes)
         self._clients = tuple(client_record(replies[i]) for i in judged.good)
         self._failures = judged.failures
-        for fault in self._failures:
-            logger.warning(
-                "round %d: client %s is set aside (%s): %s",
-                self.round, fault.client, fault.kind, fault.reason,
-            )  # fmt: skip
-        if judged.differs:
-            logger.warning("round %d: %s", self.round, judged.differs)
+        judged.warn(self.round)
         self._seconds["record"] = self._lap()
         return list(judged.good if self.options.check_replies else judged.readable)
+
+    def note(self, failure: Failure) -> None:
+        """Add to what went wrong in this round."""
+        self._failures = (*self._failures, failure)
 
     def hide(self, replies: Sequence[Reply]) -> None:
         """Note who took part in a round whose clients' weights the server never sees."""

@@ -46,7 +46,9 @@ class Failure:
     - ``aggregation`` (averaging itself failed), ``record`` (a part of the round, or the round at
       its time, could not be recorded);
     - ``not-finite-logits`` (weights that are finite, and logits on the probe or the test samples
-      that are not: nothing can be measured of this model).
+      that are not: nothing can be measured of this model);
+    - ``rule`` (an aggregation rule could not be used: the round went on with what the strategy made
+      of it).
     """
 
     client: str

@@ -23,7 +23,7 @@ def floating(weights: Weights) -> tuple[str, ...]:
     Parameters
     ----------
     weights
-        As clients exchange them: Flower's average turns integers into floats.
+        A client's: Flower's average, and so what is sent in the next round, has floats for integers.
     """
     return tuple(name for name, values in weights.items() if values.dtype.kind == "f")
 

@@ -23,7 +23,7 @@ def floating(weights: Weights) -> tuple[str, ...]:
     Parameters
     ----------
     weights
-        A client's: Flower's average, and so what is sent in the next round, has floats for integers.
+        A client's: in Flower's average, and so in what it sends next, integers are floats.
     """
     return tuple(name for name, values in weights.items() if values.dtype.kind == "f")
 

@@ -94,9 +94,18 @@ class LIPS(Strategy):
     def start(self, grid: Grid, initial_arrays: ArrayRecord, num_rounds: int = 3, *args: Any,
               **kwargs: Any) -> Result:  # fmt: skip
         """Run all rounds, which are those the density grows over unless ``n_rounds`` says it."""
-        if self.n_rounds is None:
-            self.n_rounds = num_rounds
+        hooks = getattr(self, "fedcircuit_hooks", None)
+        done = 0 if hooks is None else int(hooks.recorder.options.round_offset)
+        self.expect_rounds(num_rounds + done)
         return super().start(grid, initial_arrays, num_rounds, *args, **kwargs)
+
+    def expect_rounds(self, n_rounds: int) -> None:
+        """Take the rounds of the whole run, if not given; a strategy inside is told too."""
+        if self.n_rounds is None:
+            self.n_rounds = n_rounds
+        inner = getattr(self.strategy, "expect_rounds", None)
+        if inner is not None:
+            inner(n_rounds)
 
     def summary(self) -> None:
         """That of the wrapped strategy."""

@@ -23,7 +23,7 @@ def floating(weights: Weights) -> tuple[str, ...]:
     Parameters
     ----------
     weights
-        As clients exchange them: Flower's average turns integers into floats.
+        A client's: in Flower's average, and so in what it sends next, integers are floats.
     """
     return tuple(name for name, values in weights.items() if values.dtype.kind == "f")
 

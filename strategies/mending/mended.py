@@ -118,8 +118,15 @@ class Mended(Strategy):
         """Run all rounds; the last of them is that of ``last_only``."""
         hooks = getattr(self, "fedcircuit_hooks", None)
         done = 0 if hooks is None else int(hooks.recorder.options.round_offset)
-        self._last = num_rounds + done
+        self.expect_rounds(num_rounds + done)
         return super().start(grid, initial_arrays, num_rounds, *args, **kwargs)
+
+    def expect_rounds(self, n_rounds: int) -> None:
+        """Know the last round; a strategy inside that wants to know it is told."""
+        self._last = n_rounds
+        inner = getattr(self.strategy, "expect_rounds", None)
+        if inner is not None:
+            inner(n_rounds)
 
     def summary(self) -> None:
         """That of the wrapped strategy, and the rules."""

@@ -153,6 +153,21 @@ def test_names_dtypes_and_integers_are_those_of_the_average(case: Case) -> None:
 
 
 @every_rule
+def test_integers_that_were_averaged_as_floats_are_not_taken_for_weights(case: Case) -> None:
+    """From the second round on Flower sends the count of batches as float64."""
+    updates = whole_round()
+    name = "1.num_batches_tracked"
+    sent = {**updates.before, name: np.array(7.25)}
+    average = {**average_of(updates), name: np.array(8.5)}
+    got = case.rule(replace(updates, before=sent), average, setting(), NO_STATE)[0]
+    assert got[name] == 8.5
+    without_model = replace(setting(), model=None)
+    if not {"model", "probe"} & set(NEEDS[case.rule.name]):
+        again = case.rule(replace(updates, before=sent), average, without_model, NO_STATE)[0]
+        assert again[name] == 8.5
+
+
+@every_rule
 def test_nothing_given_is_changed_and_a_second_call_gives_the_same_bits(case: Case) -> None:
     updates, given = whole_round(), setting()  # its arrays refuse to be written to
     assert given.model is not None

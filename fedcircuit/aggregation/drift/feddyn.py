@@ -64,7 +64,7 @@ class FedDyn:
                 self.name, f"n_clients is {m}, but {len(updates.clients)} took part in the round"
             )
         drift, changed = {}, {}
-        for name in trained(updates.before, setting):
+        for name in trained(updates.clients[0].weights, setting):
             before = np.asarray(state.get(name, np.zeros(average[name].shape)), np.float64)
             total = np.zeros(average[name].shape)
             for update in updates.clients:

@@ -60,7 +60,7 @@ class FedNova:
             + sum(
                 f * moved(updates, u, name) for f, u in zip(factors, updates.clients, strict=True)
             )
-            for name in trained(updates.before, setting)
+            for name in trained(updates.clients[0].weights, setting)
         }
         return result(average, changed), NO_STATE
 

@@ -50,7 +50,7 @@ class Scaffold:
         self, updates: Updates, average: Weights, setting: Setting, state: State
     ) -> tuple[Weights, State]:
         """The average, one server step on, and the control variate."""
-        names = trained(updates.before, setting)
+        names = trained(updates.clients[0].weights, setting)
         like = {name: updates.before[name] for name in names}
         n = self.n_clients or len(updates.clients)
         if len(updates.clients) > n:

@@ -45,7 +45,7 @@ class Fisher:
         self, updates: Updates, average: Weights, setting: Setting, state: State
     ) -> tuple[Weights, State]:
         """The weighted average; where no client has any Fisher, the average as it is."""
-        names = trained(updates.before, setting)
+        names = trained(updates.clients[0].weights, setting)
         like = {name: updates.before[name] for name in names}
         what = "the diagonal Fisher of the trained tensors"
         fisher = []

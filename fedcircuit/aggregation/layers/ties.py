@@ -49,7 +49,7 @@ class Ties:
         self, updates: Updates, average: Weights, setting: Setting, state: State
     ) -> tuple[Weights, State]:
         """The weights before the round plus the merged movement."""
-        names = trained(updates.before, setting)
+        names = trained(updates.clients[0].weights, setting)
         trimmed = [
             self._trimmed({name: moved(updates, update, name) for name in names})
             for update in updates.clients

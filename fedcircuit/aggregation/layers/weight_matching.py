@@ -67,7 +67,7 @@ class WeightMatching:
         ]
         merged = average
         if not stay:
-            names = floating(updates.before)
+            names = floating(updates.clients[0].weights)
             merged = result(average, {n: _mean(aligned, updates.shares, n) for n in names})
         wanted = not stay if self.repair is None else self.repair
         if wanted and setting.probe is not None and setting.model is not None:

@@ -13,7 +13,13 @@ from flwr.serverapp.strategy import Result, Strategy
 from torch import nn
 
 from fedcircuit import messages
-from fedcircuit.aggregation import Rule, RuleError, Setting, Updates, named
+from fedcircuit.aggregation import (
+    Rule,
+    RuleError,
+    Setting,
+    Updates,
+)
+from fedcircuit.aggregation.catalogue import rule as by_name
 from fedcircuit.circuits.probes import ProbeLike
 from fedcircuit.learning import Weights
 from fedcircuit.records.rounds import GLOBAL, Failure
@@ -272,7 +278,7 @@ def _depth(strategy: object) -> int:
 
 def _rule(one: Rule | str) -> Rule:
     if isinstance(one, str):
-        return named.rule(one)
+        return by_name(one)
     known = callable(one) and isinstance(getattr(one, "name", None), str)
     if isinstance(one, type) or not known:
         raise TypeError(

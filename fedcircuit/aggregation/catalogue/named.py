@@ -8,6 +8,11 @@ from dataclasses import fields
 from typing import Any
 
 from fedcircuit import messages
+from fedcircuit.aggregation import (
+    Rule,
+    Setting,
+    Updates,
+)
 from fedcircuit.aggregation.drift import FedDyn, FedNova, Scaffold
 from fedcircuit.aggregation.heads import (
     CCVR,
@@ -23,7 +28,6 @@ from fedcircuit.aggregation.layers import (
     Ties,
     WeightMatching,
 )
-from fedcircuit.aggregation.rule import Rule, Setting, Updates
 
 _RULES: tuple[type[Rule], ...] = (
     ClassCountHead,

@@ -12,8 +12,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from fedcircuit.app.commands import EXAMPLES
-from fedcircuit.app.config import StudyConfig
+from fedcircuit.app.config import EXAMPLES, StudyConfig
 from fedcircuit.circuits.methods import METHOD_NAMES, discovery_method
 from fedcircuit.circuits.search import size_options
 from fedcircuit.learning.readers import pictures

@@ -70,7 +70,7 @@ MOVED = {  # below ``fedcircuit``
     "app.config_files": "app.config.files",
     "app.config_trackers": "app.config.trackers",
     "app.config_training": "app.config.training",
-    "app.data_examples": "app.commands.data_examples",
+    "app.data_examples": "app.config.data_examples",
     "app.demo": "app.commands.demo",
     "app.doctor": "app.commands.doctor",
     "app.engine": "app.engines.engine",

@@ -109,7 +109,7 @@ def test_the_page_of_data_is_the_generated_one() -> None:
 
 
 def test_the_page_of_data_has_an_example_of_every_kind() -> None:
-    from fedcircuit.app.commands.data_examples import EXAMPLES
+    from fedcircuit.app.config import EXAMPLES
     from fedcircuit.learning.sources.data_source import DATASET_NAMES
 
     named = [

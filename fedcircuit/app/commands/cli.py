@@ -1,4 +1,4 @@
-"""The command line: demo, run, resume, look, report, plot, compare, partition, verify, doctor."""
+"""The command line: demo, run, resume, look, report, plot, partition, verify, doctor; its door."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from fedcircuit.app.commands import completion
+from fedcircuit.app.commands.sweep_command import COMPARE_EXAMPLE, SWEEP_EXAMPLE, compare, sweep
 from fedcircuit.app.commands.user_errors import is_expected
 from fedcircuit.app.commands.verbosity import Quiet, Verbose, Voice
 
@@ -214,30 +215,8 @@ def plot(
     voice.last(str(written[-1]))
 
 
-@app.command(epilog="Example: fedcircuit compare runs/seed0 runs/seed1 --out seeds.html")
-def compare(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Run folders.", metavar="RUN RUN ...", autocompletion=completion.run_folders
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("comparison.html"),
-    *,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
-    """Put runs side by side; runs of one study with other seeds become mean and spread."""
-    voice = Voice(console, quiet=quiet, verbose=verbose)
-    with voice.part("imports"):
-        from fedcircuit.records.runs import Run
-        from fedcircuit.report.page import comparison_text, write_comparison
-    with voice.part("comparison"):
-        loaded = [Run.load(path) for path in runs]
-        text, page = comparison_text(loaded), write_comparison(loaded, out)
-    voice.say(text)
-    voice.tell_seconds()
-    voice.last(f"page: {page}")
+app.command(epilog=SWEEP_EXAMPLE)(sweep)
+app.command(epilog=COMPARE_EXAMPLE)(compare)
 
 
 @app.command(epilog="Example: fedcircuit partition study.yaml --set partition.clients=10")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from fedcircuit.app.commands.data_examples import EXAMPLES, DataExample
+from fedcircuit.app.config import EXAMPLES, DataExample
 from fedcircuit.learning.sources import DataSource, MissingDataError, data_root
 from fedcircuit.records.rounds import versions
 

@@ -1,6 +1,7 @@
 """What a study says: its schema, and how its file is read."""
 
 from fedcircuit.app.config.data import PartitionConfig
+from fedcircuit.app.config.data_examples import EXAMPLES, DataExample
 from fedcircuit.app.config.files import ConfigError, load_study, parse_study
 from fedcircuit.app.config.strategy_options import CLASSES, check_options
 from fedcircuit.app.config.study import (
@@ -19,6 +20,8 @@ __all__ = [
     "CLASSES",
     "CircuitsConfig",
     "ConfigError",
+    "DataExample",
+    "EXAMPLES",
     "EngineConfig",
     "InertiaConfig",
     "InformationConfig",

@@ -1,7 +1,14 @@
 """From a configuration to a federation that has run, or is looked at again."""
 
 from fedcircuit.app.study.data import PartitionedData, dataset_of, partition_of, source_of
-from fedcircuit.app.study.federation import new_run_path, resume_run, run_study, study_of
+from fedcircuit.app.study.federation import (
+    checked_study,
+    forgotten,
+    new_run_path,
+    resume_run,
+    run_study,
+    study_of,
+)
 from fedcircuit.app.study.looking import look
 from fedcircuit.app.study.parts import (
     ModelFactory,
@@ -18,8 +25,10 @@ __all__ = [
     "PartitionedData",
     "Study",
     "build_study",
+    "checked_study",
     "circuit_settings",
     "dataset_of",
+    "forgotten",
     "local_training",
     "look",
     "new_run_path",

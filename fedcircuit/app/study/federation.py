@@ -54,10 +54,7 @@ def run_study(config: StudyConfig, path: Path, *, on_round: OnRound | None = Non
     AllClientsFailedError
         If all clients of a round fail.
     """
-    check_options(config.strategy)
-    study_trackers(config, path)  # a library that is missing is told now
-    study = build_study(config)
-    check_study(study)
+    study = checked_study(config, path)
     settings = circuit_settings(config)
     manifest = build_manifest(
         config.name,
@@ -98,10 +95,35 @@ def resume_run(path: Path, *, rounds: int | None = None, on_round: OnRound | Non
         done = max(store.rounds(), default=0)
         if done >= target:
             raise RunError(f"{path} has all {target} rounds; ask for more with --rounds")
-        _run(build_study(config), store, target - done, done, on_round)
+        study = build_study(config)
+        if store.read_partition() is None:  # stopped between the manifest and the partition
+            store.write_partition(partition_payload(study))
+        _run(study, store, target - done, done, on_round)
     finally:
         store.close()
     return path
+
+
+def checked_study(config: StudyConfig, path: Path) -> Study:
+    """All parts of a study, tried once; nothing has run and nothing is written.
+
+    Parameters
+    ----------
+    config, path
+        The study, and the run folder it is to have.
+
+    Raises
+    ------
+    ValueError, OSError
+        If configuration, data, partition, model or probe do not fit.
+    ImportError
+        If the library of a tracker is missing.
+    """
+    check_options(config.strategy)
+    study_trackers(config, path)  # a library that is missing is told now
+    study = build_study(config)
+    check_study(study)
+    return study
 
 
 def study_of(manifest: Mapping[str, Any], path: Path) -> StudyConfig:

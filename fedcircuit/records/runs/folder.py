@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedcircuit.records.files import Array, RunError, complete_lines, reading
+from fedcircuit.records.files import LOCK, Array, RunError, complete_lines, reading
 from fedcircuit.records.files import digests as integrity
 from fedcircuit.records.rounds import (
     Json,
@@ -64,6 +64,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
             "from a copy of the run"
         )
     return dict(manifest)
+
+
+def is_of_a_beginning(entry: Path) -> bool:
+    """Whether a killed process left this before the manifest was there: nothing is lost with it."""
+    if entry.name == ROUNDS:
+        return entry.is_dir() and not any(entry.iterdir())
+    return entry.name in (LOCK, f".{MANIFEST}.tmp")
 
 
 def _near(path: Path) -> str:

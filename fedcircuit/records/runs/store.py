@@ -41,6 +41,7 @@ from fedcircuit.records.runs.folder import (
     ROUNDS,
     SCHEMA,
     RunFolder,
+    is_of_a_beginning,
     read_manifest,
 )
 
@@ -292,7 +293,7 @@ def _refuse_existing(path: Path) -> None:
         )
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file; choose another folder with --out")
-    if path.exists() and any(entry.name != lock.LOCK for entry in path.iterdir()):
+    if path.exists() and not all(is_of_a_beginning(entry) for entry in path.iterdir()):
         raise RunError(
             f"{path} exists already and is left as it is; choose another folder (--out, run_dir), "
             f"or continue the run in it: resume=True, or 'fedcircuit resume {path}' for a study"

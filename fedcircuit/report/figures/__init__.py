@@ -1,9 +1,21 @@
 """Figures for papers, each with the data behind it."""
 
-from fedcircuit.report.figures.writing import FIGURES, paper_style, write_figures
+from fedcircuit.report.figures.plots import BLUE, GREY, new_picture
+from fedcircuit.report.figures.writing import (
+    FIGURES,
+    FORMATS,
+    paper_style,
+    save_picture,
+    write_figures,
+)
 
 __all__ = [
+    "BLUE",
     "FIGURES",
+    "FORMATS",
+    "GREY",
+    "new_picture",
     "paper_style",
+    "save_picture",
     "write_figures",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib.figure import Figure
 
 from fedcircuit.records.files import writing
 from fedcircuit.records.runs import Run
@@ -87,11 +88,22 @@ def write_figures(
                 data.to_csv(written[-1], index=False)
             for kind in formats:
                 written.append(target / f"{name}.{kind}")
-                with writing(written[-1]):
-                    figure.savefig(written[-1], dpi=200, metadata=_METADATA[kind])
+                save_picture(figure, written[-1])
     if not written:
         raise ValueError(f"{run.path} has nothing to draw: no accuracy and no circuits recorded")
     return written
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write a figure in the format of the name's ending, one of `FORMATS`, the same bytes again.
+
+    Raises
+    ------
+    OSError
+        If the disk does not take it.
+    """
+    with writing(path):
+        figure.savefig(path, dpi=200, metadata=_METADATA[path.suffix.removeprefix(".")])
 
 
 @contextmanager

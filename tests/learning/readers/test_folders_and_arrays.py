@@ -1,8 +1,7 @@
-"""Image folders, CSV tables and npz arrays."""
+"""Image folders and npz arrays."""
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +63,50 @@ def test_folders_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         read(tmp_path, "image-folder", columns=("writer",))
 
 
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("train/cat/loop", "train"),
+        ("train/cat/loop", "train/cat"),
+        ("train/cat/loop", "."),
+        ("train/cat/a/loop", "train/cat"),
+        ("train/cow", "train"),
+    ],
+)
+def test_a_link_that_leads_back_is_refused(tmp_path: Path, link: str, target: str) -> None:
+    image_folder(tmp_path, train=["cat", "dog"], test=["cat", "dog"])
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(tmp_path / target, target_is_directory=True)
+    with pytest.raises(ValueError, match="leads back to .*in which it lies.*remove this link"):
+        read(tmp_path, "image-folder")
+
+
+def test_two_folders_that_link_to_each_other_are_refused(tmp_path: Path) -> None:
+    image_folder(tmp_path, train=["cat", "dog"], test=["cat", "dog"])
+    for here, there in (("cat", "dog"), ("dog", "cat")):
+        (tmp_path / "train" / here / "x").symlink_to(tmp_path / "train" / there)
+    with pytest.raises(ValueError, match="leads back to .*train/cat, in which it lies"):
+        read(tmp_path, "image-folder")
+
+
+def test_links_to_images_and_folders_elsewhere_are_followed(tmp_path: Path) -> None:
+    image_folder(tmp_path / "data", train=["cat", "dog"], test=["cat", "dog"])
+    image_folder(tmp_path / "more", train=["cat"])
+    (tmp_path / "data/train/cat/more").symlink_to(tmp_path / "more/train/cat")
+    (tmp_path / "data/train/cat/again.png").symlink_to(tmp_path / "more/train/cat/0.png")
+    labels = read(tmp_path / "data", "image-folder").train.labels.tolist()
+    assert labels.count(0) == 2 * labels.count(1) + 1
+
+
+def test_a_file_in_place_of_the_folder_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"packed")
+    with pytest.raises(ValueError, match=r"a\.zip is a file; data\.root is the folder that holds"):
+        read(tmp_path / "a.zip", "image-folder")
+    (tmp_path / "a.csv").write_text("x,label\n1,0\n2,1\n", encoding="utf-8")
+    with pytest.raises(MissingDataError, match=r"a\.csv is one file; hold a share"):
+        read(tmp_path / "a.csv", "csv")
+
+
 def test_a_damaged_file_and_one_of_another_size_are_named(tmp_path: Path) -> None:
     image_folder(tmp_path, train=["cat", "dog"], test=["cat", "dog"])
     colour((5, 4)).save(tmp_path / "train/dog/1.png")
@@ -72,84 +115,6 @@ def test_a_damaged_file_and_one_of_another_size_are_named(tmp_path: Path) -> Non
     (tmp_path / "train/dog/1.png").write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"train/dog/1.png: the image cannot be read"):
         read(tmp_path, "image-folder")
-
-
-CSV = "age,weight,city,label\n1,10,Bonn,yes\n3,10,Ulm,no\n5,10,Bonn,yes\n"
-
-
-def csv(root: Path, train: str = CSV, test: str = CSV) -> None:
-    (root / "train.csv").write_text(train, encoding="utf-8")
-    (root / "test.csv.gz").write_bytes(gzip.compress(test.encode()))
-
-
-def test_a_csv_table_is_standardised_by_its_training_rows(tmp_path: Path) -> None:
-    csv(tmp_path, test="age,weight,city,label\n7,12,Ulm,no\n")
-
-    data = read(tmp_path, "csv", columns=("city",))
-
-    sd = np.sqrt(8 / 3)
-    expected = [[-2 / sd, 0.0], [0.0, 0.0], [2 / sd, 0.0]]
-    assert data.train.inputs.numpy() == pytest.approx(np.array(expected), abs=1e-6)
-    assert data.test.inputs.numpy() == pytest.approx(np.array([[4 / sd, 2.0]]), abs=1e-6)
-    assert data.class_names == ("no", "yes")
-    assert data.train.labels.tolist() == [1, 0, 1]
-    assert data.columns["city"].tolist() == ["Bonn", "Ulm", "Bonn"]
-
-
-def test_one_csv_file_is_split_by_the_share(tmp_path: Path) -> None:
-    rows = "\n".join(f"{i},{i % 2}" for i in range(20))
-    (tmp_path / "all.csv").write_text(f"x,target\n{rows}\n", encoding="utf-8")
-
-    data = read(tmp_path / "all.csv", "csv", test_share=0.2, standardise=False)
-
-    assert sorted(torch.cat([data.train.inputs, data.test.inputs]).flatten().tolist()) == [
-        *range(20)
-    ]
-    assert data.test.counts(2).tolist() == [2, 2]
-    with pytest.raises(MissingDataError, match="holds all.csv"):
-        read(tmp_path, "csv", test_share=0.2)
-
-
-@pytest.mark.parametrize(
-    ("train", "options", "words"),
-    [
-        (CSV, {}, "'city' is not of numbers .*'Bonn'.*data.features"),
-        (CSV, {"features": ("age", "size")}, r"train.csv has no column 'size' \(data.features\)"),
-        (CSV, {"features": ("age", "label")}, "label 'label' cannot be a feature"),
-        (CSV, {"label": "kind"}, r"no 'kind' \(data.label\)"),
-        (
-            CSV.replace("3,", ",", 1),
-            {"columns": ("city",)},
-            r"train.csv row 1 has nan in column 'ag",
-        ),
-        (CSV.replace("3,", "inf,", 1), {"columns": ("city",)}, "train.csv row 1 has inf in column"),
-        (CSV.replace("no", ""), {"columns": ("city",)}, "train.csv row 1 has no label"),
-        ("a,b\n", {}, "none of label, .*there are a, b"),
-        ("", {}, "train.csv cannot be read as CSV"),
-    ],
-)
-def test_a_table_that_cannot_be_used_says_where(
-    tmp_path: Path, train: str, options: dict[str, object], words: str
-) -> None:
-    csv(tmp_path, train)
-    with pytest.raises(ValueError, match=words):
-        read(tmp_path, "csv", **options)
-
-
-def test_a_class_that_is_called_na_is_a_class(tmp_path: Path) -> None:
-    csv(tmp_path, *["x,label\n1,NA\n2,None\n"] * 2)
-    assert read(tmp_path, "csv").class_names == ("NA", "None")
-
-
-def test_rows_of_numbers_can_be_images(tmp_path: Path) -> None:
-    csv(tmp_path, *["label,a,b,c,d,e,f\n0,1,2,3,4,5,6\n1,0,0,0,0,0,0\n"] * 2)
-    data = read(tmp_path, "csv", shape=(2, 3), standardise=False)
-    assert data.train.inputs[0].tolist() == [[[1, 2, 3], [4, 5, 6]]]
-    assert read(tmp_path, "csv", shape=(1, 2, 3)).input_shape == (3, 1, 2)
-    with pytest.raises(ValueError, match=r"data.shape \[3, 3\] must be .*rows of 9 numbers.*are 6"):
-        read(tmp_path, "csv", shape=(3, 3))
-    with pytest.raises(ValueError, match="rows of 6 numbers; leave it out, or say with data.shape"):
-        read(tmp_path, "csv", pool=2)
 
 
 def arrays(names: str, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -212,6 +177,10 @@ def test_numbers_in_npz_that_are_no_pixels_are_standardised_together(tmp_path: P
         ({"x_test": None}, {}, r"(?s)tests are not there.*data\.test_share"),
         ({"y_train": None}, {}, r"has none of y_train, train_y, .*it has x_train"),
         ({"y_train": np.zeros(3, int)}, {}, "has 4 inputs and 3 labels"),
+        ({"y_train": np.int64(3)}, {}, r"the labels \(train\) are the single value 3; give one a"),
+        ({"x_train": np.float64(3)}, {}, r"rows \[n, f\]; their shape is \[\]"),
+        ({"X_train": np.zeros((4, 3, 3))}, {}, "a.npz has 'x_train' more than once"),
+        ({"x_train": np.arange(8).reshape(4, 2) + 2**60}, {}, "column 0 .*leave the column out"),
         ({"x_train": np.zeros((4, 5, 5, 5))}, {}, r"their shape is \[4, 5, 5, 5\]"),
         ({"x_train": np.zeros((4, 3, 3))}, {}, "training inputs are float32, test inputs uint8"),
         ({"x_train": np.zeros((4, 5, 5), np.uint8)}, {}, "one shape, got 5x5x1 .* and 3x3x1"),
@@ -232,12 +201,3 @@ def test_arrays_that_cannot_be_used_say_why(
     np.savez(tmp_path / "a.npz", **{k: v for k, v in made.items() if v is not None})
     with pytest.raises((ValueError, MissingDataError), match=words):
         read(tmp_path, "npz", **options)
-
-
-def test_features_of_the_tests_are_found_by_name(tmp_path: Path) -> None:
-    csv(tmp_path, "a,b,who,label\n1,2,x,0\n3,4,y,1\n", "label,b,note,a\n0,2,text,1\n")
-    data = read(tmp_path, "csv", columns=("who",), standardise=False)
-    assert data.test.inputs.tolist() == data.train.inputs[:1].tolist() == [[1, 2]]
-    csv(tmp_path, "a,b,label\n1,2,0\n3,4,1\n", "a,label\n1,0\n")
-    with pytest.raises(ValueError, match=r"test\.csv\.gz has no column 'b' \(data.features\)"):
-        read(tmp_path, "csv")

@@ -9,6 +9,7 @@ if __name__ != "fedcircuit.clients":
 from fedcircuit.clients.app import client_app
 from fedcircuit.clients.bridge import numpyclient_mod
 from fedcircuit.clients.circuits import ClientCircuits
+from fedcircuit.clients.own_tensors import FedBNMod
 from fedcircuit.clients.sparse_client import SparseClient
 
-__all__ = ["ClientCircuits", "SparseClient", "client_app", "numpyclient_mod"]
+__all__ = ["ClientCircuits", "FedBNMod", "SparseClient", "client_app", "numpyclient_mod"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +13,7 @@ from flwr.clientapp import ClientApp
 from torch import nn
 
 from fedcircuit import messages
-from fedcircuit.clients import lips, memory
+from fedcircuit.clients import lips, memory, own_tensors
 from fedcircuit.clients.arrays import array_record
 from fedcircuit.clients.circuits import ClientCircuits
 from fedcircuit.clients.identity import identity, partition_of
@@ -40,6 +40,7 @@ def client_app(
     personal_eval: bool = False,
     class_counts: bool = True,
     mods: Sequence[Mod] = (),
+    remembered: Mapping[int, Weights] | None = None,
 ) -> ClientApp:
     """A ClientApp for message-based strategies that can be sent to any worker.
 
@@ -67,11 +68,15 @@ def client_app(
         Say with every reply how many training samples of each class the client has.
     mods
         Flower's client mods, such as those for differential privacy; the first is outermost.
+    remembered
+        For a run that goes on after it stopped: by partition, what the client kept for itself, its
+        own batch norm with ``training.batch_norm`` 'own'. Nodes that remember their own use that.
     """
     app = ClientApp(mods=list(mods))
     clients = _Clients(
-        model, data, training, n_classes, seed, circuits, test, personal_eval, class_counts
-    )
+        model, data, training, n_classes, seed, circuits, test, personal_eval, class_counts,
+        {} if remembered is None else remembered,
+    )  # fmt: skip
     app.train()(clients.train)
     app.evaluate()(clients.evaluate)
     app.query()(clients.query)
@@ -92,12 +97,16 @@ class _Clients:
     test: ClientData | None
     personal_eval: bool
     class_counts: bool
+    remembered: Mapping[int, Weights] = field(default_factory=dict)
 
     def train(self, message: Message, context: Context) -> Message:
         """Train, and say who did."""
         client = self._client(context)
         sent = _incoming(message, client.model)
-        start, masked = lips.local_start(sent.weights, sent.config, context, sent.names)
+        own = self._own_names(client.model, sent)
+        own_tensors.recall_from_before(self.remembered, context)
+        whole = own_tensors.with_own(sent.weights, own, context)
+        start, masked = lips.local_start(whole, sent.config, context, sent.names)
         kept = self.training.optimizer_state == "kept"
         before = memory.recalled(context, memory.OPTIMIZER) if kept else {}
         result = client.train(start, sent.config, before)
@@ -105,6 +114,7 @@ class _Clients:
             memory.keep(context, memory.OPTIMIZER, result.optimizer)
         lips.remember(client.model, sent.config, context, sent.names, last_gradient)
         trained = get_weights(client.model)
+        own_tensors.keep_own(trained, own, context)
         said = identity(context)
         if masked is not None:
             said[messages.LIPS_KEPT] = masked
@@ -112,7 +122,7 @@ class _Clients:
             said[messages.CLASS_COUNTS] = client.samples.counts(self.n_classes).tolist()
         number = round_of(sent.config)
         said.update(client.own_circuits(number))
-        arrays = array_record({name: trained[own] for name, own in sent.names.items()})
+        arrays = array_record({name: trained[known] for name, known in sent.names.items()})
         metrics = {**training_metrics(result), "num-examples": result.num_examples}
         if self.personal_eval or sent.config.get(messages.PERSONAL_EVAL, False):
             personal = client.assess(trained)
@@ -130,7 +140,9 @@ class _Clients:
         """Evaluate the weights sent."""
         client = self._client(context)
         sent = _incoming(message, client.model)
-        result = client.assess(lips.with_own(sent.weights, sent.config, context, sent.names))
+        own_tensors.recall_from_before(self.remembered, context)
+        own = self._own_names(client.model, sent)
+        result = client.assess(own_tensors.with_own(sent.weights, own, context))
         metrics = {"loss": result.loss, "accuracy": result.accuracy}
         record = MetricRecord({**metrics, "num-examples": len(client.test)})
         return Message(RecordDict({"metrics": record}), reply_to=message)
@@ -139,6 +151,11 @@ class _Clients:
         """Say which partition this client holds."""
         content = RecordDict({messages.SIDE_CHANNEL: ConfigRecord(identity(context))})
         return Message(content, reply_to=message)
+
+    def _own_names(self, model: nn.Module, sent: _Incoming) -> tuple[str, ...]:
+        """Tensors that the client keeps for itself, by FedBN, by LIPS or by both."""
+        fedbn = own_tensors.own_names(model) if self.training.batch_norm == "own" else ()
+        return tuple(dict.fromkeys([*fedbn, *lips.local_names(sent.config, sent.names)]))
 
     def _client(self, context: Context) -> SparseClient:
         partition = partition_of(context)  # first: its error says what is missing

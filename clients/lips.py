@@ -1,8 +1,8 @@
 """The client's part of LIPS: masking its own start, and remembering what that takes.
 
 What is remembered lies in Flower's ``context.state``, which a node keeps from round to round of one
-run: the last gradient under ``lips/grad``, the client's own batch norm and biases under
-``lips/own``.
+run: the last gradient under ``lips/grad``. Which batch norm and biases a client keeps is in
+:mod:`fedcircuit.clients.own_tensors`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from fedcircuit.clients.memory import keep, recalled
 from fedcircuit.learning import Weights, derived_seed
 
 GRADIENT = "lips/grad"
-OWN = "lips/own"
 LastGradient = Callable[[nn.Module], Weights]
 
 
@@ -34,7 +33,7 @@ def local_start(
     Parameters
     ----------
     weights
-        As received, under the model's names.
+        As received, with the client's own tensors, under the model's names.
     config
         The train config; without an entry of LIPS the weights come back as they are.
     context
@@ -47,10 +46,9 @@ def local_start(
     ValueError
         If the config names a layer that the weights do not have.
     """
-    start = with_own(weights, config, context, names)
     density = float(config.get(messages.LIPS_DENSITY, 1.0))
     if density >= 1.0 or messages.LIPS_SCORE not in config:
-        return start, None
+        return weights, None
     layers = _own_names(config, messages.LIPS_LAYERS, names)
     gradient = recalled(context, GRADIENT)
     if any(name not in gradient for name in layers):  # the first participation: as by magnitude
@@ -59,24 +57,18 @@ def local_start(
         int(config[messages.LIPS_SEED]), int(context.node_config.get(messages.PARTITION_ID, 0))
     )
     scored = lips.scores(
-        {name: start[name] for name in layers},
+        {name: weights[name] for name in layers},
         config[messages.LIPS_SCORE],
         gradient=gradient or None,
         rng=np.random.default_rng(entropy),
     )
     kept = lips.kept_entries(scored, density, config[messages.LIPS_SCOPE])
-    return {**start, **lips.masked(start, kept)}, lips.packed(kept)
+    return {**weights, **lips.masked(weights, kept)}, lips.packed(kept)
 
 
-def with_own(
-    weights: Weights, config: Mapping[str, Any], context: Context, names: Mapping[str, str]
-) -> Weights:
-    """The weights, with the client's own batch norm and biases where the config asks for it."""
-    if messages.LIPS_LOCAL not in config:
-        return weights
-    own = recalled(context, OWN)
-    kept = _own_names(config, messages.LIPS_LOCAL, names)
-    return {**weights, **{name: own[name] for name in kept if name in own}}
+def local_names(config: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    """The model's names of the tensors that LIPS lets every client keep for itself."""
+    return _own_names(config, messages.LIPS_LOCAL, names)
 
 
 def remember(
@@ -101,10 +93,6 @@ def remember(
         layers = _own_names(config, messages.LIPS_LAYERS, names)
         last = gradient(model)
         keep(context, GRADIENT, {name: last[name] for name in layers if name in last})
-    if messages.LIPS_LOCAL in config:
-        state = model.state_dict()
-        kept = _own_names(config, messages.LIPS_LOCAL, names)
-        keep(context, OWN, {name: state[name].detach().cpu().numpy() for name in kept})
 
 
 def _own_names(config: Mapping[str, Any], key: str, names: Mapping[str, str]) -> list[str]:

@@ -86,13 +86,19 @@ class SparseClient(NumPyClient):
         Raises
         ------
         ValueError
-            As for :meth:`train`, or if the optimiser's state is to be kept: a NumPyClient is not
-            given the memory of its node.
+            As for :meth:`train`, or if the optimiser's state or batch norm is to be kept: a
+            NumPyClient is not given the memory of its node.
         """
         if self.training.optimizer_state == "kept":
             raise ValueError(
                 "optimizer_state 'kept' needs the node's memory, which a NumPyClient is not given; "
                 "use fedcircuit.clients.client_app, or optimizer_state 'fresh'"
+            )
+        if self.training.batch_norm == "own":
+            raise ValueError(
+                "batch_norm 'own' needs the node's memory, which a NumPyClient is not given; use "
+                "fedcircuit.clients.client_app, or batch_norm 'shared' and "
+                "ClientApp(mods=[FedBNMod(model)])"
             )
         result = self.train(self._named(parameters), config)
         said = as_scalars(self.own_circuits(round_of(config)))

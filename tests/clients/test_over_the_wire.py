@@ -113,7 +113,7 @@ def test_masks_and_memory_of_a_masked_download_arrive() -> None:
     arrived = delivered(asked(CLIENTS["with tests of its own"], "train", context, **LIPS))
 
     assert isinstance(arrived[messages.SIDE_CHANNEL][messages.LIPS_KEPT], bytes)
-    assert {"lips/grad", "lips/own"} <= set(delivered(context.state).array_records)
+    assert {"lips/grad", "training/own"} <= set(delivered(context.state).array_records)
 
 
 def test_what_the_grid_made_fast_to_read_can_still_be_sent() -> None:

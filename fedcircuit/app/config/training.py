@@ -24,6 +24,11 @@ class ModelConfig(Section):
     init: Literal["torch", "he"] = Field(
         "torch", description="Initial weights: torch's defaults, or He's with zero biases."
     )
+    head: Literal["linear", "simplex", "orthogonal"] = Field(
+        "linear",
+        description="Last layer: trained, or frozen as a simplex (FedETF) or an orthogonal frame "
+        "(SphereFed), which is neither sent nor averaged and needs as many features as classes.",
+    )
 
     @model_validator(mode="after")
     def _fits_name(self) -> ModelConfig:
@@ -58,6 +63,18 @@ class FedRSConfig(Section):
 
     kind: Literal["binary", "soft"] = Field("binary", description="How the scale is made.")
     alpha: Share = Field(0.5, description="Scale of a missing class.")
+
+
+class ObjectiveConfig(Section):
+    """Local cross-entropy of logits that are shifted by the client's own class counts."""
+
+    name: Literal["fedlc", "logit-adjustment"] = Field(
+        "fedlc",
+        description="fedlc: z_c - tau * n_c^(-1/4) (arXiv 2209.00189); logit-adjustment: "
+        "z_c + tau * log(share of the class) (arXiv 2007.07314), with tau 1 the balanced softmax. "
+        "Classes that a client lacks are left out of the softmax.",
+    )
+    tau: float = Field(1.0, ge=0, description="Strength; 0 is plain cross-entropy.")
 
 
 class TrainingConfig(Section):
@@ -96,12 +113,30 @@ class TrainingConfig(Section):
         0.0, ge=0, description="FedProx: mu/2 times the squared distance to the global weights."
     )
     fedrs: FedRSConfig | None = Field(None, description="FedRS; left out: plain logits.")
+    objective: ObjectiveConfig | None = Field(
+        None, description="FedLC or logit adjustment; left out: plain cross-entropy."
+    )
+    feddecorr_beta: float = Field(
+        0.0,
+        ge=0,
+        description="FedDecorr (arXiv 2210.00226): this times the mean squared correlation of the "
+        "features before the last layer is added to the loss; the paper's is 0.1.",
+    )
+    batch_norm: Literal["shared", "own"] = Field(
+        "shared",
+        description="own: FedBN (arXiv 2102.07623), every client goes on with its own batch norm.",
+    )
 
     @model_validator(mode="after")
-    def _one_length(self) -> TrainingConfig:
+    def _one_of_each(self) -> TrainingConfig:
         if self.epochs is not None and self.steps is not None:
             raise ValueError(
                 f"a round has either epochs or steps, got epochs {self.epochs} and steps "
                 f"{self.steps}; leave one out, or set it to null"
+            )
+        if self.fedrs is not None and self.objective is not None:
+            raise ValueError(
+                "a client has one objective, got fedrs and objective; leave one out, or set it to "
+                "null"
             )
         return self

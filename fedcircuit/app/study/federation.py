@@ -19,10 +19,12 @@ from fedcircuit.aggregation import (
 )
 from fedcircuit.app.config import CLASSES, ConfigError, StudyConfig, check_options, parse_study
 from fedcircuit.app.engines import Engine, Federation, quiet_flower, run_federation
+from fedcircuit.app.study.memory import forgotten, kept_by_clients, own_tensors
 from fedcircuit.app.study.observers import study_observers
 from fedcircuit.app.study.parts import Study, build_study, circuit_settings
 from fedcircuit.app.study.trackers import study_trackers, tracked
 from fedcircuit.circuits.sites import find_sites
+from fedcircuit.learning.networks import batch_norm_tensors
 from fedcircuit.learning.partitions import summary
 from fedcircuit.records.files import RunError
 from fedcircuit.records.rounds import Observer, RoundRecord, Storage, build_manifest
@@ -95,7 +97,8 @@ def resume_run(path: Path, *, rounds: int | None = None, on_round: OnRound | Non
         done = max(store.rounds(), default=0)
         if done >= target:
             raise RunError(f"{path} has all {target} rounds; ask for more with --rounds")
-        study = build_study(config)
+        remembered = kept_by_clients(path, done) if own_tensors(config) else {}
+        study = build_study(config, remembered)
         if store.read_partition() is None:  # stopped between the manifest and the partition
             store.write_partition(partition_payload(study))
         _run(study, store, target - done, done, on_round)
@@ -177,19 +180,6 @@ def _run(study: Study, store: RunStore, rounds: int, done: int, on_round: OnRoun
         run_federation(engine, strategy, Federation(study.app, n_clients, initial, rounds))
 
 
-def forgotten(config: StudyConfig) -> tuple[str, ...]:
-    """What the study's clients remember from round to round, and forget when a run stops."""
-    lips, training, kept = config.strategy.lips, config.training, []
-    if lips is not None and lips.score == "sensitivity":
-        kept.append("their last gradients")
-    if lips is not None and not lips.sync_bn:
-        kept.append("their own batch norm")
-    moments = training.optimizer == "adam" or training.momentum > 0
-    if training.optimizer_state == "kept" and moments:
-        kept.append("the state of their optimisers")
-    return tuple(kept)
-
-
 def _warn_of_forgetting(config: StudyConfig) -> None:
     lost = forgotten(config)
     if lost:
@@ -258,6 +248,11 @@ def check_study(study: Study) -> None:
         )
     if study.config.circuits.enabled:
         find_sites(model, example)
+    if study.config.training.batch_norm == "own" and not batch_norm_tensors(model):
+        raise ValueError(
+            "training.batch_norm 'own' (FedBN) needs a model with batch norm, "
+            f"{study.config.model.name} has none; use resnet or vgg11, or batch_norm shared"
+        )
     for client, index in enumerate(study.partition.indices):
         if len(index) == 0:
             raise ValueError(f"client {client} has no sample; give it some, or leave it out")

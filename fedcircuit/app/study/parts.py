@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,14 +25,20 @@ from fedcircuit.clients import ClientCircuits, client_app
 from fedcircuit.learning import Weights, derived_seed, get_weights
 from fedcircuit.learning.networks import (
     Activation,
+    Head,
     Initialisation,
     WeightSparsity,
     build_model,
     sparsified,
 )
 from fedcircuit.learning.partitions import Partition
-from fedcircuit.learning.training import FedRS, LocalTraining
+from fedcircuit.learning.training import FedLC, FedRS, LocalTraining, LogitAdjustment, Objective
 from fedcircuit.samples import Samples
+
+OBJECTIVES: Mapping[str, Callable[[float], Objective]] = {
+    "fedlc": FedLC,
+    "logit-adjustment": LogitAdjustment,
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class ModelFactory:
     init: Initialisation
     seed: int
     activation: Activation = "relu"
+    head: Head = "linear"
 
     def __call__(self) -> nn.Module:
         """A fresh network with the initial weights."""
@@ -56,6 +64,7 @@ class ModelFactory:
             widths=self.widths,
             init=self.init,
             activation=self.activation,
+            head=self.head,
         )
 
 
@@ -81,8 +90,15 @@ class Study:
         return get_weights(self.model())
 
 
-def build_study(config: StudyConfig) -> Study:
+def build_study(config: StudyConfig, remembered: Mapping[int, Weights] | None = None) -> Study:
     """Read the data, split them and make the clients.
+
+    Parameters
+    ----------
+    config
+        Of the study.
+    remembered
+        What clients kept for themselves in the rounds before a resumed run; see ``client_app``.
 
     Raises
     ------
@@ -101,6 +117,7 @@ def build_study(config: StudyConfig) -> Study:
         config.model.init,
         derived_seed(config.seed, "model"),
         config.model.activation,
+        config.model.head,
     )
     circuits = None
     if config.circuits.enabled and config.circuits.discover_on == "clients":
@@ -127,6 +144,7 @@ def build_study(config: StudyConfig) -> Study:
             circuits=circuits,
             test=tests,
             personal_eval=tests is not None,
+            remembered=remembered,
         ),
         personal=tests,
     )
@@ -135,11 +153,15 @@ def build_study(config: StudyConfig) -> Study:
 def local_training(config: StudyConfig) -> LocalTraining:
     """How the study's clients train."""
     training = config.training
-    options = training.model_dump(exclude={"rounds", "sparsity", "fedrs"})
+    options = training.model_dump(exclude={"rounds", "sparsity", "fedrs", "objective"})
+    objective: Objective | None = None
+    if training.objective is not None:
+        objective = OBJECTIVES[training.objective.name](training.objective.tau)
     return LocalTraining(
         **options,
         sparsity=WeightSparsity(**training.sparsity.model_dump()) if training.sparsity else None,
         fedrs=FedRS(**training.fedrs.model_dump()) if training.fedrs else None,
+        objective=objective,
     )
 
 

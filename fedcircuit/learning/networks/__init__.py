@@ -1,20 +1,33 @@
 """Networks, the weights they keep, and the names under which these are exchanged."""
 
 from fedcircuit.learning.networks.exchanged_names import NameFit, NameFitError, fitted
-from fedcircuit.learning.networks.layers import layer_weights
+from fedcircuit.learning.networks.frozen_heads import (
+    FrozenLinear,
+    Head,
+    UnitLength,
+    frozen_rows,
+    with_frozen_head,
+)
+from fedcircuit.learning.networks.layers import batch_norm_tensors, layer_weights
 from fedcircuit.learning.networks.models import Activation, Initialisation, build_model
 from fedcircuit.learning.networks.sparsity import Pruning, WeightSparsity, density, sparsified
 
 __all__ = [
     "Activation",
+    "FrozenLinear",
+    "Head",
     "Initialisation",
     "NameFit",
     "NameFitError",
     "Pruning",
+    "UnitLength",
     "WeightSparsity",
+    "batch_norm_tensors",
     "build_model",
     "density",
     "fitted",
+    "frozen_rows",
     "layer_weights",
     "sparsified",
+    "with_frozen_head",
 ]

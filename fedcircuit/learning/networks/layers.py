@@ -35,3 +35,17 @@ def layer_weights(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def _is_weight(name: str) -> bool:
     return name == "weight" or name.endswith("_weight") or name.startswith("weight_")
+
+
+def batch_norm_tensors(model: nn.Module) -> tuple[str, ...]:
+    """Names of the parameters and statistics of every batch norm, in the order of the state dict.
+
+    Batch norms are found by type, in modules of one's own too, and instance norms are none.
+    """
+    found = {
+        f"{name}.{tensor}" if name else tensor
+        for name, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, _BatchNorm)
+        for tensor in module.state_dict()
+    }
+    return tuple(name for name in model.state_dict() if name in found)

@@ -10,6 +10,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from fedcircuit.learning.networks.frozen_heads import Head, with_frozen_head
+
 Initialisation = Literal["torch", "he"]
 Activation = Literal["relu", "tanh"]
 MODEL_NAMES = ("simple-cnn", "mlp", "resnet", "vgg11")
@@ -173,6 +175,7 @@ def build_model(
     widths: tuple[int, ...] | None = None,
     init: Initialisation = "torch",
     activation: Activation = "relu",
+    head: Head = "linear",
 ) -> nn.Module:
     """A network with its initial weights drawn from ``seed`` alone.
 
@@ -189,14 +192,17 @@ def build_model(
         2 / fan-in (He et al. 2015, arXiv 1502.01852), their biases zero.
     activation
         Nonlinearity behind the hidden layers of ``mlp``; the others have ``relu``.
+    head
+        ``linear`` is trained; ``simplex`` and ``orthogonal`` are not, see
+        :func:`~.frozen_heads.with_frozen_head`.
 
     Raises
     ------
     ValueError
-        If a name is unknown, a width is not positive, or widths, images or the activation do not
-        fit the network.
+        If a name is unknown, a width is not positive, or widths, images, the activation or the
+        head do not fit the network.
     """
-    builders: dict[str, Callable[[tuple[int, ...], int, Sequence[int]], nn.Module]] = {
+    builders: dict[str, Callable[[tuple[int, ...], int, Sequence[int]], nn.Sequential]] = {
         "simple-cnn": SimpleCNN,
         "mlp": partial(MLP, activation=activation),
         "resnet": ResNet,
@@ -219,7 +225,7 @@ def build_model(
         model = builders[name](input_shape, n_classes, sizes)
         if init == "he":
             _he_init(model)
-        return model
+    return model if head == "linear" else with_frozen_head(model, head, seed=seed)
 
 
 def _he_init(model: nn.Module) -> None:

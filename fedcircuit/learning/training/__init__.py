@@ -1,5 +1,6 @@
 """How a client trains its model, and how well a model predicts."""
 
+from fedcircuit.learning.training.decorrelation import Penultimate, decorrelation, penultimate
 from fedcircuit.learning.training.evaluation import Evaluation, evaluate
 from fedcircuit.learning.training.local_training import (
     Continuation,
@@ -7,17 +8,23 @@ from fedcircuit.learning.training.local_training import (
     TrainingResult,
     train_local,
 )
-from fedcircuit.learning.training.objectives import FedRS
+from fedcircuit.learning.training.objectives import FedLC, FedRS, LogitAdjustment, Objective
 from fedcircuit.learning.training.optimizer_state import State, last_gradient
 
 __all__ = [
     "Continuation",
     "Evaluation",
+    "FedLC",
     "FedRS",
     "LocalTraining",
+    "LogitAdjustment",
+    "Objective",
+    "Penultimate",
     "State",
     "TrainingResult",
+    "decorrelation",
     "evaluate",
     "last_gradient",
+    "penultimate",
     "train_local",
 ]

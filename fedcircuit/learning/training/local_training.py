@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,7 +15,8 @@ from fedcircuit.learning import get_weights
 from fedcircuit.learning.networks import Pruning, WeightSparsity, density, layer_weights
 from fedcircuit.learning.training.batch_statistics import takes_batch_statistics, training_logits
 from fedcircuit.learning.training.batches import Passes, batches_from, batches_of_epochs
-from fedcircuit.learning.training.objectives import FedRS, proximal_term
+from fedcircuit.learning.training.decorrelation import Penultimate, decorrelation, penultimate
+from fedcircuit.learning.training.objectives import FedRS, Objective, proximal_term
 from fedcircuit.learning.training.optimizer_state import State, optimizer_arrays, restore_optimizer_
 from fedcircuit.learning.training.optimizer_steps import Optimizer, adam, sgd
 from fedcircuit.learning.training.progress import Progress
@@ -39,11 +41,20 @@ class LocalTraining:
         ``fresh``: moments and momentum start from nothing in every round. ``kept``: they go on
         from the client's last round. With one step a round a fresh Adam moves every weight by the
         learning rate, whatever the size of its gradient.
+    objective
+        ``loss(logits, labels, class_counts)`` in place of cross-entropy, such as ``FedLC()`` or
+        ``LogitAdjustment()``; ``fedrs`` is the same as ``objective=FedRS(...)``.
+    feddecorr_beta
+        FedDecorr adds this times :func:`~.decorrelation.decorrelation` of what the last linear
+        layer takes; the paper's is 0.1.
+    batch_norm
+        ``shared``: batch norm is averaged like everything else. ``own``: FedBN (arXiv 2102.07623),
+        every client goes on with its own parameters and statistics of batch norm.
 
     Raises
     ------
     ValueError
-        If a number is out of its range, or both epochs and steps are given.
+        If a number is out of its range, both epochs and steps are given, or two objectives are.
     """
 
     epochs: int | None = None
@@ -57,6 +68,9 @@ class LocalTraining:
     fedrs: FedRS | None = None
     steps: int | None = None
     optimizer_state: Literal["fresh", "kept"] = "fresh"
+    objective: Objective | None = None
+    feddecorr_beta: float = 0.0
+    batch_norm: Literal["shared", "own"] = "shared"
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.steps is not None:
@@ -70,10 +84,15 @@ class LocalTraining:
                 raise ValueError(f"{name} must be >= 1, got {value}")
         if self.lr <= 0:
             raise ValueError(f"lr must be > 0, got {self.lr}")
-        for name in ("momentum", "weight_decay", "proximal_mu"):
-            if getattr(self, name) < 0:
+        for name in ("momentum", "weight_decay", "proximal_mu", "feddecorr_beta"):
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
-        for name, choices in (("optimizer", ("sgd", "adam")), ("optimizer_state", _STATES)):
+        if self.objective is not None and self.fedrs is not None:
+            raise ValueError(
+                f"a client has one objective, got objective {self.objective} and fedrs "
+                f"{self.fedrs}; leave one of them out"
+            )
+        for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
 
@@ -82,7 +101,11 @@ class LocalTraining:
         return (self.epochs or 1) * passes.steps if self.steps is None else self.steps
 
 
-_STATES = ("fresh", "kept")
+_CHOICES = {
+    "optimizer": ("sgd", "adam"),
+    "optimizer_state": ("fresh", "kept"),
+    "batch_norm": ("shared", "own"),
+}
 
 
 @dataclass(frozen=True)
@@ -179,23 +202,44 @@ def train_local(
         optimizer = _optimizer(model, training)
         if training.optimizer_state == "kept":
             restore_optimizer_(model, optimizer, start.optimizer)
-        scale = None if training.fedrs is None else training.fedrs.scale(samples.counts(n_classes))
-        return _train(model, _Task(training, passes, scale), batches, optimizer)
+        task = _Task(training, passes, samples.counts(n_classes))
+        with penultimate(model) if training.feddecorr_beta > 0 else nullcontext() as seen:
+            return _train(model, task, batches, optimizer, seen)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """How a round is trained: its mini-batches, and FedRS's factors of the logits."""
+    """How a round is trained: its mini-batches, and the client's samples of each class."""
 
     training: LocalTraining
     passes: Passes
-    scale: Tensor | None
+    counts: Tensor
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean of the objective over a mini-batch."""
+        objective = self.training.objective or self.training.fedrs
+        if objective is None:
+            return functional.cross_entropy(logits, labels)
+        return objective(logits, labels, self.counts)
+
+    def penalties(
+        self, model: nn.Module, start: Mapping[str, Tensor], features: Tensor | None
+    ) -> Iterator[Tensor]:
+        """What is added to the loss: FedProx's and FedDecorr's terms, where asked for."""
+        if self.training.proximal_mu > 0:
+            yield self.training.proximal_mu * proximal_term(model, start)
+        if features is not None:
+            yield self.training.feddecorr_beta * decorrelation(features)
 
 
 def _train(
-    model: nn.Module, task: _Task, batches: Iterator[Samples], optimizer: Optimizer
+    model: nn.Module,
+    task: _Task,
+    batches: Iterator[Samples],
+    optimizer: Optimizer,
+    seen: Penultimate | None,
 ) -> TrainingResult:
-    training, scale = task.training, task.scale
+    training = task.training
     start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     n_steps, epoch = training.n_steps(task.passes), task.passes.steps
     prune = Pruning(model, training.sparsity, n_steps)
@@ -203,11 +247,9 @@ def _train(
     progress = Progress(epoch)
     for step, batch in enumerate(batches, start=1):
         logits = training_logits(model, batch, task.passes)
-        scaled = logits if scale is None else logits * scale
-        loss = functional.cross_entropy(scaled, batch.labels)
-        total = loss
-        if training.proximal_mu > 0:
-            total = loss + training.proximal_mu * proximal_term(model, start)
+        loss = task.loss(logits, batch.labels)
+        features = None if seen is None else seen.features(logits)
+        total = sum(task.penalties(model, start, features), loss)
         optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

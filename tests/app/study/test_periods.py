@@ -12,7 +12,8 @@ import torch
 
 from fedcircuit.app.config.files import ConfigError, parse_study
 from fedcircuit.app.study.data import dataset_of, source_of
-from fedcircuit.app.study.federation import forgotten, resume_run, run_study
+from fedcircuit.app.study.federation import resume_run, run_study
+from fedcircuit.app.study.memory import forgotten
 from fedcircuit.app.study.parts import build_study, local_training
 from fedcircuit.learning.seeds import derived_seed
 from fedcircuit.learning.training.batches import Passes
@@ -109,7 +110,11 @@ def test_a_resumed_run_warns_of_the_optimisers_and_takes_the_next_batches(
          ("the state of their optimisers",)),
         ({"training.optimizer_state": "fresh"}, ()),
         ({"strategy.lips.score": "sensitivity", "strategy.lips.sync_bn": False},
-         ("their last gradients", "their own batch norm", "the state of their optimisers")),
+         ("their last gradients", "the state of their optimisers")),
+        ({"training.batch_norm": "own", "storage.updates": "none"},
+         ("their own batch norm", "the state of their optimisers")),
+        ({"strategy.lips.sync_bn": False, "storage.updates": "delta-fp16"},
+         ("the last digits of their own batch norm", "the state of their optimisers")),
     ],
 )  # fmt: skip
 def test_what_clients_forget_is_what_they_keep(

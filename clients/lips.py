@@ -15,9 +15,7 @@ from flwr.app import Context
 from torch import nn
 
 from fedcircuit import messages
-from fedcircuit.aggregation import (
-    lips,
-)
+from fedcircuit.aggregation import lips
 from fedcircuit.clients.memory import keep, recalled
 from fedcircuit.learning import Weights, derived_seed
 

@@ -13,11 +13,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from torch import nn
 
 from fedcircuit import messages
-from fedcircuit.aggregation import (
-    Include,
-    LipsSettings,
-    lips,
-)
+from fedcircuit.aggregation import Include, LipsSettings, lips
 from fedcircuit.learning import Weights, derived_seed
 from fedcircuit.strategies.message_api import ConfigEntry, put_in
 from fedcircuit.wire import decoded

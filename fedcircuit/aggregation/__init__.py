@@ -1,15 +1,7 @@
 """The mathematics of aggregation rules: one file a rule, pure functions."""
 
-from fedcircuit.aggregation import (
-    lips,
-)
-from fedcircuit.aggregation.lips import (
-    Include,
-    LipsSettings,
-    kept_entries,
-    masked,
-    unpacked,
-)
+from fedcircuit.aggregation import lips
+from fedcircuit.aggregation.lips import Include, LipsSettings, kept_entries, masked, unpacked
 from fedcircuit.aggregation.rule import (
     NO_STATE,
     Rule,
@@ -34,12 +26,7 @@ from fedcircuit.aggregation.tensors import (
     said_tensors,
     trained,
 )
-from fedcircuit.aggregation.units import (
-    Masks,
-    Span,
-    circuits_of,
-    feature_masks,
-)
+from fedcircuit.aggregation.units import Masks, Span, circuits_of, feature_masks
 
 __all__ = [
     "Floats",

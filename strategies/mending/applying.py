@@ -8,13 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcircuit.aggregation import (
-    Rule,
-    RuleError,
-    Setting,
-    State,
-    Updates,
-)
+from fedcircuit.aggregation import Rule, RuleError, Setting, State, Updates
 from fedcircuit.learning import Weights
 from fedcircuit.records.files import in_short
 

@@ -13,12 +13,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from torch import nn
 
 from fedcircuit import messages
-from fedcircuit.aggregation import (
-    Rule,
-    RuleError,
-    Setting,
-    Updates,
-)
+from fedcircuit.aggregation import Rule, RuleError, Setting, Updates
 from fedcircuit.aggregation.catalogue import rule as by_name
 from fedcircuit.circuits.probes import ProbeLike
 from fedcircuit.learning import Weights
@@ -281,10 +276,7 @@ def _rule(one: Rule | str) -> Rule:
         return by_name(one)
     known = callable(one) and isinstance(getattr(one, "name", None), str)
     if isinstance(one, type) or not known:
-        raise TypeError(
-            "rules must be names or rules (fedcircuit.aggregation.Rule), such as 'ccvr' or CCVR(), "
-            f"got {one!r}"
-        )
+        raise TypeError(f"rules must be names or rules, such as 'ccvr' or CCVR(), got {one!r}")
     return one
 
 

@@ -12,11 +12,7 @@ from flwr.app import ArrayRecord, Message
 from numpy.typing import NDArray
 
 from fedcircuit import messages
-from fedcircuit.aggregation import (
-    RuleError,
-    Update,
-    Updates,
-)
+from fedcircuit.aggregation import RuleError, Update, Updates
 from fedcircuit.learning import Weights
 from fedcircuit.strategies.message_api import Downloads, ReplyReader, weight_key, with_start
 from fedcircuit.strategies.nodes import Roster

@@ -9,10 +9,7 @@ from flwr.app import ArrayRecord, Message
 from numpy.typing import NDArray
 
 from fedcircuit import messages
-from fedcircuit.aggregation import (
-    masked,
-    unpacked,
-)
+from fedcircuit.aggregation import masked, unpacked
 from fedcircuit.wire import decoded
 
 Arrays = dict[str, NDArray[np.generic]]

@@ -8,11 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from fedcircuit import messages
-from fedcircuit.aggregation import (
-    Rule,
-    Setting,
-    Updates,
-)
+from fedcircuit.aggregation import Rule, Setting, Updates
 from fedcircuit.aggregation.drift import FedDyn, FedNova, Scaffold
 from fedcircuit.aggregation.heads import (
     CCVR,

@@ -7,15 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedcircuit.aggregation import (
-    NO_STATE,
-    Floats,
-    RuleError,
-    Setting,
-    State,
-    Updates,
-    result,
-)
+from fedcircuit.aggregation import NO_STATE, Floats, RuleError, Setting, State, Updates, result
 from fedcircuit.aggregation.heads.head import find_head
 from fedcircuit.aggregation.heads.moments import pooled_moments
 from fedcircuit.aggregation.heads.refit import Refit, rows_of, tensors_of

@@ -8,15 +8,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.optimize import minimize
 
-from fedcircuit.aggregation import (
-    NO_STATE,
-    Floats,
-    RuleError,
-    Setting,
-    State,
-    Updates,
-    result,
-)
+from fedcircuit.aggregation import NO_STATE, Floats, RuleError, Setting, State, Updates, result
 from fedcircuit.aggregation.heads.head import find_head
 from fedcircuit.aggregation.heads.moments import probe_features
 from fedcircuit.aggregation.heads.refit import softmax

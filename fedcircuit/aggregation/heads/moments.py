@@ -9,14 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit import messages
-from fedcircuit.aggregation import (
-    Floats,
-    RuleError,
-    Setting,
-    Updates,
-    loaded,
-    said_array,
-)
+from fedcircuit.aggregation import Floats, RuleError, Setting, Updates, loaded, said_array
 from fedcircuit.aggregation.heads.head import said_by_class
 from fedcircuit.learning import Weights
 

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedcircuit.aggregation import (
-    Floats,
-)
+from fedcircuit.aggregation import Floats
 from fedcircuit.aggregation.heads.head import Head
 from fedcircuit.aggregation.heads.moments import Moments
 from fedcircuit.learning import Weights

@@ -215,8 +215,23 @@ def plot(
     voice.last(str(written[-1]))
 
 
-app.command(epilog=SWEEP_EXAMPLE)(sweep)
-app.command(epilog=COMPARE_EXAMPLE)(compare)
+_SWEEP = app.command(epilog=SWEEP_EXAMPLE)(sweep)
+_COMPARE = app.command(epilog=COMPARE_EXAMPLE)(compare)
+
+
+@app.command(name="what-if", epilog="Example: fedcircuit what-if runs/first --rules ccvr,ties")
+def what_if(
+    run: RunFolder,
+    rules: Annotated[str | None, typer.Option(help="Such as ccvr,ties; left out: all.")] = None,
+    rounds: Annotated[str | None, typer.Option(help="Such as 1,4,8; left out: the last.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the table there too.")] = None,
+    *,
+    quiet: Quiet = False,
+) -> None:
+    """Aggregate recorded updates again under other rules: one step ahead, without training."""
+    from fedcircuit.app.mending import asked_for, tell
+
+    tell(asked_for(run, rules, rounds), Voice(console, quiet=quiet), csv)
 
 
 @app.command(epilog="Example: fedcircuit partition study.yaml --set partition.clients=10")

@@ -7,9 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from fedcircuit.aggregation import (
-    LipsSettings,
-)
+from fedcircuit.aggregation import LipsSettings
 from fedcircuit.analysis.estimators import InformationSettings
 from fedcircuit.app.config.data import DataConfig, PartitionConfig, Section
 from fedcircuit.app.config.trackers import TrackerConfig, require_different

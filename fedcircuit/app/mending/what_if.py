@@ -19,20 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fedcircuit.aggregation import (
-    NO_STATE,
-    Rule,
-    RuleError,
-    Setting,
-    Update,
-    Updates,
-)
-from fedcircuit.aggregation.catalogue import (
-    NEEDS,
-    RULE_NAMES,
-    lacking,
-    rule,
-)
+from fedcircuit.aggregation import NO_STATE, Rule, RuleError, Setting, Update, Updates
+from fedcircuit.aggregation.catalogue import NEEDS, RULE_NAMES, lacking, rule
 from fedcircuit.app.study import build_study, study_of
 from fedcircuit.circuits.probes import Probe
 from fedcircuit.learning import Weights, set_weights
@@ -142,8 +130,8 @@ def what_if(
     run
         A run, or its folder; it must keep its clients' weights.
     rules
-        Names of ``fedcircuit.aggregation.catalogue.RULE_NAMES``, or rules by names of your own; None
-        is all of them, with their default options.
+        Names of ``RULE_NAMES`` (`fedcircuit.aggregation.catalogue`), or rules by names of your
+        own; None is all of them, with their default options.
     rounds
         None is the last one.
     model, probe, test

@@ -3,13 +3,13 @@
 from fedcircuit.app.study.data import PartitionedData, dataset_of, partition_of, source_of
 from fedcircuit.app.study.federation import (
     checked_study,
-    forgotten,
     new_run_path,
     resume_run,
     run_study,
     study_of,
 )
 from fedcircuit.app.study.looking import look
+from fedcircuit.app.study.memory import forgotten
 from fedcircuit.app.study.parts import (
     ModelFactory,
     Study,

@@ -14,9 +14,7 @@ import torch
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 
-from fedcircuit.aggregation import (
-    LipsSettings,
-)
+from fedcircuit.aggregation import LipsSettings
 from fedcircuit.app.config import CLASSES, ConfigError, StudyConfig, check_options, parse_study
 from fedcircuit.app.engines import Engine, Federation, quiet_flower, run_federation
 from fedcircuit.app.study.memory import forgotten, kept_by_clients, own_tensors

@@ -13,6 +13,7 @@ from fedcircuit.aggregation.rule import (
     Update,
     Updates,
 )
+from fedcircuit.aggregation.tensors import moved, packed_tensors, result, said_tensors, trained
 
 __all__ = [
     "NEEDS",
@@ -30,6 +31,11 @@ __all__ = [
     "lacking",
     "lips",
     "masked",
+    "moved",
     "named",
+    "packed_tensors",
+    "result",
+    "said_tensors",
+    "trained",
     "unpacked",
 ]

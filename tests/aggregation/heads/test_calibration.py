@@ -118,6 +118,8 @@ def accuracy(model: nn.Module, weights: dict[str, np.ndarray]) -> float:
 def test_a_head_that_has_forgotten_a_class_is_mended_on_the_probe(name: str) -> None:
     model = build_net()
     fitted = get_weights(model)
+    fitted["0.weight"] = np.eye(5, 6, dtype=np.float32)  # features that tell the classes apart
+    fitted["3.weight"] = 2 * np.eye(3, 5, dtype=np.float32)
     broken = {**fitted, "3.bias": np.array([0.0, 6.0, 6.0], np.float32)}
     updates = alike(whole_round(), 2)
     given = Setting(N_CLASSES, model, samples_of(9, 120))
@@ -158,7 +160,7 @@ def test_circuit_calibration_is_ccvr_without_rho_and_holds_back_with_it() -> Non
     plain, _ = CCVR(refit=refit)(updates, average, given, NO_STATE)
     off, _ = CircuitCalibration(refit=refit)(updates, average, given, NO_STATE)
     assert bits(off) == bits(plain)
-    held, _ = CircuitCalibration(rho=5.0, refit=refit)(updates, average, given, NO_STATE)
+    held, _ = CircuitCalibration(rho=15.0, refit=refit)(updates, average, given, NO_STATE)
     assert given.masks is not None
     free = given.masks.any(0)
     assert not free.all()

@@ -1,8 +1,7 @@
-"""The mathematics of aggregation rules: one file a rule, pure functions."""
+"""The mathematics of aggregation rules: what a rule is, and what all of them use."""
 
-from fedcircuit.aggregation import lips, named
-from fedcircuit.aggregation.lips import Include, LipsSettings, masked, unpacked
-from fedcircuit.aggregation.named import NEEDS, RULE_NAMES, lacking
+from fedcircuit.aggregation import lips
+from fedcircuit.aggregation.lips import Include, LipsSettings, kept_entries, masked, unpacked
 from fedcircuit.aggregation.rule import (
     NO_STATE,
     Rule,
@@ -13,28 +12,50 @@ from fedcircuit.aggregation.rule import (
     Update,
     Updates,
 )
-from fedcircuit.aggregation.tensors import moved, packed_tensors, result, said_tensors, trained
+from fedcircuit.aggregation.tensors import (
+    Floats,
+    class_shares,
+    floating,
+    in_float64,
+    loaded,
+    moved,
+    packed_tensors,
+    result,
+    said_array,
+    said_number,
+    said_tensors,
+    trained,
+)
+from fedcircuit.aggregation.units import Masks, Span, circuits_of, feature_masks
 
 __all__ = [
-    "NEEDS",
     "NO_STATE",
-    "RULE_NAMES",
+    "Floats",
+    "Include",
+    "LipsSettings",
+    "Masks",
     "Rule",
     "RuleError",
     "Said",
     "Setting",
+    "Span",
     "State",
     "Update",
     "Updates",
-    "Include",
-    "LipsSettings",
-    "lacking",
+    "circuits_of",
+    "class_shares",
+    "feature_masks",
+    "floating",
+    "in_float64",
+    "kept_entries",
     "lips",
+    "loaded",
     "masked",
     "moved",
-    "named",
     "packed_tensors",
     "result",
+    "said_array",
+    "said_number",
     "said_tensors",
     "trained",
     "unpacked",

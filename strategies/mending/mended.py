@@ -44,7 +44,7 @@ class Mended(Strategy):
     strategy
         Any message-based strategy of Flower, observed or not; this one may be observed too.
     rules
-        Rules, or their names (``fedcircuit.aggregation.RULE_NAMES``), in the order of use.
+        Rules, or their names (``fedcircuit.aggregation.named.RULE_NAMES``), in the order of use.
     model
         The network whose weights are averaged, for rules that ask for it.
     probe

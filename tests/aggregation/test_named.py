@@ -8,9 +8,9 @@ import pytest
 from rule_rounds import setting, whole_round
 
 from fedcircuit import messages
-from fedcircuit.aggregation import NEEDS, RULE_NAMES, Setting, lacking
+from fedcircuit.aggregation import Setting
 from fedcircuit.aggregation.heads import CCVR, Refit
-from fedcircuit.aggregation.named import rule
+from fedcircuit.aggregation.named import NEEDS, RULE_NAMES, lacking, rule
 
 
 @pytest.mark.parametrize("name", RULE_NAMES)

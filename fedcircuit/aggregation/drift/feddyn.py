@@ -8,8 +8,17 @@ from typing import ClassVar
 import numpy as np
 
 from fedcircuit import messages
-from fedcircuit.aggregation.rule import RuleError, Setting, State, Updates
-from fedcircuit.aggregation.tensors import in_float64, moved, result, said_number, trained
+from fedcircuit.aggregation import (
+    RuleError,
+    Setting,
+    State,
+    Updates,
+    in_float64,
+    moved,
+    result,
+    said_number,
+    trained,
+)
 from fedcircuit.learning import Weights
 
 

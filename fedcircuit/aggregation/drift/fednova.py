@@ -8,8 +8,18 @@ from typing import ClassVar
 import numpy as np
 
 from fedcircuit import messages
-from fedcircuit.aggregation.rule import NO_STATE, Setting, State, Updates
-from fedcircuit.aggregation.tensors import Floats, in_float64, moved, result, said_number, trained
+from fedcircuit.aggregation import (
+    NO_STATE,
+    Floats,
+    Setting,
+    State,
+    Updates,
+    in_float64,
+    moved,
+    result,
+    said_number,
+    trained,
+)
 from fedcircuit.learning import Weights
 
 

@@ -9,8 +9,18 @@ from typing import ClassVar
 import numpy as np
 
 from fedcircuit import messages
-from fedcircuit.aggregation.rule import RuleError, Said, Setting, State, Updates
-from fedcircuit.aggregation.tensors import in_float64, packed_tensors, result, said_tensors, trained
+from fedcircuit.aggregation import (
+    RuleError,
+    Said,
+    Setting,
+    State,
+    Updates,
+    in_float64,
+    packed_tensors,
+    result,
+    said_tensors,
+    trained,
+)
 from fedcircuit.learning import Weights
 
 

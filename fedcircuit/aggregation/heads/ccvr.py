@@ -7,11 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedcircuit.aggregation import NO_STATE, Floats, RuleError, Setting, State, Updates, result
 from fedcircuit.aggregation.heads.head import find_head
 from fedcircuit.aggregation.heads.moments import pooled_moments
 from fedcircuit.aggregation.heads.refit import Refit, rows_of, tensors_of
-from fedcircuit.aggregation.rule import NO_STATE, RuleError, Setting, State, Updates
-from fedcircuit.aggregation.tensors import Floats, result
 from fedcircuit.learning import Weights, derived_seed
 
 _STREAM = "ccvr"

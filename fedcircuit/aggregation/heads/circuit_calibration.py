@@ -8,12 +8,20 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedcircuit.aggregation import (
+    NO_STATE,
+    Floats,
+    RuleError,
+    Setting,
+    State,
+    Updates,
+    circuits_of,
+    feature_masks,
+    result,
+)
 from fedcircuit.aggregation.heads.ccvr import calibrated, check_rounds, is_due
 from fedcircuit.aggregation.heads.head import find_head
 from fedcircuit.aggregation.heads.refit import Refit
-from fedcircuit.aggregation.rule import NO_STATE, RuleError, Setting, State, Updates
-from fedcircuit.aggregation.tensors import Floats, result
-from fedcircuit.aggregation.units import circuits_of, feature_masks
 from fedcircuit.learning import Weights
 
 

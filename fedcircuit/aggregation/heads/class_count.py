@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from fedcircuit.aggregation import NO_STATE, Setting, State, Updates, class_shares
 from fedcircuit.aggregation.heads.head import class_counts, find_head, with_rows
-from fedcircuit.aggregation.rule import NO_STATE, Setting, State, Updates
-from fedcircuit.aggregation.tensors import class_shares
 from fedcircuit.learning import Weights
 
 

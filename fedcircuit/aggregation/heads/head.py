@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedcircuit import messages
-from fedcircuit.aggregation.rule import RuleError, Setting, Updates
+from fedcircuit.aggregation import RuleError, Setting, Updates
 from fedcircuit.circuits.sites import call_order
 from fedcircuit.learning import Weights
 from fedcircuit.learning.networks import NameFitError, fitted

@@ -8,11 +8,10 @@ from typing import ClassVar
 import numpy as np
 from scipy.optimize import minimize
 
+from fedcircuit.aggregation import NO_STATE, Floats, RuleError, Setting, State, Updates, result
 from fedcircuit.aggregation.heads.head import find_head
 from fedcircuit.aggregation.heads.moments import probe_features
 from fedcircuit.aggregation.heads.refit import softmax
-from fedcircuit.aggregation.rule import NO_STATE, RuleError, Setting, State, Updates
-from fedcircuit.aggregation.tensors import Floats, result
 from fedcircuit.learning import Weights
 
 

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit import messages
+from fedcircuit.aggregation import Floats, RuleError, Setting, Updates, loaded, said_array
 from fedcircuit.aggregation.heads.head import said_by_class
-from fedcircuit.aggregation.rule import RuleError, Setting, Updates
-from fedcircuit.aggregation.tensors import Floats, loaded, said_array
 from fedcircuit.learning import Weights
 
 

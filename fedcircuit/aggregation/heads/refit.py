@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedcircuit.aggregation import Floats
 from fedcircuit.aggregation.heads.head import Head
 from fedcircuit.aggregation.heads.moments import Moments
-from fedcircuit.aggregation.tensors import Floats
 from fedcircuit.learning import Weights
 
 _RIDGE = 1e-3  # added to every variance

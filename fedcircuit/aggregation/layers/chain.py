@@ -17,7 +17,7 @@ from torch.nn.modules.pooling import (
     _MaxPoolNd,
 )
 
-from fedcircuit.aggregation.rule import RuleError, Updates
+from fedcircuit.aggregation import RuleError, Updates
 from fedcircuit.learning import Weights
 
 Permutation = NDArray[np.intp]

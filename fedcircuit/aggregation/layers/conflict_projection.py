@@ -8,9 +8,17 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcircuit.aggregation.rule import NO_STATE, Setting, State, Updates
-from fedcircuit.aggregation.tensors import Floats, in_float64, moved, result
-from fedcircuit.aggregation.units import circuits_of
+from fedcircuit.aggregation import (
+    NO_STATE,
+    Floats,
+    Setting,
+    State,
+    Updates,
+    circuits_of,
+    in_float64,
+    moved,
+    result,
+)
 from fedcircuit.learning import Weights
 
 

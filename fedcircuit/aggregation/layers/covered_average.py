@@ -7,10 +7,23 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedcircuit.aggregation import (
+    NO_STATE,
+    Floats,
+    Masks,
+    RuleError,
+    Setting,
+    Span,
+    State,
+    Updates,
+    circuits_of,
+    class_shares,
+    feature_masks,
+    in_float64,
+    moved,
+    result,
+)
 from fedcircuit.aggregation.heads import class_counts, find_head
-from fedcircuit.aggregation.rule import NO_STATE, RuleError, Setting, State, Updates
-from fedcircuit.aggregation.tensors import Floats, class_shares, in_float64, moved, result
-from fedcircuit.aggregation.units import Masks, Span, circuits_of, feature_masks
 from fedcircuit.learning import Weights
 
 

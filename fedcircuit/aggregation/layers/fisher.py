@@ -8,8 +8,17 @@ from typing import ClassVar
 import numpy as np
 
 from fedcircuit import messages
-from fedcircuit.aggregation.rule import NO_STATE, RuleError, Setting, State, Updates
-from fedcircuit.aggregation.tensors import Floats, result, said_tensors, trained
+from fedcircuit.aggregation import (
+    NO_STATE,
+    Floats,
+    RuleError,
+    Setting,
+    State,
+    Updates,
+    result,
+    said_tensors,
+    trained,
+)
 from fedcircuit.learning import Weights
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fedcircuit.aggregation import Floats, loaded, result
 from fedcircuit.aggregation.layers.chain import LAYERS, leaves
-from fedcircuit.aggregation.tensors import Floats, loaded, result
 from fedcircuit.learning import Weights, get_weights
 
 

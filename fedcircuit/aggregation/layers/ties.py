@@ -7,9 +7,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedcircuit.aggregation.lips import kept_entries
-from fedcircuit.aggregation.rule import NO_STATE, Setting, State, Updates
-from fedcircuit.aggregation.tensors import Floats, in_float64, moved, result, trained
+from fedcircuit.aggregation import (
+    NO_STATE,
+    Floats,
+    Setting,
+    State,
+    Updates,
+    in_float64,
+    kept_entries,
+    moved,
+    result,
+    trained,
+)
 from fedcircuit.learning import Weights
 
 

@@ -9,10 +9,19 @@ from typing import ClassVar
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from fedcircuit.aggregation import (
+    NO_STATE,
+    Floats,
+    RuleError,
+    Setting,
+    State,
+    Update,
+    Updates,
+    floating,
+    result,
+)
 from fedcircuit.aggregation.layers.chain import Link, Permutation, chain, inputs_of, permuted
 from fedcircuit.aggregation.layers.repair import repaired
-from fedcircuit.aggregation.rule import NO_STATE, RuleError, Setting, State, Update, Updates
-from fedcircuit.aggregation.tensors import Floats, floating, result
 from fedcircuit.learning import Weights
 
 

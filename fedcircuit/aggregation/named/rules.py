@@ -1,4 +1,4 @@
-"""Aggregation rules by the names that a configuration gives them, and what each of them needs."""
+"""The table of rules: name, class, needs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from fedcircuit import messages
+from fedcircuit.aggregation import Rule, Setting, Updates
 from fedcircuit.aggregation.drift import FedDyn, FedNova, Scaffold
 from fedcircuit.aggregation.heads import (
     CCVR,
@@ -23,7 +24,6 @@ from fedcircuit.aggregation.layers import (
     Ties,
     WeightMatching,
 )
-from fedcircuit.aggregation.rule import Rule, Setting, Updates
 
 _RULES: tuple[type[Rule], ...] = (
     ClassCountHead,

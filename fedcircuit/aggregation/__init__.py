@@ -1,4 +1,4 @@
-"""The mathematics of aggregation rules: one file a rule, pure functions."""
+"""The mathematics of aggregation rules: what a rule is, and what all of them use."""
 
 from fedcircuit.aggregation import lips
 from fedcircuit.aggregation.lips import Include, LipsSettings, kept_entries, masked, unpacked
@@ -29,11 +29,11 @@ from fedcircuit.aggregation.tensors import (
 from fedcircuit.aggregation.units import Masks, Span, circuits_of, feature_masks
 
 __all__ = [
+    "NO_STATE",
     "Floats",
     "Include",
     "LipsSettings",
     "Masks",
-    "NO_STATE",
     "Rule",
     "RuleError",
     "Said",

@@ -13,8 +13,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from torch import nn
 
 from fedcircuit import messages
-from fedcircuit.aggregation import Rule, RuleError, Setting, Updates
-from fedcircuit.aggregation.catalogue import rule as by_name
+from fedcircuit.aggregation import Rule, RuleError, Setting, Updates, named
 from fedcircuit.circuits.probes import ProbeLike
 from fedcircuit.learning import Weights
 from fedcircuit.records.rounds import GLOBAL, Failure
@@ -45,7 +44,7 @@ class Mended(Strategy):
     strategy
         Any message-based strategy of Flower, observed or not; this one may be observed too.
     rules
-        Rules, or their names (``fedcircuit.aggregation.RULE_NAMES``), in the order of use.
+        Rules, or their names (``fedcircuit.aggregation.named.RULE_NAMES``), in the order of use.
     model
         The network whose weights are averaged, for rules that ask for it.
     probe
@@ -273,10 +272,13 @@ def _depth(strategy: object) -> int:
 
 def _rule(one: Rule | str) -> Rule:
     if isinstance(one, str):
-        return by_name(one)
+        return named.rule(one)
     known = callable(one) and isinstance(getattr(one, "name", None), str)
     if isinstance(one, type) or not known:
-        raise TypeError(f"rules must be names or rules, such as 'ccvr' or CCVR(), got {one!r}")
+        raise TypeError(
+            "rules must be names or rules (fedcircuit.aggregation.Rule), such as 'ccvr' or CCVR(), "
+            f"got {one!r}"
+        )
     return one
 
 

@@ -11,7 +11,6 @@ from toy_federation import N_CLASSES, bits
 
 from fedcircuit import messages
 from fedcircuit.aggregation import NO_STATE, Rule, RuleError, Setting, Update, Updates
-from fedcircuit.aggregation.catalogue.named import NEEDS, RULE_NAMES
 from fedcircuit.aggregation.drift import FedDyn, FedNova, Scaffold
 from fedcircuit.aggregation.heads import (
     CCVR,
@@ -27,6 +26,7 @@ from fedcircuit.aggregation.layers import (
     Ties,
     WeightMatching,
 )
+from fedcircuit.aggregation.named import NEEDS, RULE_NAMES
 from fedcircuit.learning import Weights
 
 REFITS = "it fits the head anew, also to clients that agree"

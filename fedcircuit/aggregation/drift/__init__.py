@@ -4,8 +4,4 @@ from fedcircuit.aggregation.drift.feddyn import FedDyn
 from fedcircuit.aggregation.drift.fednova import FedNova
 from fedcircuit.aggregation.drift.scaffold import Scaffold
 
-__all__ = [
-    "FedDyn",
-    "FedNova",
-    "Scaffold",
-]
+__all__ = ["FedDyn", "FedNova", "Scaffold"]

@@ -6,10 +6,4 @@ from fedcircuit.aggregation.layers.fisher import Fisher
 from fedcircuit.aggregation.layers.ties import Ties
 from fedcircuit.aggregation.layers.weight_matching import WeightMatching
 
-__all__ = [
-    "ConflictProjection",
-    "CoveredAverage",
-    "Fisher",
-    "Ties",
-    "WeightMatching",
-]
+__all__ = ["ConflictProjection", "CoveredAverage", "Fisher", "Ties", "WeightMatching"]

@@ -87,7 +87,7 @@ def merged(movements: Floats, shares: Floats) -> Floats:
     """
     weights = shares.reshape(-1, *[1] * (movements.ndim - 1))
     elected = np.sign((weights * movements).sum(axis=0))
-    agree = (np.sign(movements) == elected) & (elected != 0)
+    agree = np.sign(movements) == elected
     total = (weights * agree).sum(axis=0)
     mean: Floats = (weights * agree * movements).sum(axis=0) / np.where(total > 0, total, 1.0)
     return mean

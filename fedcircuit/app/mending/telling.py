@@ -6,7 +6,7 @@ from math import isnan
 from pathlib import Path
 from typing import Protocol
 
-from fedcircuit.aggregation.catalogue import RULE_NAMES
+from fedcircuit.aggregation.named import RULE_NAMES
 from fedcircuit.app.config import ConfigError
 from fedcircuit.app.mending.what_if import RECORDED, Measured, WhatIf, what_if
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedcircuit.aggregation import NO_STATE, Rule, RuleError, Setting, Update, Updates
-from fedcircuit.aggregation.catalogue import NEEDS, RULE_NAMES, lacking, rule
+from fedcircuit.aggregation.named import NEEDS, RULE_NAMES, lacking, rule
 from fedcircuit.app.study import build_study, study_of
 from fedcircuit.circuits.probes import Probe
 from fedcircuit.learning import Weights, set_weights
@@ -130,7 +130,7 @@ def what_if(
     run
         A run, or its folder; it must keep its clients' weights.
     rules
-        Names of ``RULE_NAMES`` (`fedcircuit.aggregation.catalogue`), or rules by names of your
+        Names of ``RULE_NAMES`` (`fedcircuit.aggregation.named`), or rules by names of your
         own; None is all of them, with their default options.
     rounds
         None is the last one.

@@ -96,12 +96,11 @@ def small() -> tuple[Updates, Setting]:
     model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 2))
     before = {"0.weight": np.zeros((2, 1)), "0.bias": np.zeros(2),
               "2.weight": np.zeros((2, 2)), "2.bias": np.zeros(2)}  # fmt: skip
-    one = {"0.weight": np.array([[1.0], [2.0]]), "0.bias": np.array([0.0, 4.0]),
-           "2.weight": np.array([[1.0, 2.0], [3.0, 4.0]]),
-           "2.bias": np.array([1.0, 2.0])}  # fmt: skip
-    other = {"0.weight": np.array([[-1.0], [6.0]]), "0.bias": np.array([1.0, 0.0]),
-             "2.weight": np.array([[5.0, 6.0], [7.0, 8.0]]),
-             "2.bias": np.array([3.0, 6.0])}  # fmt: skip
+    one, other = dict(before), dict(before)
+    one["0.weight"], one["0.bias"] = np.array([[1.0], [2.0]]), np.array([0.0, 4.0])
+    other["0.weight"], other["0.bias"] = np.array([[-1.0], [6.0]]), np.array([1.0, 0.0])
+    one["2.weight"], one["2.bias"] = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1.0, 2.0])
+    other["2.weight"], other["2.bias"] = np.array([[5.0, 6.0], [7.0, 8.0]]), np.array([3.0, 6.0])
     said: list[dict[str, Said]] = [
         {messages.CLASS_COUNTS: [3, 1]}, {messages.CLASS_COUNTS: [1, 1]}
     ]  # fmt: skip

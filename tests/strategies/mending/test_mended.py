@@ -9,11 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from counting_rules import Counting, Doubling
 from flwr.app import Message
 from flwr.serverapp.strategy import FedAvg, Strategy
 from observing_helpers import STRATEGIES, N, floats, outcome
 from observing_helpers import run as run_toy
+from plain_rules import Counting, Doubling
 from toy_federation import (
     SortedGrid,
     Witness,
@@ -33,7 +33,6 @@ from fedcircuit.records.runs import RunStore
 from fedcircuit.strategies import Mended, observe
 
 
-@dataclass(frozen=True)
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if not name.startswith("DP")])
 def test_without_rules_every_strategy_gives_the_same_bits(name: str) -> None:
     weights = floats() if name in ("FedAdam", "FedYogi", "FedAdagrad") else None
@@ -179,38 +178,3 @@ def test_every_and_last_only_choose_the_rounds() -> None:
     assert mended() == [True, True, True, True]
     assert mended(every=2) == [False, True, False, True]
     assert mended(last_only=True) == [False, False, False, True]
-
-
-def test_a_resumed_run_goes_on_with_what_rules_remember(tmp_path: Path) -> None:
-    def strategy(folder: Path, *, resume: bool) -> Strategy:
-        rules = [Doubling(), Counting()]
-        return observe(Mended(FedAvg(), rules), run_dir=folder, resume=resume)
-
-    whole = strategy(tmp_path / "whole", resume=False)
-    straight = run_toy(whole, rounds=4)
-    run_toy(strategy(tmp_path / "parts", resume=True), rounds=2)
-    second = strategy(tmp_path / "parts", resume=True)
-    assert second.rule_state["1/times"] == 2  # type: ignore[attr-defined]
-    resumed = run_toy(second, rounds=4)
-    assert second.rule_state["1/times"] == 4  # type: ignore[attr-defined]
-    assert second.rule_state["1/round"] == 4  # type: ignore[attr-defined]
-    assert bits(weights_of(resumed.arrays)) == bits(weights_of(straight.arrays))
-
-
-def test_what_rules_remember_is_recorded_by_a_strategy_inside_and_taken_back(
-    tmp_path: Path,
-) -> None:
-    run_toy(Mended(observe(FedAvg(), run_dir=tmp_path / "run"), [Counting()]), rounds=2)
-    inner = observe(FedAvg(), run_dir=tmp_path / "run", resume=True)
-    assert Mended(inner, [Counting()]).rule_state["0/times"] == 2
-
-
-def test_last_only_is_the_last_round_of_a_resumed_run(tmp_path: Path) -> None:
-    def strategy() -> Strategy:
-        inner = Mended(FedAvg(), [Counting()], last_only=True)
-        return observe(inner, run_dir=tmp_path / "run", resume=True)
-
-    run_toy(strategy(), rounds=1)
-    second = strategy()
-    run_toy(second, rounds=3)
-    assert second.rule_state["0/round"] == 3  # type: ignore[attr-defined]

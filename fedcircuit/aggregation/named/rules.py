@@ -1,4 +1,4 @@
-"""Aggregation rules by the names that a configuration gives them, and what each of them needs."""
+"""The table of rules: name, class, needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules whose work can be counted."""
+"""Rules whose effect is seen at once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fedcircuit.aggregation import NO_STATE, Setting, State, Updates
 from fedcircuit.learning import Weights
 
 
+@dataclass(frozen=True)
 class Counting:
     """Adds 1 to all biases of the head, and remembers how often it did."""
 

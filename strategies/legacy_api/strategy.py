@@ -156,7 +156,7 @@ class LegacyHooks:
                 twice = ("duplicate", "it has answered already")
                 replies[index] = Reply(replies[index].client, error=twice)
             answered.add(proxy.cid)
-        return [results[i] for i in self.recorder.accept([*replies, *failed])]
+        return [results[i] for i in self.recorder.accept([*replies, *failed]).taken]
 
     def _failed(self, results: list[Result], failures: Failures) -> list[Reply]:
         """Who was asked and gave no result; Flower does not say which exception is whose."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 
-from flwr.app import ArrayRecord, Error, Message, MetricRecord
+from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict
 
 from fedcircuit import messages
 from fedcircuit.learning import Weights
@@ -87,6 +88,21 @@ def with_start(reply: Reply, asked: Message, downloads: Downloads) -> Reply:
         word = f"cannot be read: {short(in_short(error))}"
         return replace(reply, extra={**extra, messages.LIPS_KEPT: word})
     return replace(reply, received=received, extra=extra)
+
+
+def with_metrics(reply: Message, names: Collection[str] | None) -> Message:
+    """The reply with these metrics alone; None: as it came."""
+    if names is None:
+        return reply
+    records = {
+        title: MetricRecord({name: value for name, value in record.items() if name in names})
+        if isinstance(record, MetricRecord)
+        else record
+        for title, record in reply.content.items()
+    }
+    handed = copy(reply)
+    handed.content = RecordDict(records)
+    return handed
 
 
 def node_of(reply: Message, nodes: Mapping[str, int]) -> int:

@@ -15,6 +15,7 @@ from fedcircuit.strategies.message_api.replies import (
     metrics_of,
     node_of,
     weight_key,
+    with_metrics,
     with_start,
 )
 from fedcircuit.strategies.message_api.sent_weights import Downloads
@@ -190,8 +191,8 @@ class MessageHooks:
                 reply = Reply(reply.client, error=("stranger", "it answers no message of ours"))
             answered.add(to)
             replies.append(reply)
-        accepted = self.recorder.accept([*replies, *self._lost(nodes, answered)])
-        return [*(received[i] for i in accepted), *errors]
+        judged = self.recorder.accept([*replies, *self._lost(nodes, answered)])
+        return [*(with_metrics(received[i], judged.metrics) for i in judged.taken), *errors]
 
     def _lost(self, nodes: Mapping[str, int], answered: Collection[str]) -> list[Reply]:
         """What stands for each node that was asked and did not answer in time."""

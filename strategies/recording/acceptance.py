@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedcircuit.learning import Weights
-from fedcircuit.records.rounds import Failure
+from fedcircuit.records.rounds import GLOBAL, Failure
 from fedcircuit.strategies.recording.options import RecorderOptions
 from fedcircuit.strategies.replies import (
     Dtypes,
@@ -16,9 +17,11 @@ from fedcircuit.strategies.replies import (
     client_order,
     differing,
     fault_of,
-    odd_ones,
+    shared_metrics,
     short,
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,18 +32,35 @@ class Judged:
     ----------
     good
         Those that may enter the average.
-    readable
-        Those without an error of their own, fit or not.
+    taken
+        Those that the strategy is handed: the good ones or, where replies are not to be checked,
+        all that can be read.
     failures
-        Why the others do not.
-    differs
-        How the good ones agree on something else than the weights sent; empty where they do not.
+        Why the others do not, and what the round lacks.
+    metrics
+        Names of the metrics that the strategy is handed; None: all.
+    remarks
+        In words, what differs and is averaged all the same.
     """
 
     good: tuple[int, ...]
-    readable: tuple[int, ...]
+    taken: tuple[int, ...]
     failures: tuple[Failure, ...]
-    differs: str = ""
+    metrics: frozenset[str] | None = None
+    remarks: tuple[str, ...] = ()
+
+    def say(self, number: int) -> None:
+        """Log what is set aside in this round, and what differs."""
+        for fault in self.failures:
+            if fault.client == GLOBAL:
+                logger.error("round %d: %s", number, fault.reason)
+                continue
+            logger.warning(
+                "round %d: client %s is set aside (%s): %s",
+                number, fault.client, fault.kind, fault.reason,
+            )  # fmt: skip
+        for remark in self.remarks:
+            logger.warning("round %d: %s", number, remark)
 
 
 def judge(
@@ -64,13 +84,17 @@ def judge(
     template, dtypes = agreed([replies[i] for i in order], sent, initial)
     faults = {i: fault_of(replies[i], template, limits, dtypes) for i in order}
     good = [i for i in order if faults[i] is None]
-    odd = odd_ones([replies[i] for i in good])
-    faults.update({good[place]: fault for place, fault in odd.items()})
+    shared = shared_metrics([replies[i] for i in good])
+    faults.update({good[place]: fault for place, fault in shared.faults.items()})
+    failures = [*faults.values(), shared.split]
+    good = [i for i in good if faults[i] is None]
+    readable = [i for i in order if replies[i].error is None]
     return Judged(
-        good=tuple(i for i in good if faults[i] is None),
-        readable=tuple(i for i in order if replies[i].error is None),
-        failures=tuple(fault for fault in faults.values() if fault is not None),
-        differs=_words(template, sent),
+        good=tuple(good),
+        taken=tuple(good if options.check_replies else readable),
+        failures=tuple(fault for fault in failures if fault is not None),
+        metrics=shared.names if options.check_replies else None,
+        remarks=tuple(filter(None, (_words(template, sent), shared.left_out))),
     )
 
 

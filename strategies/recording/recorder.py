@@ -26,7 +26,7 @@ from fedcircuit.records.rounds import (
 )
 from fedcircuit.records.runs import RunStore
 from fedcircuit.strategies.preflight import ModelFit, PreflightError, RoundNumbers
-from fedcircuit.strategies.recording.acceptance import judge
+from fedcircuit.strategies.recording.acceptance import Judged, judge
 from fedcircuit.strategies.recording.memory_of_strategies import returned_state
 from fedcircuit.strategies.recording.observation import Observers, seen_failures
 from fedcircuit.strategies.recording.options import RecorderOptions
@@ -115,8 +115,8 @@ class RoundRecorder:
         """Start the clock of the clients' training."""
         self._lap()
 
-    def accept(self, replies: Sequence[Reply]) -> list[int]:
-        """Positions of the replies that may enter the average, sorted by client.
+    def accept(self, replies: Sequence[Reply]) -> Judged:
+        """Which replies, sorted by client, may enter the average, and which of their metrics.
 
         Raises
         ------
@@ -128,15 +128,9 @@ class RoundRecorder:
         judged = judge(replies, self.before, self.options, self._dtypes)
         self._clients = tuple(client_record(replies[i]) for i in judged.good)
         self._failures = judged.failures
-        for fault in self._failures:
-            logger.warning(
-                "round %d: client %s is set aside (%s): %s",
-                self.round, fault.client, fault.kind, fault.reason,
-            )  # fmt: skip
-        if judged.differs:
-            logger.warning("round %d: %s", self.round, judged.differs)
+        judged.say(self.round)
         self._seconds["record"] = self._lap()
-        return list(judged.good if self.options.check_replies else judged.readable)
+        return judged
 
     def hide(self, replies: Sequence[Reply]) -> None:
         """Note who took part in a round whose clients' weights the server never sees."""

@@ -9,13 +9,13 @@ from fedcircuit.strategies.replies.limits import (
     short,
     with_entry,
 )
+from fedcircuit.strategies.replies.metric_forms import SharedMetrics, shared_metrics
 from fedcircuit.strategies.replies.reply import (
     Limits,
     Reply,
     client_order,
     fault_of,
     first_non_finite,
-    odd_ones,
     same_kind,
 )
 
@@ -25,6 +25,7 @@ __all__ = [
     "Dtypes",
     "Limits",
     "Reply",
+    "SharedMetrics",
     "agreed",
     "client_name",
     "client_order",
@@ -33,9 +34,9 @@ __all__ = [
     "first_non_finite",
     "kept_extra",
     "kept_metrics",
-    "odd_ones",
     "readable",
     "same_kind",
+    "shared_metrics",
     "short",
     "with_entry",
 ]

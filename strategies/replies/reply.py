@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,7 +30,7 @@ class Reply:
         Kind and reason of a Failure, where there is no usable answer; the rest is then empty.
     form
         Name and length (0: a single number) of every metric, where the strategy needs all replies
-        to be alike in that.
+        to be alike in that (:func:`shared_metrics`).
     """
 
     client: str
@@ -136,27 +135,6 @@ def same_kind(reply: np.dtype[np.generic], sent: np.dtype[np.generic]) -> bool:
     if sent.kind == "c":
         return reply.kind in "fc"
     return reply.kind in "biuf"
-
-
-def odd_ones(replies: Sequence[Reply]) -> dict[int, Failure]:
-    """Positions of the replies whose metrics are of another form than those of most.
-
-    Flower's strategies average metrics by name and end the run where replies differ. Of two forms
-    that are equally frequent, that of the first client counts.
-    """
-    forms = Counter(reply.form for reply in replies if reply.form is not None)
-    if len(forms) < 2:
-        return {}
-    usual = forms.most_common(1)[0][0]
-    assert usual is not None
-    faults = {}
-    for index, reply in enumerate(replies):
-        if reply.form is not None and reply.form != usual:
-            lacks = sorted(name for name, _ in usual - reply.form)
-            adds = sorted(name for name, _ in reply.form - usual)
-            reason = f"its metrics differ from those of the others: missing {lacks}, more {adds}"
-            faults[index] = Failure(reply.client, "metrics", short(reason))
-    return faults
 
 
 def first_non_finite(weights: Weights) -> str | None:

@@ -41,7 +41,8 @@ def metrics(**changes: Any) -> Callable[[Content], Any]:
     """Change what a reply reports; None takes an entry out."""
 
     def act(content: Content) -> None:
-        known = {**dict(content["metrics"]), **{k.replace("_", "-"): v for k, v in changes.items()}}
+        named = {k.replace("num_", "num-"): v for k, v in changes.items()}
+        known = {**dict(content["metrics"]), **named}
         content["metrics"] = MetricRecord({k: v for k, v in known.items() if v is not None})
 
     return act
@@ -107,13 +108,8 @@ BAD: dict[str, tuple[Callable[[Content], Any], str]] = {
     "1e-320 examples": (metrics(num_examples=1e-320), "count"),
     "a list of examples": (metrics(num_examples=[1, 2]), "count"),
     "uncounted examples": (metrics(num_examples=None), "count"),
-    "one metric more": (metrics(only_me=1.0), "metrics"),
-    "a list among numbers": (metrics(hist=[1.0, 2.0]), "metrics"),
-    "20,000 metrics": (
-        lambda c: c.update(metrics=MetricRecord(
-            {**dict(c["metrics"]), **{f"m{i}": 1.0 for i in range(20_000)}}
-        )), "metrics",
-    ),
+    "one metric less": (metrics(train_loss=None), "metrics"),
+    "a list for a number": (metrics(train_loss=[1.0, 2.0]), "metrics"),
     "the global model's name": (named("global"), "identity"),
     "the name of all classes": (named("all"), "identity"),
     "a mean's name": (named("mean of clients"), "identity"),
@@ -141,6 +137,11 @@ HARMLESS: dict[str, Callable[[Content], Any]] = {
         {"masks": b"x", "masks-found": [True], "masks-units": 10**9, "validity": "{"}
     ),
     "kept entries that are none": lambda c: c["fedcircuit"].update({"lips-kept": b"zzz"}),
+    "one metric more": metrics(only_me=1.0),
+    "a list among numbers": metrics(hist=[1.0, 2.0]),
+    "20,000 metrics": lambda c: c.update(
+        metrics=MetricRecord({**dict(c["metrics"]), **{f"m{i}": 1.0 for i in range(20_000)}})
+    ),
     "half a character in a text": lambda c: c["fedcircuit"].update(note="\ud800"),
 }
 

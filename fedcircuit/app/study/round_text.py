@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from math import isnan
 
-from fedcircuit.records.rounds import RoundRecord, Table
+from fedcircuit.records.rounds import GLOBAL, RoundRecord, Table
 
 
 def round_line(record: RoundRecord, rounds: int) -> str:
@@ -22,9 +22,10 @@ def round_line(record: RoundRecord, rounds: int) -> str:
         verdicts = Counter(v for v in _column(observation.tables["verdicts"], "verdict") if v)
         parts += [f"{verdict} {count}" for verdict, count in sorted(verdicts.items())]
     parts += [f"observer {name} failed: {error}" for name, error in record.observer_errors.items()]
-    if record.failures:
-        who = ", ".join(f"{failure.client} ({failure.kind})" for failure in record.failures)
-        parts.append(f"set aside: {who}")
+    set_aside = [f"{one.client} ({one.kind})" for one in record.failures if one.client != GLOBAL]
+    if set_aside:
+        parts.append(f"set aside: {', '.join(set_aside)}")
+    parts += [f"global model: {one.kind}" for one in record.failures if one.client == GLOBAL]
     parts.append(f"{sum(record.seconds.values()):.1f} s")
     return "  ".join(parts)
 

@@ -102,7 +102,7 @@ def _numbers(view: RoundView, class_names: Sequence[str]) -> Iterator[tuple[str,
         yield f"{where}/num_examples", _number(client.num_examples)
         yield from _reported(where, client.metrics)
     yield "replies/accepted", float(len(clients))
-    yield "replies/set aside", float(len(view.failures))
+    yield "replies/set aside", float(sum(one.client != GLOBAL for one in view.failures))
 
 
 def _reported(where: str, metrics: Mapping[str, Metric]) -> Iterator[tuple[str, float]]:

@@ -38,7 +38,8 @@ class Failure:
 
     - ``error`` (the client raised), ``lost`` (no reply in time);
     - ``unreadable`` (arrays or records that cannot be decoded), ``names``, ``shape``, ``dtype``
-      (weights that do not fit the model), ``metrics`` (others than those of the other clients);
+      (weights that do not fit the model), ``metrics`` (it lacks what most clients
+      report; of the global model: no form of metrics was that of more than half);
     - ``non-finite``, ``magnitude``, ``count`` (values that are not finite, absurdly large, or no
       count of examples);
     - ``identity`` (a name that is none, another's, or has changed), ``duplicate`` (a second reply),

@@ -14,7 +14,7 @@ import pandas as pd
 from fedcircuit.circuits import CircuitStack
 from fedcircuit.html import block, facts
 from fedcircuit.records.files import Array, RunError, UnknownTableError, reading
-from fedcircuit.records.rounds import Json, RoundRecord
+from fedcircuit.records.rounds import GLOBAL, Json, RoundRecord
 from fedcircuit.records.runs import line_frames
 from fedcircuit.records.runs.folder import LINES, RunFolder
 from fedcircuit.records.runs.frames import NO_ROUND, Frames, frame_of, named_beside, table_hint
@@ -280,7 +280,7 @@ class Run:
             "folder": self.path,
             "rounds": len(self.rounds),
             "clients in the last round": 0 if last is None else len(self.clients_of(last)),
-            "replies set aside": len(self.failures),
+            "replies set aside": int((self.failures["client"] != GLOBAL).sum()),
             "seed": self.manifest.get("seed"),
             "created": self.manifest.get("created"),
             "tables": ", ".join(self.table_names) or "none",

@@ -17,6 +17,7 @@ from fedcircuit.circuits.checks.validity import Status
 from fedcircuit.circuits.verdicts.judging import Verdict
 from fedcircuit.observers.trackers.tracking import Tracker, kept_id, plain_name, round_numbers
 from fedcircuit.records.rounds.round_record import (
+    GLOBAL,
     ClientRecord,
     Failure,
     Observation,
@@ -86,6 +87,12 @@ def test_a_round_becomes_numbers_and_what_is_undefined_is_left_out() -> None:
 def test_a_round_nobody_looked_at_has_its_replies_alone() -> None:
     view = RoundView(1, WEIGHTS, WEIGHTS, clients=())
     assert round_numbers(view) == {"replies/accepted": 0, "replies/set aside": 0}
+
+
+def test_a_failure_of_the_round_is_no_reply_set_aside() -> None:
+    failures = (Failure(GLOBAL, "metrics", "no majority"), Failure("1", "lost", "no reply"))
+    view = RoundView(1, WEIGHTS, WEIGHTS, clients=(), failures=failures)
+    assert round_numbers(view) == {"replies/accepted": 0, "replies/set aside": 1}
 
 
 def test_names_that_differ_stay_different() -> None:

@@ -66,7 +66,10 @@ DATA_RULES = """\
 |---|---|
 | which split is tested on | `test`, else `testing`, `validation`, `valid`, `val`, `dev`; `data.test_split` names another. Where there is one split only, `data.test_share` holds a share of it out, in the mix of the classes |
 | which classes, in which order | those of `data.classes`; else the names in the metadata of the label's own column; else whole numbers are the classes 0, 1, ... and text (dictionary-encoded or not, and names of folders) is sorted |
-| labels that are no classes | refused: missing, negative (rows without a label are often marked -1), not whole, or absent from training |
+| labels that are no classes | refused: missing, negative (rows without a label are often marked -1), not whole, 2^62 or more, or absent from training |
+| numbers that are inputs of a table | all columns but the label and `data.columns`, or those of `data.features`. Refused, with the row and the value or the name: cells that are no numbers (`NA`, `1,000`, `0x10`, a date), columns of one name, a column without a name such as the index that pandas writes, rows with more cells than names |
+| their precision | float32. Columns that it rounds by more than a tenth of their standard deviation (identifiers, times in seconds) are refused, by more than a hundredth said in the log; LEAF's are not checked |
+| links to folders | followed; one that leads back to a folder it lies in is refused |
 | shards | read in the order of their numbers; a set that is not whole is refused |
 | hidden files and folders | left out, and so are `__MACOSX` and `@eaDir` |
 | sizes | all images must have one size; nothing is scaled |

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from itertools import starmap
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedcircuit.learning.readers.pictures import stacked
 from fedcircuit.learning.sources import Array, RawData, RawSplit
 
+logger = logging.getLogger(__name__)
+
+_ROUNDED = 0.01  # share of a column's spread from which rounding to float32 is said
+_LOST = 0.1  # and from which it is refused
 _BLOCK = 4096  # rows at a time, so that no copy of all data is needed
 
 
@@ -31,6 +38,45 @@ def require_labels(part: str, split: RawSplit, n_classes: int) -> None:
             f"{split.where(row)} ({part}) has the label {split.labels[row]}, the classes are "
             f"0..{n_classes - 1}"
         )
+
+
+def in_float32(values: Array, what: str, where: Callable[[int], str]) -> NDArray[np.float32]:
+    """A column of numbers ``[n]`` as networks compute with them; NaN and infinity stay.
+
+    float32 has 24 binary digits: numbers far from 0 that differ little, such as identifiers or
+    times in seconds, become one. Where rounding takes more than a hundredth of the column's
+    standard deviation, that is said in the log.
+
+    Raises
+    ------
+    ValueError
+        If it takes more than a tenth, or a number is beyond the largest of float32.
+    """
+    if np.can_cast(values.dtype, np.float32):
+        return values.astype(np.float32)
+    finite = np.isfinite(values)
+    beyond = np.flatnonzero(finite & (np.abs(values) > np.finfo(np.float32).max))
+    if len(beyond):
+        raise ValueError(
+            f"{where(int(beyond[0]))} has {values[beyond[0]]} in {what}, beyond the largest number "
+            "of float32, 3.4e+38: give it in another unit"
+        )
+    narrow = values.astype(np.float32)
+    wide = values.astype(np.longdouble)[finite]
+    spread = wide.std() if len(wide) else 0.0
+    lost = float(np.sqrt(np.mean((narrow[finite] - wide) ** 2)) / spread) if spread > 0 else 0.0
+    if lost > _ROUNDED:
+        words = (
+            f"{what} ({where(0)} and so on) goes from {values.min()} to {values.max()}, which "
+            f"float32 rounds by {lost:.0%} of the standard deviation"
+        )
+        if lost > _LOST:
+            raise ValueError(
+                f"{words}: subtract what all have in common, or leave the column out if it is no "
+                "input, such as an identifier"
+            )
+        logger.warning("%s; subtract what all have in common", words)
+    return narrow
 
 
 def inputs_of(

@@ -15,6 +15,8 @@ _UNLABELLED = (
     "data.test_split, or leave these rows out"
 )
 _MOST_LISTED = 100
+_MOST = 2**62  # labels are whole numbers below, so that no sum or difference overflows
+_TOO_LARGE = "a label too large for a class"
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,11 @@ def _number_classes(
             f"{found[0]} to {found[-1]}: say which values are classes, such as data.classes: "
             f"{listing}, or name the classes 0, 1, ... there"
         )
+    if len(found) and not len(known):
+        raise ValueError(
+            f"{train.where(0)} has the label {train.values[0]} (in {train.column!r}), and all "
+            f"{len(train.values)} training rows have negative ones; {_UNLABELLED}"
+        )
     values = list(range(int(known[-1]) + 1)) if len(known) else []
     return list[object](values), tuple(str(value) for value in values)
 
@@ -133,11 +140,19 @@ def _plain(labels: LabelColumn) -> LabelColumn:
     if values.dtype.kind == "f":
         _require(labels, values, np.isfinite(values), "no label")
         _require(labels, values, values == np.rint(values), "a label that is no whole number")
+    if values.dtype.kind in "fiu":
+        _require(labels, values, np.abs(values) < _MOST, _TOO_LARGE)
     if values.dtype.kind in "fbiu":
         return _with(labels, values.astype(np.int64))
     text = values.astype(object)
     _require(labels, text, np.array([value is not None for value in text], dtype=bool), "no label")
+    whole = np.array([isinstance(value, (int, np.integer)) for value in text], dtype=bool)
+    if len(text) and whole.all():  # integers too large for a type of their own
+        _require(labels, text, np.array([abs(value) < _MOST for value in text]), _TOO_LARGE)
+        return _with(labels, text.astype(np.int64))
     known = np.array([isinstance(value, str) for value in text], dtype=bool)
+    if 2 * whole.sum() > len(text):
+        _require(labels, text, whole, "a label that is no whole number, as most are")
     _require(labels, text, known, "a label that is neither a whole number nor text")
     return _with(labels, text)
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fedcircuit.learning.readers.assembly import ReadSplit, assembled, one_of
+from fedcircuit.learning.readers.checks import in_float32
 from fedcircuit.learning.readers.labels import LabelColumn
 from fedcircuit.learning.readers.parts import (
     TEST_NAMES,
     TRAIN_NAMES,
     is_hidden,
     missing,
+    require_once,
     split_files,
 )
 from fedcircuit.learning.sources import Array, DataSource, RawData, data_root, row_of
@@ -80,9 +82,11 @@ class _Arrays:
         self.path = path
         try:
             with np.load(path, allow_pickle=False) as file:
+                names = [name.lower() for name in file.files]
                 self.by_name: dict[str, Array] = {name.lower(): file[name] for name in file.files}
         except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{path} cannot be read as npz: {error}") from error
+        require_once(path, names)
 
 
 def _of_one_file(path: Path, source: DataSource) -> dict[str, ReadSplit | None]:
@@ -116,16 +120,20 @@ def _names(stem: str, part: str) -> tuple[str, ...]:
 
 def _split(arrays: _Arrays, part: str, source: DataSource, *, training: bool) -> ReadSplit:
     path = arrays.path
-    inputs = _images(_wanted(arrays, part, source.image, INPUTS, "image"), path)
+    where = row_of(f"{path} {part}".rstrip())
+    inputs = _images(_wanted(arrays, part, source.image, INPUTS, "image"), path, where)
     labels = _wanted(arrays, part, source.label, LABELS, "label")
     further = {
         name: _wanted(arrays, part, name, (), "columns")
         for name in (source.columns if training else ())
     }
     for name, values in (("labels", labels), *further.items()):
+        if values.ndim == 0:
+            raise ValueError(
+                f"{path}: the {name} ({part}) are the single value {values}; give one a sample"
+            )
         if len(values) != len(inputs):
             raise ValueError(f"{path} has {len(inputs)} inputs and {len(values)} {name} ({part})")
-    where = row_of(f"{path} {part}".rstrip())
     return ReadSplit(LabelColumn(labels, where, "labels"), lambda index: inputs[index], further)
 
 
@@ -145,14 +153,17 @@ def _wanted(arrays: _Arrays, part: str, asked: str | None, usual: Sequence[str],
     return arrays.by_name[found]
 
 
-def _images(values: Array, path: Path) -> Array:
+def _images(values: Array, path: Path, where: Callable[[int], str]) -> Array:
     """``[n, h, w, channels]``, or numbers ``[n, f]``."""
     if values.dtype.kind not in "biuf":
         raise ValueError(f"{path}: inputs must be numbers, they are {values.dtype}")
-    if values.ndim == 2 or values.dtype not in (np.uint8, np.uint16):
-        values = values.astype(np.float32)
     if values.ndim == 2:
-        return values
+        rows = np.empty(values.shape, dtype=np.float32)
+        for place in range(values.shape[1]):
+            rows[:, place] = in_float32(values[:, place], f"column {place}", where)
+        return rows
+    if values.dtype not in (np.uint8, np.uint16):
+        values = values.astype(np.float32)
     if values.ndim == 3:
         return values[..., None]
     if values.ndim == 4:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fedcircuit.learning.readers.assembly import ReadSplit, assembled, one_of, required_label
 from fedcircuit.learning.readers.labels import LabelColumn
-from fedcircuit.learning.readers.parts import files_of_split, split_files
+from fedcircuit.learning.readers.parts import files_of_split, require_once, split_files
 from fedcircuit.learning.readers.pictures import Decoding, decoded, decoding_of
 from fedcircuit.learning.readers.tables import Frame, rows_of_files, table_splits
 from fedcircuit.learning.sources import Array, DataSource, RawData, Rows
@@ -71,7 +71,7 @@ def _find(root: Path, name: str) -> tuple[Sequence[Path], Sequence[str]]:
 def _frame(files: Sequence[Path]) -> Frame:
     tables = [_read(path, None) for path in files]
     where = rows_of_files(files, [len(table) for table in tables])
-    return Frame(_joined(tables, files).to_pandas(), where)
+    return Frame(_joined(tables, files).to_pandas(), files[0], where)
 
 
 def _names(path: Path) -> dict[str, tuple[str, ...]]:
@@ -98,9 +98,11 @@ def _opened(path: Path) -> Any:
 
     try:
         # a single file, whatever its folders are called: key=value in a path is no column
-        return pq.ParquetFile(path)
+        file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
+    require_once(path, file.schema_arrow.names)
+    return file
 
 
 def _read(path: Path, columns: list[str] | None) -> Any:

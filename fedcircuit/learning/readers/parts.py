@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,19 @@ TEST_NAMES = ("test", "testing", "validation", "valid", "val", "dev")
 _SHARD = re.compile(r"(?P<name>.+)-(?P<number>\d{5,})-of-(?P<total>\d{5,})(-[0-9a-f]+)?")
 _ROUNDING = 1e-6
 _LEFT_BEHIND = (".", "__MACOSX", "@eaDir")
+
+
+def require_once(path: Path, names: Sequence[str]) -> None:
+    """Raise where two columns or arrays of a file have one name: it would mean either.
+
+    Raises
+    ------
+    ValueError
+        It gives the name.
+    """
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path} has {twice[0]!r} more than once; give each a name of its own")
 
 
 def is_hidden(name: str) -> bool:
@@ -82,6 +96,7 @@ def missing(source: DataSource, looked: Sequence[str], what: str) -> MissingData
         else "name the folder that holds them with data.root"
     )
     found = f"{root} holds {', '.join(there)}" if there else f"{root} is empty or not there"
+    found = f"{root} is one file" if root.is_file() else found
     return MissingDataError(f"{what} there ({source.name}); looked for\n{listing}\n{found}; {mend}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -257,3 +258,23 @@ def test_only_the_rows_that_are_used_are_decoded(tmp_path: Path) -> None:
 def test_tests_need_not_say_whose_they_are(tmp_path: Path) -> None:
     parquet(tmp_path, train=pictures(2, writer=pa.array([7, 9])), test=pictures(2))
     assert read(tmp_path, columns=("writer",)).columns["writer"].tolist() == [7, 9]
+
+
+def test_columns_of_one_name_and_rows_without_labels_are_refused(tmp_path: Path) -> None:
+    cells = pa.array([1.0, 2.0])
+    twice = pa.table([cells, cells, pa.array([0, 1])], names=["a", "a", "label"])
+    parquet(tmp_path / "twice", train=twice, test=twice)
+    with pytest.raises(ValueError, match=r"train\.parquet has 'a' more than once"):
+        read(tmp_path / "twice")
+    unlabelled = pa.table({"a": cells, "label": pa.array([-1, -1])})
+    parquet(tmp_path / "unlabelled", train=unlabelled, test=unlabelled)
+    with pytest.raises(ValueError, match="row 0 has the label -1 .*all 2 training rows have neg"):
+        read(tmp_path / "unlabelled")
+
+
+def test_a_table_whose_rows_are_named_says_which_cell_is_no_number(tmp_path: Path) -> None:
+    rows = {"a": ["1", "2", "x"], "label": [0, 1, 1]}
+    named = pa.Table.from_pandas(pd.DataFrame(rows, index=["p", "q", "r"]))
+    parquet(tmp_path, train=named, test=named)
+    with pytest.raises(ValueError, match=r"train\.parquet row 2 has 'x' in column 'a'"):
+        read(tmp_path)

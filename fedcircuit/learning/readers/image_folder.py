@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +31,15 @@ def read_image_folder(source: DataSource, *, seed: int) -> RawData:
     ImportError
         If Pillow is not installed.
     ValueError
-        If the two splits have other classes, or an image cannot be used.
+        If the root is a file, the two splits have other classes, a link leads back to a folder that
+        it lies in, or an image cannot be used.
     """
     if source.columns:
         raise ValueError(f"an image folder has no columns, so no {', '.join(source.columns)}")
     decoding = decoding_of(source)
     root = data_root(source)
+    if root.is_file():
+        raise ValueError(f"{root} is a file; data.root is the folder that holds train/CLASS/*")
     if source.test_share is not None and root.is_dir() and not _find(root, "train")[0]:
         train, test = [root], list[Path]()
     else:
@@ -77,15 +79,26 @@ def _reader(files: Sequence[Path], decoding: Decoding) -> Callable[[Rows], list[
 
 def _images_below(folder: Path) -> list[Path]:
     """Images of a class, in folders below it too, in the order of their paths."""
-    found = []
-    for path, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        found += [
-            Path(path) / name
-            for name in names
-            if not is_hidden(name) and name.lower().endswith(SUFFIXES)
-        ]
-    return sorted(found)
+    return sorted(_below(folder, frozenset(folder.resolve().parents)))
+
+
+def _below(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    """Images in a folder and below; links are followed, but to no folder that is on the way."""
+    real = folder.resolve()
+    if real in above:
+        raise ValueError(
+            f"{folder} leads back to {real}, in which it lies: its images would count again and "
+            "again; remove this link"
+        )
+    try:
+        inside = sorted(path for path in folder.iterdir() if not is_hidden(path.name))
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be read: {error}") from error
+    for path in inside:
+        if path.is_dir():
+            yield from _below(path, above | {real})
+        elif path.name.lower().endswith(SUFFIXES):
+            yield path
 
 
 def _require_same_classes(first: ReadSplit, second: ReadSplit, train: Path, test: Path) -> None:

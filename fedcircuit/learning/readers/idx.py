@@ -82,8 +82,14 @@ def idx_array(path: Path) -> NDArray[np.uint8]:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         zero, kind, n_dims = struct.unpack_from(">HBB", data)
         shape = struct.unpack_from(f">{n_dims}I", data, 4)
-    except (OSError, EOFError, zlib.error, struct.error) as error:
-        raise ValueError(f"{path} cannot be read as an IDX file: {error}") from error
+    except struct.error as error:
+        raise ValueError(
+            f"{path} cannot be read as an IDX file: it holds {len(data)} bytes"
+            f"{', unpacked' if path.suffix == '.gz' else ''}, fewer than its header has; get it "
+            "again"
+        ) from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read as an IDX file: {error}; get it again") from error
     values = np.frombuffer(data, np.uint8, offset=4 + 4 * n_dims)
     if zero != 0 or kind != _UBYTE or len(values) != np.prod(shape, dtype=np.int64):
         raise ValueError(

@@ -80,29 +80,52 @@ def _users(path: Path) -> list[tuple[str, Array, list[Any]]]:
     """Name, x ``[n, f]`` float32 and y of every user of a file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        data = content["user_data"]
-        pairs = [(user, data[user]["x"], data[user]["y"]) for user in content["users"]]
-        counts = content.get("num_samples", [len(y) for _, _, y in pairs])
+        users, data = list(content["users"]), dict(content["user_data"])
+        counts = list(content.get("num_samples", []))
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise ValueError(
             f"{path} is no file of LEAF, which has users, num_samples and user_data with x and y: "
             f"{type(error).__name__} {error}"
         ) from error
+    if "num_samples" in content and len(counts) != len(users):
+        raise ValueError(
+            f"{path}: users are {len(users)}, num_samples {len(counts)}; they must be as many"
+        )
     found = []
-    for (user, x, y), count in zip(pairs, counts, strict=True):
+    listed = set[str]()
+    for place, user in enumerate(users):
+        x, y = _samples(path, user, data)
+        if user in listed:
+            raise ValueError(f"{path}: user {user!r} is listed twice in users; keep one")
+        listed.add(user)
+        count = counts[place] if counts else len(y)
         if not len(x) == len(y) == count:
             raise ValueError(
                 f"{path}: user {user!r} has {len(x)} x, {len(y)} y and num_samples {count}; they "
                 "must agree"
             )
-        found.append((str(user), _numbers(path, user, x), y))
+        found.append((user, _numbers(path, user, x), y))
+    unlisted = [user for user in data if user not in listed]
+    if unlisted:
+        raise ValueError(f"{path}: user {unlisted[0]!r} is in user_data and not listed in users")
     return found
+
+
+def _samples(path: Path, user: object, data: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """x and y of a user, as they stand in the file."""
+    if not isinstance(user, str) or user not in data:
+        raise ValueError(f"{path}: user {user!r} is listed in users and has no entry in user_data")
+    own = data[user]
+    x, y = (own.get("x"), own.get("y")) if isinstance(own, dict) else (None, None)
+    if not isinstance(x, list) or not isinstance(y, list):
+        raise ValueError(f"{path}: user {user!r} must have a list x and a list y in user_data")
+    return x, y
 
 
 def _numbers(path: Path, user: str, x: list[Any]) -> Array:
     try:
         values: Array = np.array(x, dtype=np.float32)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(
             f"{path}: the x of user {user!r} must be lists of numbers of one length, as in "
             f"FEMNIST; texts and names of image files are not read ({error})"

@@ -152,6 +152,16 @@ def test_a_damaged_idx_file_is_named(tmp_path: Path, cut: int) -> None:
         load_dataset(DataSource("mnist", root=str(tmp_path)), seed=0)
 
 
+def test_an_empty_packed_idx_file_is_called_empty(tmp_path: Path) -> None:
+    made_up_mnist(tmp_path)
+    path = tmp_path / "MNIST/raw/train-images-idx3-ubyte"
+    path.unlink()
+    path.with_name(path.name + ".gz").touch()
+
+    with pytest.raises(ValueError, match=r"idx3-ubyte\.gz .* it holds 0 bytes, .*get it again"):
+        load_dataset(DataSource("mnist", root=str(tmp_path)), seed=0)
+
+
 def test_parquet_with_image_columns_decodes_what_is_asked_for(tmp_path: Path) -> None:
     for part, n in (("train", 12), ("test", 6)):
         rows = []

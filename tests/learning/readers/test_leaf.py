@@ -9,7 +9,7 @@ import pytest
 from made_up_files import read
 
 
-def leaf(path: Path, users: dict[str, tuple[list, list]], **change: object) -> None:
+def leaf(path: Path, users: dict[str, tuple[list, list]], /, **change: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "users": list(users),
@@ -53,7 +53,16 @@ def test_784_numbers_of_leaf_are_an_image(tmp_path: Path) -> None:
             "x of user 'f' must be lists of numbers of one length",
         ),
         ({"f": (["to be"], [0])}, {}, "x of user 'f' must be lists of numbers"),
-        ({"f": ([[1]], [0])}, {"user_data": {}}, "no file of LEAF.*KeyError 'f'"),
+        ({"f": ([[1]], [0])}, {"user_data": {}}, "a.json: user 'f' is listed in users and has no"),
+        ({"f": ([[1]], [0])}, {"user_data": {"f": None}}, "user 'f' must have a list x and a list"),
+        ({"f": ([[1]], [0])}, {"user_data": {"f": {"x": 1, "y": 0}}}, "must have a list x and a"),
+        ({"f": ([[1]], [0])}, {"users": [7]}, "user 7 is listed in users and has no entry"),
+        ({"f": ([[1]], [0])}, {"users": ["f", "f"], "num_samples": [1, 1]}, "'f' is listed twice"),
+        ({"f": ([[1]], [0])}, {"num_samples": [1, 2]}, "users are 1, num_samples 2; .* as many"),
+        ({"f": ([[1]], [0])}, {"num_samples": []}, "users are 1, num_samples 0"),
+        ({"f": ([[1]], [0])}, {"users": [], "num_samples": []}, "'f' is in user_data and not list"),
+        ({"f": ([[10**400]], [0])}, {}, "x of user 'f' must be lists of numbers"),
+        ({"f": ([[1]], [0])}, {"users": None}, "no file of LEAF.*TypeError"),
         ({"f": ([[1]], [0]), "g": ([[1, 2]], [0])}, {}, "all x must have one length"),
     ],
 )

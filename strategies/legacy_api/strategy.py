@@ -23,6 +23,7 @@ from fedcircuit.learning import Weights
 from fedcircuit.records.files import in_short
 from fedcircuit.records.rounds import Metric
 from fedcircuit.strategies.legacy_api.clients import OrderedClients, grid_of, hides_clients
+from fedcircuit.strategies.legacy_api.failures import reasons_of
 from fedcircuit.strategies.nodes import NodeWait, Roster, seeded_sampling
 from fedcircuit.strategies.preflight import WeightNames
 from fedcircuit.strategies.recording import RoundRecorder, as_returned, put_around, strategy_state
@@ -33,7 +34,6 @@ from fedcircuit.strategies.replies import (
     client_order,
     kept_extra,
     kept_metrics,
-    readable,
     short,
 )
 from fedcircuit.wire import decoded
@@ -159,15 +159,11 @@ class LegacyHooks:
         return [results[i] for i in self.recorder.accept([*replies, *failed]).taken]
 
     def _failed(self, results: list[Result], failures: Failures) -> list[Reply]:
-        """Who was asked and gave no result; Flower does not say which exception is whose."""
+        """Who was asked and gave no result."""
         answered = {proxy.cid for proxy, _ in results}
-        words = dict.fromkeys(
-            short(readable(str(item)) if isinstance(item, BaseException) else _words(item))
-            for item in failures
-        )
-        error = ("error", " | ".join(words)) if words else ("lost", "no reply in time")
+        reasons = reasons_of(failures)
         return [
-            Reply(self.roster.name(proxy.node_id), error=error)
+            Reply(self.roster.name(proxy.node_id), error=reasons.of(proxy.cid))
             for proxy in self._sent
             if proxy.cid not in answered
         ]
@@ -270,11 +266,6 @@ def observe_legacy(strategy: object, recorder: RoundRecorder, names: WeightNames
             return hooks.aggregate_evaluate(super().aggregate_evaluate, results, failures)
 
     put_around(strategy, Observed, f"Observed{base.__name__}")
-
-
-def _words(failure: Any) -> str:
-    """What a result with a bad status says."""
-    return str(failure[1].status.message)
 
 
 def _reported(metrics: Mapping[str, Any]) -> dict[str, Metric]:

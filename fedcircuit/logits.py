@@ -92,13 +92,22 @@ def _other_shape(found: Tensor, n: int, model: str) -> str:
         f"{str(found.dtype).removeprefix('torch.')} for {n} "
         f"{'sample' if n == 1 else 'samples'}"
     )
+    if found.is_complex():
+        return f"{start}; return real numbers, such as .real or .abs() of these"
     if not found.is_floating_point():
         return f"{start}; return the logits themselves, not the classes that they are largest for"
+    if found.ndim > 2 and len(found) == n and sum(side > 1 for side in found.shape[1:]) <= 1:
+        return f"{start}; wrap the model in a module that drops the axes of size 1: .flatten(1)"
     if found.ndim > 2:
+        pooled = (
+            ".mean(1) of [n, positions, classes]"
+            if found.ndim == 3
+            else ".mean((2, 3)) of a map [n, classes, height, width]"
+        )
         return (
             f"{start}: one row of logits for every position. Circuits are looked for of the class "
-            "of a whole sample: wrap the model in a module that pools the positions, such as "
-            ".mean((2, 3)) of a map [n, classes, height, width]"
+            f"of a whole sample: wrap the model in a module that pools the positions, such as "
+            f"{pooled}"
         )
     return f"{start}; every sample must have one row"
 

@@ -55,9 +55,23 @@ def test_one_sample_may_lose_its_axis() -> None:
         ({"out": TWO}, "got dict; wrap it"),
         (TWO.argmax(1), r"\(2,\) int64 .*return the logits themselves"),
         (TWO[..., None, None].expand(-1, -1, 4, 4), r"\(2, 3, 4, 4\).* every position.*mean"),
+        (TWO[:, None], r"\(2, 1, 3\) .*axes of size 1: .flatten\(1\)"),
+        (TWO[..., None, None], r"\(2, 3, 1, 1\) .*axes of size 1: .flatten\(1\)"),
+        (TWO[:, None].expand(-1, 5, -1), r"\(2, 5, 3\).*.mean\(1\) of \[n, positions, classes\]"),
+        (TWO.to(torch.complex64), r"complex64 .*return real numbers, such as .real"),
         (TWO[0], r"it gave \(3,\) float32 for 2 samples"),
     ],
-    ids=["tuple", "other mapping", "classes", "map", "one row"],
+    ids=[
+        "tuple",
+        "other mapping",
+        "classes",
+        "map",
+        "one position",
+        "map of one",
+        "positions",
+        "complex",
+        "one row",
+    ],
 )
 def test_anything_else_is_refused_in_words(output: object, words: str) -> None:
     with pytest.raises(LogitsError, match=words):

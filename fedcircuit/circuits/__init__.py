@@ -7,6 +7,7 @@ from fedcircuit.circuits.circuit import (
     Masks,
     Site,
     circuit_of,
+    class_row,
     site_slices,
     split_by_site,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "Masks",
     "Site",
     "circuit_of",
+    "class_row",
     "site_slices",
     "split_by_site",
 ]

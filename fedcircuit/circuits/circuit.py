@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
-from typing import ClassVar
+from operator import index
+from typing import ClassVar, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -160,6 +161,22 @@ def circuit_of(units: Tensor, sites: Sequence[Site]) -> Circuit:
     return Circuit(split_by_site(units, sites), {site.name: site.title for site in sites})
 
 
+def class_row(class_index: object, n_classes: int) -> int:
+    """The index of a class.
+
+    Raises
+    ------
+    ValueError
+        If it is no whole number from 0 below the number of classes: -1 is no class.
+    """
+    if isinstance(class_index, SupportsIndex) and 0 <= index(class_index) < n_classes:
+        return index(class_index)
+    raise ValueError(
+        f"a class is its number, one of 0..{n_classes - 1} ({counted(n_classes, 'class')}), got "
+        f"{class_index!r}"
+    )
+
+
 @dataclass(frozen=True)
 class CircuitStack:
     """The circuits of several models for several classes, in one boolean tensor.
@@ -206,11 +223,19 @@ class CircuitStack:
         return self.masks.shape[1]
 
     def circuit(self, model: str, class_index: int) -> Circuit | None:
-        """The circuit of one class in one model; None where none was found."""
-        row = self.models.index(model)
-        if not bool(self.found[row, class_index]):
+        """The circuit of one class in one model; None where none was found.
+
+        Raises
+        ------
+        ValueError
+            If there is no such model or class.
+        """
+        if model not in self.models:
+            raise ValueError(f"there is no model {model!r}, there are {', '.join(self.models)}")
+        row, column = self.models.index(model), class_row(class_index, self.n_classes)
+        if not bool(self.found[row, column]):
             return None
-        return circuit_of(self.masks[row, class_index], self.sites)
+        return circuit_of(self.masks[row, column], self.sites)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the size of every circuit, by model and class."""

@@ -27,10 +27,11 @@ def in_dtype(values: NDArray[np.generic], dtype: np.dtype[np.generic]) -> NDArra
 
 
 def client_record(reply: Reply) -> ClientRecord:
-    """A reply as it is recorded."""
+    """A reply as it is recorded; a number of examples that is not whole stays what it is."""
+    count = float(reply.num_examples)
     return ClientRecord(
         client=reply.client,
-        num_examples=int(reply.num_examples),
+        num_examples=int(count) if count.is_integer() else count,
         weights=read_only(reply.weights),
         metrics=dict(reply.metrics),
         extra=dict(reply.extra),

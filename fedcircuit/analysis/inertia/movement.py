@@ -31,7 +31,7 @@ class ClientUpdate:
         download, say. None is the global weights before the round.
     """
 
-    num_examples: int
+    num_examples: int | float
     end: Weights
     start: Weights | None = None
 
@@ -52,7 +52,7 @@ class ClientMovement:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.start: Start | None = None
-        self._examples = 0
+        self._examples = 0.0
         self._norms = dict.fromkeys(names, 0.0)
         self._changes: dict[str, Vector] = {}
 
@@ -81,7 +81,7 @@ class ClientMovement:
 
     def mean(self, name: str) -> float:
         """``m`` of a layer; NaN without samples."""
-        return ratio(self._norms[name], float(self._examples))
+        return ratio(self._norms[name], self._examples)
 
     def coherence(self, name: str) -> float:
         """``kappa`` of a layer; NaN where no client moved."""

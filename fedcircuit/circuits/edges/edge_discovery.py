@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits import site_slices
+from fedcircuit.circuits import class_row, site_slices
 from fedcircuit.circuits.checks import Controls
 from fedcircuit.circuits.edges.edge_checks import EdgeCheck, EdgeSubject, check_edge_circuits
 from fedcircuit.circuits.edges.edge_circuit import EdgeCircuit, EdgeLayer, as_sites, split_by_layer
@@ -57,10 +57,17 @@ class EdgeDiscovery:
     cost: Cost
 
     def circuit(self, class_index: int) -> EdgeCircuit | None:
-        """The edge circuit of a class; None where none was found."""
-        if not bool(self.found[class_index]):
+        """The edge circuit of a class; None where none was found.
+
+        Raises
+        ------
+        ValueError
+            If there is no such class.
+        """
+        row = class_row(class_index, len(self.found))
+        if not bool(self.found[row]):
             return None
-        return EdgeCircuit(split_by_layer(self.masks[class_index], self.layers))
+        return EdgeCircuit(split_by_layer(self.masks[row], self.layers))
 
     @property
     def existing_circuit(self) -> EdgeCircuit:

@@ -21,7 +21,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
-from fedcircuit.circuits import Circuit, Site, circuit_of
+from fedcircuit.circuits import Circuit, Site, circuit_of, class_row
 from fedcircuit.samples import Samples
 
 Density = Literal["sparse", "dense"]
@@ -102,8 +102,14 @@ class PlantedNetwork:
         return self.draw(n_per_class, seed)
 
     def circuit(self, class_index: int) -> Circuit:
-        """The true circuit of a class."""
-        return circuit_of(self.truth[class_index], self.sites)
+        """The true circuit of a class.
+
+        Raises
+        ------
+        ValueError
+            If there is no such class.
+        """
+        return circuit_of(self.truth[class_row(class_index, self.n_classes)], self.sites)
 
 
 def checked_cases(cases: Collection[str]) -> frozenset[str]:

@@ -81,6 +81,12 @@ def taken(model: nn.Module, inputs: Tensor, what: str) -> tuple[Tensor, int]:
     raise ValueError(
         f"the model does not take inputs of shape {tuple(inputs.shape)} ({what}): "
         f"{' '.join(said.split())[:300]}"
+        + (
+            "; they are complex: for a model of real numbers give real and imaginary parts as "
+            "features of their own"
+            if inputs.is_complex()
+            else ""
+        )
     ) from problem
 
 
@@ -129,6 +135,6 @@ def _fitted(probe: Probe, model: nn.Module) -> Probe:
 
 def _kinds(inputs: Tensor) -> tuple[torch.dtype | None, ...]:
     """In which types inputs are tried, in order; None is as they are."""
-    if inputs.is_floating_point():
+    if inputs.is_floating_point() or inputs.is_complex():  # which no other type holds
         return (None,)
     return (None, torch.int64, torch.float32)

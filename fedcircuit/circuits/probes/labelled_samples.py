@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
+from typing import TypeGuard
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 from torch.utils.data import Dataset as TorchDataset
@@ -64,7 +65,8 @@ def labelled(source: object) -> Samples:
         return _samples(*_pair(source))
     if isinstance(source, list) and len(source) == 2 and not _is_sample(source[0]):
         return _samples(*_pair(source))
-    if isinstance(source, (str, bytes, Tensor, np.ndarray)):
+    arrays = isinstance(source, (tuple, list)) and any(map(_is_array, source))
+    if arrays or _is_array(source) or isinstance(source, (str, bytes)):
         raise ValueError(f"{WANTED}; got {_kind(source)}")
     with _undisturbed(None):
         rows = _rows(source)
@@ -110,6 +112,10 @@ def _is_sample(value: object) -> bool:
     if isinstance(value, Mapping):
         return True
     return isinstance(value, tuple) and len(value) == 2 and np.ndim(value[1]) == 0
+
+
+def _is_array(value: object) -> TypeGuard[Tensor | NDArray[np.generic]]:
+    return isinstance(value, (Tensor, np.ndarray))
 
 
 def _pair(row: object) -> tuple[object, object]:
@@ -199,8 +205,9 @@ def _undisturbed(loader: DataLoader[object] | None) -> Iterator[None]:
 
 
 def _kind(value: object) -> str:
-    if isinstance(value, (Tensor, np.ndarray)):
+    if _is_array(value):
         return f"one {type(value).__name__} of shape {tuple(value.shape)}"
     if isinstance(value, (tuple, list)):
-        return f"a {type(value).__name__} of {len(value)}"
+        parts = ", ".join(map(_kind, value)) if 0 < len(value) < 5 else ""
+        return f"a {type(value).__name__} of {len(value)}" + (f" ({parts})" if parts else "")
     return type(value).__name__

@@ -105,7 +105,7 @@ def require_finite_inputs(inputs: Tensor, what: str) -> None:
     ValueError
         If there are any; the message says how many.
     """
-    if not inputs.is_floating_point() or not inputs.numel():
+    if not (inputs.is_floating_point() or inputs.is_complex()) or not inputs.numel():
         return
     rows = inputs.reshape(len(inputs), -1)
     count = sum(int((~part.isfinite()).any(1).sum()) for part in torch.split(rows, 500))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits import Circuit, Site, circuit_of
+from fedcircuit.circuits import Circuit, Site, circuit_of, class_row
 from fedcircuit.circuits.checks import (
     NOT_FOUND,
     Candidates,
@@ -66,10 +66,15 @@ class ModelCircuits:
     validity: tuple[Validity, ...]
 
     def circuit(self, class_index: int) -> Circuit | None:
-        """The circuit of a class; None where none was found."""
-        if not bool(self.found[class_index]):
-            return None
-        return circuit_of(self.masks[class_index], self.sites)
+        """The circuit of a class; None where none was found.
+
+        Raises
+        ------
+        ValueError
+            If there is no such class.
+        """
+        row = class_row(class_index, len(self.found))
+        return circuit_of(self.masks[row], self.sites) if bool(self.found[row]) else None
 
     def _repr_html_(self) -> str:
         """What a notebook shows: statuses with counts, and what each class's circuit does."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits import MOST_COLUMNS, Circuit, Site, circuit_of, site_slices
+from fedcircuit.circuits import MOST_COLUMNS, Circuit, Site, circuit_of, class_row, site_slices
 from fedcircuit.circuits.masking import Memory, Seen
 from fedcircuit.html import Html, bar, block, counted, table
 from fedcircuit.samples import Samples
@@ -140,10 +140,15 @@ class Discovery:
     curves: tuple[Curve | None, ...] = ()
 
     def circuit(self, class_index: int) -> Circuit | None:
-        """The circuit of a class; None where none was found."""
-        if not bool(self.found[class_index]):
-            return None
-        return circuit_of(self.masks[class_index], self.sites)
+        """The circuit of a class; None where none was found.
+
+        Raises
+        ------
+        ValueError
+            If there is no such class.
+        """
+        row = class_row(class_index, len(self.found))
+        return circuit_of(self.masks[row], self.sites) if bool(self.found[row]) else None
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the size of every class's circuit, and why there is none."""

@@ -27,8 +27,8 @@ _PARTS: dict[str, type] = {
     "observer_errors": dict,
     "observations": dict,
 }
-_CLIENT_PARTS: dict[str, type] = {
-    "client": str, "num_examples": int, "metrics": dict, "extra": dict,
+_CLIENT_PARTS: dict[str, type | tuple[type, ...]] = {
+    "client": str, "num_examples": (int, float), "metrics": dict, "extra": dict,
 }  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def record_to_json(record: RoundRecord) -> dict[str, Json]:
         "clients": [
             {
                 "client": client.client,
-                "num_examples": int(client.num_examples),
+                "num_examples": client.num_examples,
                 "metrics": metrics_to_json(client.metrics, f"metric of client {client.client}"),
                 "extra": {str(key): value_to_json(item) for key, item in client.extra.items()},
             }

@@ -78,7 +78,7 @@ class ClientRecord:
     client
         Stable identity: the partition id as text where known, else the client's own name.
     num_examples
-        Training samples behind the update.
+        Training samples behind the update, its weight in the average; whole as a rule.
     weights
         The client's weights after local training (not the difference).
     metrics
@@ -91,7 +91,7 @@ class ClientRecord:
     """
 
     client: str
-    num_examples: int
+    num_examples: int | float
     weights: Weights
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     extra: Mapping[str, object] = field(default_factory=dict)

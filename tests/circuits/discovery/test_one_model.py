@@ -88,6 +88,8 @@ def test_a_stack_hands_out_circuits_and_none_where_none_was_found() -> None:
     assert (first.size, first.sizes, first.n_units) == (2, {"a": 1, "b": 1}, 3)
     assert first.complement().sizes == {"a": 1, "b": 0}
     assert stack.circuit("global", 1) is None
+    with pytest.raises(ValueError, match="no model 'client 3', there are global"):
+        stack.circuit("client 3", 0)
     with pytest.raises(ValueError, match="do not fit 2 models and 3 units"):
         CircuitStack(sites, ("global", "0"), masks, torch.tensor([[True, False]]))
     with pytest.raises(ValueError, match="must be bool of shape"):

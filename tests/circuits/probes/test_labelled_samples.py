@@ -94,6 +94,9 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "a word": (lambda: "test", r"a probe is \(inputs, labels\)"),
     "a number": (lambda: 3, r"a probe is \(inputs, labels\).* got int"),
     "three tensors": (lambda: TensorDataset(X, Y, Y), r"\(inputs, labels\).* got a tuple of 3"),
+    "a tuple of three": (lambda: (X, Y, Y), r"a tuple of 3 \(one Tensor of shape \(18, 4\), one"),
+    "a tuple of one": (lambda: (X,), r"got a tuple of 1 \(one Tensor of shape \(18, 4\)\)"),
+    "a list of three arrays": (lambda: [X.numpy()] * 3, r"got a list of 3 \(one ndarray of sha"),
     "two inputs by name": (
         lambda: Rows(lambda i: {"img": X[i], "image": X[i], "label": 0}),
         r"entries \['img', 'image', 'label'\]: expected one label",
@@ -117,6 +120,32 @@ def test_what_is_no_probe_is_refused_in_words(name: str) -> None:
     make, words = REFUSED[name]
     with pytest.raises(ValueError, match=words):
         labelled(make())
+
+
+def test_a_tuple_of_three_pairs_is_three_samples() -> None:
+    assert labelled(((X[0], 1), (X[1], 0), (X[2], 2))).labels.tolist() == [1, 0, 2]
+
+
+def test_complex_inputs_keep_their_imaginary_part_or_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    with pytest.raises(ValueError, match="they are complex: .*give real and imaginary parts"):
+        as_probe((X + 1j * X, Y), model)
+
+    class Parts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.net(torch.view_as_real(x).flatten(1))
+            return out
+
+    probe = as_probe((X + 1j * X, Y), Parts())
+    assert bool((probe.discovery.inputs.imag == probe.discovery.inputs.real).all())
+    spoilt = X + 1j * X
+    spoilt[3, 2] = complex(0, float("inf"))
+    with pytest.raises(ValueError, match="1 of 18 inputs of the probe hold NaN or infinity"):
+        as_probe((spoilt, Y), Parts())
 
 
 def test_a_probe_is_taken_wherever_circuits_are_looked_for() -> None:

@@ -49,6 +49,18 @@ def test_a_count_that_is_a_list_is_no_count(tmp_path: Path) -> None:
     assert {failure.kind for failure in last_record(strategy).failures} == {"count"}
 
 
+@pytest.mark.parametrize(("count", "shown"), [(10.5, 10.5), (10.0, 10), (7, 7), (0.25, 0.25)])
+def test_a_number_of_examples_is_recorded_as_it_weighs(
+    count: float, shown: float, tmp_path: Path
+) -> None:
+    strategy = observe(FedAvg(fraction_evaluate=0.0), run_dir=tmp_path / "run")
+    run(strategy, replies_with(MetricRecord({"num-examples": count})), rounds=1)
+    recorded = Run.load(tmp_path / "run").clients["num_examples"].tolist()
+    assert recorded == [shown] * N
+    assert type(recorded[0]) is type(shown)
+    assert [client.num_examples for client in last_record(strategy).clients] == [shown] * N
+
+
 def test_side_records_keep_the_names_they_share(tmp_path: Path) -> None:
     beside = [(title, ConfigRecord({"note": title, "weights": 3})) for title in ("mine", "other")]
     strategy = observe(FedAvg(fraction_evaluate=0.0), run_dir=tmp_path / "run")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,9 +14,12 @@ from fedcircuit.learning import get_weights
 from fedcircuit.learning.networks import Pruning, WeightSparsity, density, layer_weights
 from fedcircuit.learning.training.batch_statistics import takes_batch_statistics, training_logits
 from fedcircuit.learning.training.batches import Passes, batches_from, batches_of_epochs
+from fedcircuit.learning.training.feature_variance import FeatureVariance
+from fedcircuit.learning.training.feature_watch import FeatureWatch
 from fedcircuit.learning.training.objectives import FedRS, proximal_term
 from fedcircuit.learning.training.optimizer_state import State, optimizer_arrays, restore_optimizer_
 from fedcircuit.learning.training.optimizer_steps import Optimizer, adam, sgd
+from fedcircuit.learning.training.path_importance import PathImportance
 from fedcircuit.learning.training.progress import Progress
 from fedcircuit.samples import Samples
 
@@ -39,6 +42,10 @@ class LocalTraining:
         ``fresh``: moments and momentum start from nothing in every round. ``kept``: they go on
         from the client's last round. With one step a round a fresh Adam moves every weight by the
         learning rate, whatever the size of its gradient.
+    feature_variance
+        Measure per class how much the inputs of the last linear layer vary; None: do not.
+    path_importance
+        Sum |<gradient, step>| of every layer's weight, over all rounds.
 
     Raises
     ------
@@ -57,6 +64,8 @@ class LocalTraining:
     fedrs: FedRS | None = None
     steps: int | None = None
     optimizer_state: Literal["fresh", "kept"] = "fresh"
+    feature_variance: FeatureVariance | None = None
+    path_importance: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.steps is not None:
@@ -100,11 +109,17 @@ class Continuation:
         the same mini-batches in the same order: see :func:`~.batches.batches_from`.
     optimizer
         State that the last round ended with; empty: the optimiser starts fresh.
+    importance
+        Path importance of the rounds before, by weight.
+    frozen
+        The network as it was built, for features of a frozen network.
     """
 
     first: int = 0
     batch_seed: int | None = None
     optimizer: State = field(default_factory=dict)
+    importance: Mapping[str, float] = field(default_factory=dict)
+    frozen: nn.Module | None = None
 
 
 START = Continuation()
@@ -124,6 +139,10 @@ class TrainingResult:
         Share of non-zero weights of every layer.
     optimizer
         The optimiser's state at the end; empty unless it is kept.
+    class_variances
+        Per class, NaN where unknown; None unless they are asked for.
+    importance
+        Path importance of all rounds so far, by weight; empty unless it is asked for.
     """
 
     loss: float
@@ -132,6 +151,8 @@ class TrainingResult:
     num_examples: int
     density: dict[str, float]
     optimizer: State = field(default_factory=dict)
+    class_variances: tuple[float, ...] | None = None
+    importance: Mapping[str, float] = field(default_factory=dict)
 
 
 def train_local(
@@ -163,8 +184,8 @@ def train_local(
     Raises
     ------
     ValueError
-        If there is no sample, the loss stops being finite, the optimiser's state is another
-        model's, or batch norm gets a mini-batch of one sample.
+        If there is no sample, the loss stops being finite, what was kept is another model's, batch
+        norm gets a mini-batch of one sample, or the features that are asked for cannot be had.
     """
     if len(samples) == 0:
         raise ValueError("a client has no training samples; give it some, or leave it out")
@@ -180,16 +201,27 @@ def train_local(
         if training.optimizer_state == "kept":
             restore_optimizer_(model, optimizer, start.optimizer)
         scale = None if training.fedrs is None else training.fedrs.scale(samples.counts(n_classes))
-        return _train(model, _Task(training, passes, scale), batches, optimizer)
+        watch = FeatureWatch(
+            model,
+            samples,
+            training.feature_variance,
+            n_classes=n_classes,
+            last=training.n_steps(passes) - passes.steps + 1,
+            frozen=start.frozen,
+        )
+        path = PathImportance(model, start.importance, on=training.path_importance)
+        return _train(model, _Task(training, passes, scale, watch, path), batches, optimizer)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """How a round is trained: its mini-batches, and FedRS's factors of the logits."""
+    """How a round is trained: mini-batches, FedRS's factors of the logits, what is measured."""
 
     training: LocalTraining
     passes: Passes
     scale: Tensor | None
+    watch: FeatureWatch
+    path: PathImportance
 
 
 def _train(
@@ -201,20 +233,22 @@ def _train(
     prune = Pruning(model, training.sparsity, n_steps)
     model.train()
     progress = Progress(epoch)
-    for step, batch in enumerate(batches, start=1):
-        logits = training_logits(model, batch, task.passes)
-        scaled = logits if scale is None else logits * scale
-        loss = functional.cross_entropy(scaled, batch.labels)
-        total = loss
-        if training.proximal_mu > 0:
-            total = loss + training.proximal_mu * proximal_term(model, start)
-        optimizer.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        prune.after_step(step - 1)
-        progress.add(loss, logits, batch.labels)
-        if step % epoch == 0 or step == n_steps:
-            progress.require_finite(step, training.lr)
+    with task.watch:
+        for step, batch in enumerate(batches, start=1):
+            logits = training_logits(model, batch, task.passes)
+            task.watch.add(step, logits, batch.labels)
+            scaled = logits if scale is None else logits * scale
+            loss = functional.cross_entropy(scaled, batch.labels)
+            total = loss
+            if training.proximal_mu > 0:
+                total = loss + training.proximal_mu * proximal_term(model, start)
+            optimizer.zero_grad()
+            total.backward()  # type: ignore[no-untyped-call]
+            task.path.take(optimizer.step)
+            prune.after_step(step - 1)
+            progress.add(loss, logits, batch.labels)
+            if step % epoch == 0 or step == n_steps:
+                progress.require_finite(step, training.lr)
     prune.at_end()
     weights = get_weights(model)
     mean_loss, accuracy = progress.means()
@@ -225,6 +259,8 @@ def _train(
         num_examples=task.passes.n,
         density=density({name: weights[name] for name in layer_weights(model)}),
         optimizer=optimizer_arrays(model, optimizer) if training.optimizer_state == "kept" else {},
+        class_variances=task.watch.variances(),
+        importance=task.path.sums(),
     )
 
 

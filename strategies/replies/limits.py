@@ -16,7 +16,14 @@ MOST_EXTRA = 65_536  # bytes of one entry that is not ours
 MOST_OWN = 67_108_864  # bytes of one of ours, such as masks
 RESERVED = (GLOBAL, "mean of clients", "all")  # names of models in tables
 _NODE = re.compile(r"node-\d+")
-_OWN = (*messages.CLIENT_CIRCUIT_KEYS, messages.LIPS_KEPT, messages.CLASS_COUNTS)
+_OWN = (
+    *messages.CLIENT_CIRCUIT_KEYS,
+    messages.LIPS_KEPT,
+    messages.CLASS_COUNTS,
+    messages.CLASS_VARIANCES,
+    messages.PATH_LAYERS,
+    messages.PATH_IMPORTANCE,
+)
 
 
 def short(text: str) -> str:

@@ -7,5 +7,6 @@ from fedcircuit.aggregation.heads.head import (
     said_by_class,
     with_rows,
 )
+from fedcircuit.aggregation.heads.livar_head import LivarHead
 
-__all__ = ["Head", "class_counts", "find_head", "said_by_class", "with_rows"]
+__all__ = ["Head", "LivarHead", "class_counts", "find_head", "said_by_class", "with_rows"]

@@ -60,6 +60,22 @@ class FedRSConfig(Section):
     alpha: Share = Field(0.5, description="Scale of a missing class.")
 
 
+class FeatureVarianceConfig(Section):
+    """What clients measure for LIVAR's head: how much the features of each class vary."""
+
+    feature_source: Literal["adapted", "frozen"] = Field(
+        "adapted",
+        description="adapted: features of the network that the client trains; frozen: of the "
+        "network with its initial weights, the same in every round.",
+    )
+    correct_only: bool = Field(False, description="Only samples that are predicted right.")
+    epoch: Literal["last", "all", "post"] = Field(
+        "last",
+        description="While the client trains, in the last local epoch or in all; or post: in a "
+        "pass of its own afterwards.",
+    )
+
+
 class TrainingConfig(Section):
     """How long and how every client trains."""
 
@@ -96,6 +112,12 @@ class TrainingConfig(Section):
         0.0, ge=0, description="FedProx: mu/2 times the squared distance to the global weights."
     )
     fedrs: FedRSConfig | None = Field(None, description="FedRS; left out: plain logits.")
+    feature_variance: FeatureVarianceConfig | None = Field(
+        None, description="Left out: clients do not measure their features; {} measures them."
+    )
+    path_importance: bool = Field(
+        False, description="Clients say how much their steps on each layer have changed the loss."
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainingConfig:

@@ -30,7 +30,7 @@ from fedcircuit.learning.networks import (
     sparsified,
 )
 from fedcircuit.learning.partitions import Partition
-from fedcircuit.learning.training import FedRS, LocalTraining
+from fedcircuit.learning.training import FeatureVariance, FedRS, LocalTraining
 from fedcircuit.samples import Samples
 
 
@@ -135,11 +135,13 @@ def build_study(config: StudyConfig) -> Study:
 def local_training(config: StudyConfig) -> LocalTraining:
     """How the study's clients train."""
     training = config.training
-    options = training.model_dump(exclude={"rounds", "sparsity", "fedrs"})
+    options = training.model_dump(exclude={"rounds", "sparsity", "fedrs", "feature_variance"})
+    features = training.feature_variance
     return LocalTraining(
         **options,
         sparsity=WeightSparsity(**training.sparsity.model_dump()) if training.sparsity else None,
         fedrs=FedRS(**training.fedrs.model_dump()) if training.fedrs else None,
+        feature_variance=FeatureVariance(**features.model_dump()) if features else None,
     )
 
 

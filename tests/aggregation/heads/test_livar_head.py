@@ -76,6 +76,13 @@ def test_clipping_cuts_an_outlier_at_the_percentile_of_the_round() -> None:
     assert LivarHead(clip=50).shares(variances, counts)[:, 1].tolist() == pytest.approx([1 / 3] * 3)
 
 
+def test_what_nobody_knows_does_not_lower_the_percentile() -> None:
+    variances = np.array([[1.0, NAN], [2.0, NAN], [9.0, 7.0]])
+    shares = LivarHead(clip=50).shares(variances, np.array([[9.0, 0], [9, 0], [9, 1]]))
+    assert shares[:, 0].tolist() == [0.2, 0.4, 0.4]  # cut at 2, the median of 1, 2 and 9
+    assert shares[:, 1].tolist() == [0.0, 0.0, 0.0]
+
+
 VARIANCES = hnp.arrays(
     np.float64,
     st.tuples(st.integers(1, 6), st.integers(1, 5)),

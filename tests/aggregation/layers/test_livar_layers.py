@@ -54,9 +54,9 @@ def ties(n: int) -> Updates:
 
 
 def test_importances_below_inside_and_above_the_quantiles_have_the_published_ratios() -> None:
-    # 0..10: the 60th percentile is 6, the 80th is 8
-    raw = one_factor(np.arange(11.0))
-    assert raw.tolist() == pytest.approx([0.433] * 6 + [1.0] * 3 + [1.340] * 2, abs=5e-4)
+    # 0..20: the 60th percentile is 12, the 80th is 16
+    raw = one_factor(np.arange(21.0))
+    assert raw.tolist() == pytest.approx([0.433] * 12 + [1.0] * 5 + [1.340] * 4, abs=5e-4)
 
 
 def test_the_table_of_two_factors_is_the_published_one() -> None:

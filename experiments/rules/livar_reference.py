@@ -20,6 +20,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ KNOWN = {
 class CountedHead:
     """Head rows by class count, ``sum_k n_kc W_kc / sum_j n_jc``; a class nobody has is kept."""
 
-    name = "class-count-head"
+    name: ClassVar[str] = "class-count-head"
 
     def __call__(
         self, updates: Updates, average: Weights, setting: Setting, state: State
@@ -187,7 +188,7 @@ def print_table(folder: Path, seeds: int) -> None:
         line = f"{cell:<8}"
         for rule, known in zip(RULES, KNOWN[cell], strict=True):
             spread = last[rule].std(ddof=1) if seeds > 1 else float("nan")
-            line += f"{last[rule].mean():>12.3f} ({spread:.3f}) / {known:.3f}"[:26].rjust(24)
+            line += f"{last[rule].mean():.3f} ({spread:.3f}) / {known:.3f}".rjust(24)
         for rule in RULES[1:]:
             apart = last[rule] - last["fedavg"]
             line += f"   {rule} {apart.mean():+.3f}, better in {(apart > 0).sum()} of {seeds}"

@@ -238,6 +238,32 @@ def test_the_head_is_looked_for_without_a_trace() -> None:
     assert all(module.training for module in model.modules())
 
 
+def test_looking_for_the_head_counts_no_forward_pass() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Linear(4, 3), nn.Linear(3, 3)
+            self.register_buffer("passes", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.passes += 1
+            return self.head(self.body(x))
+
+    model = Counting()
+    assert head_layer(model, 3, data().inputs) == "head"
+    assert float(model.passes) == 0
+
+
+def test_what_goes_into_the_head_is_read_without_its_graph() -> None:
+    model = mlp()
+    with head_inputs(model, "5") as seen:
+        assert seen == []
+        model(data(3).inputs)
+    (features,) = seen
+    assert features.shape == (3, 5)
+    assert not features.requires_grad
+
+
 def test_the_hook_on_the_head_is_removed_when_training_fails() -> None:
     model = mlp()
     with pytest.raises(RuntimeError), head_inputs(model, "5"):

@@ -28,3 +28,6 @@ LIPS_LOCAL = "lips-local"  # list[str]: tensors that every client keeps for itse
 LIPS_SEED = "lips-seed"  # int: for random masks made by clients
 LIPS_KEPT = "lips-kept"  # bytes, in a reply: packed bits of the entries the client kept
 PERSONAL_EVAL = "personal-eval"  # bool: clients measure the model they trained on their own tests
+
+# What a NumPyClient of ours says among its metrics: the legacy API has no records beside them.
+SIDE_KEYS = frozenset({PARTITION_ID, CODE_VERSION, CLASS_COUNTS, *CLIENT_CIRCUIT_KEYS, LIPS_KEPT})

@@ -165,7 +165,7 @@ def test_statuses_and_verdicts_are_those_of_the_code(title: str, words: type[Str
 def test_the_keys_of_the_side_record_are_those_of_the_code() -> None:
     rows = table_rows(section(page("architecture.md"), "Messages"))
     shown = [name for row in rows for name in names_in(row[0])]
-    no_keys = ("SIDE_CHANNEL", "IDENTITY_QUERY", "CLIENT_CIRCUIT_KEYS")
+    no_keys = ("SIDE_CHANNEL", "IDENTITY_QUERY", "CLIENT_CIRCUIT_KEYS", "SIDE_KEYS")
     keys = {name: value for name, value in vars(messages).items() if name.isupper()}
     assert sorted(shown) == sorted(keys[name] for name in keys if name not in no_keys)
 
@@ -179,6 +179,24 @@ def test_the_house_is_described_in_the_order_of_its_layers() -> None:
 def test_the_reference_describes_every_public_name_and_no_other() -> None:
     described = re.findall(r"^\.\. auto\w+:: fedcircuit\.(\w+)$", page("api.md"), re.M)
     assert sorted(described) == sorted(fedcircuit.__all__)
+
+
+def test_the_way_in_names_files_that_are_there() -> None:
+    text = (rules.ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    rows = table_rows(section(text, "What to add, and where"))
+    assert len(rows) > 4
+    for row in rows:
+        for name in names_in(row[1]) + names_in(row[3]):
+            assert (rules.ROOT / name).exists(), name
+        for page_name, heading in re.findall(r"\(docs/([\w-]+\.md)(?:#([\w-]+))?\)", row[4]):
+            headings = re.findall(r"^## (.*)$", page(page_name), re.M)
+            assert not heading or heading in [h.lower().replace(" ", "-") for h in headings]
+
+
+def test_the_citation_is_of_this_version() -> None:
+    cited = yaml.safe_load((rules.ROOT / "CITATION.cff").read_text("utf-8"))
+    assert cited["version"] == PROJECT["version"]
+    assert cited["license"] in str(PROJECT["license"])
 
 
 def test_every_command_on_a_page_exists() -> None:
@@ -251,7 +269,9 @@ def test_the_examples_in_docstrings_are_true(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["quickstart.md", "flower-project.md", "add-a-method.md"])
+@pytest.mark.parametrize(
+    "name", ["quickstart.md", "flower-project.md", "add-a-method.md", "extend.md"]
+)
 def test_the_examples_of_a_page_run(name: str, tmp_path: Path) -> None:
     (tmp_path / "example.py").write_text(examples(page(name)), encoding="utf-8")
     ran = subprocess.run(

@@ -189,9 +189,10 @@ class LegacyHooks:
         self.roster.settle(proxy.node_id)
         client = self.roster.name(proxy.node_id)
         try:
-            numbers = _numbers(result.metrics)
-            beside = kept_extra({k: v for k, v in result.metrics.items() if k not in numbers})
-            metrics, extra = kept_metrics(numbers, beside)
+            told = dict(result.metrics)
+            beside = kept_extra({k: v for k, v in told.items() if k in messages.SIDE_KEYS})
+            own = {k: v for k, v in told.items() if k not in messages.SIDE_KEYS}
+            metrics, extra = kept_metrics(own, beside)
             return Reply(
                 client,
                 num_examples=result.num_examples,
@@ -285,11 +286,3 @@ def _evaluation(loss: float, metrics: Mapping[str, Any]) -> dict[str, Metric]:
     """The loss beside the metrics; where these have another of this name, both are kept."""
     name = "loss" if metrics.get("loss", loss) == loss else "loss.aggregated"
     return {**metrics, name: loss}
-
-
-def _numbers(metrics: dict[str, Any]) -> dict[str, Metric]:
-    return {
-        key: value
-        for key, value in metrics.items()
-        if isinstance(value, (int, float)) and key != messages.PARTITION_ID
-    }

@@ -23,7 +23,7 @@ from fedcircuit.strategies.preflight import PreflightError, check_model
 from fedcircuit.strategies.recording.memory_of_strategies import restore_state
 from fedcircuit.strategies.recording.options import RecorderOptions
 from fedcircuit.strategies.recording.recorder import RoundRecorder
-from fedcircuit.strategies.recording.resuming import is_new, reopened, say
+from fedcircuit.strategies.recording.resuming import is_new, printed, reopened, say
 
 DiscoverOn = Literal["server", "clients"]
 
@@ -129,6 +129,7 @@ def build_recorder(
                 "validity": asdict(settings.validity),
                 "verdict": asdict(settings.verdict),
             },
+            network=None if sources.model is None else printed(sources.model),
         )
         if resume and not is_new(run_dir):
             store = reopened(run_dir, manifest)

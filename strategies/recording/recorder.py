@@ -84,7 +84,7 @@ class RoundRecorder:
         self._observers = Observers(observers, self.options.observer_seconds)
         self._fit = ModelFit(model)
         self._gaps: list[RoundRecord] = []  # rounds that could not be recorded yet
-        self._numbers = RoundNumbers(self.options.round_offset)
+        self._numbers = RoundNumbers(self.options.round_offset, store)
         self.round = self.options.round_offset
         self.before: dict[str, NDArray[np.generic]] = {}
         self.errors: list[str] = []  # our own, which did not stop the federation
@@ -103,7 +103,7 @@ class RoundRecorder:
     def begin(self, weights: Weights, state: Weights) -> None:
         """Note the weights the round starts from; the first of a new run becomes round 0."""
         self._fit.settle(weights)
-        self._numbers.check_start(weights, None if self.store is None else self.store.path)
+        self._numbers.check_start(weights)
         self.before = read_only(weights)
         if not self._dtypes:
             self._dtypes = {name: values.dtype for name, values in weights.items()}

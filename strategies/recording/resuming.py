@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +14,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, MetricRecord
 from flwr.serverapp.strategy import Result, Strategy
 from numpy.typing import NDArray
+from torch import nn
 
 from fedcircuit.learning import Weights
 from fedcircuit.records.files import LOCK, RunError
@@ -24,6 +27,7 @@ from fedcircuit.strategies.recording.wrapping import put_around
 logger = logging.getLogger(__name__)
 
 Evaluate = Callable[[int, ArrayRecord], MetricRecord | None]
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _SAME = {
     "name": "strategy",
     "seed": "seed",
@@ -73,6 +77,9 @@ def reopened(path: Path | str, manifest: Mapping[str, Any]) -> RunStore:
         for key, words in _SAME.items()
         if recorded.get(key) != manifest[key]
     ]
+    if recorded.get("class_names") and not manifest["class_names"]:
+        others.append("it was observed with a model and a probe: give both")
+    others += _other_network(recorded.get("network"), manifest.get("network"))
     if others:
         store.close()
         raise RunError(
@@ -80,6 +87,20 @@ def reopened(path: Path | str, manifest: Mapping[str, Any]) -> RunStore:
             f"it (see {MANIFEST} there), or give another run_dir"
         )
     return store
+
+
+def printed(model: nn.Module) -> str:
+    """The network as it prints itself, without the addresses of its objects."""
+    return _ADDRESS.sub("", repr(model))
+
+
+def _other_network(recorded: str | None, here: str | None) -> list[str]:
+    """In what a network differs; nothing where one of them is not known, as in older runs."""
+    if recorded is None or here is None or recorded == here:
+        return []
+    pairs = zip_longest(recorded.splitlines(), here.splitlines(), fillvalue="nothing")
+    one, other = next((a.strip(), b.strip()) for a, b in pairs if a != b)
+    return [f"its network has {_brief(one)} where this one has {_brief(other)}"]
 
 
 def say(store: RunStore, done: int) -> None:

@@ -85,6 +85,9 @@ def fault_of(
         return Failure(reply.client, *reply.error)
     missing = [name for name in sent if name not in reply.weights]
     extra = [name for name in reply.weights if name not in sent]
+    if len(extra) == len(reply.weights) != len(sent) and all(map(str.isdecimal, extra)):
+        reason = f"it sent {len(extra)} arrays without names, {len(sent)} are expected"
+        return Failure(reply.client, "names", reason)
     if missing or extra:
         return Failure(reply.client, "names", short(f"missing {missing}, unexpected {extra}"))
     for name, values in reply.weights.items():

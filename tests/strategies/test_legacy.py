@@ -145,6 +145,22 @@ def results(*arrays: np.ndarray) -> list[tuple[Any, FitRes]]:
     ]
 
 
+def test_texts_and_bytes_among_metrics_are_kept_as_they_came(tmp_path: Path) -> None:
+    strategy = observe(legacy.FedAvg(), run_dir=tmp_path / "run")
+    replies = results(np.zeros(2, np.float32), np.ones(2, np.float32))
+    for index, (_, reply) in enumerate(replies):
+        reply.metrics = {"client": f"site {index}", "by": b"xx", "loss": 0.5, "version": "0.1"}
+    hooks = strategy.fedcircuit_hooks  # type: ignore[attr-defined]
+    parameters = ndarrays_to_parameters([np.zeros(2, np.float32)])
+    asked = [(proxy, None) for proxy, _ in replies]
+    hooks.configure_fit(lambda *to: asked, 1, parameters, SimpleClientManager())
+    hooks.aggregate_fit(lambda *to: (parameters, {}), replies, [])
+    found = Run.load(tmp_path / "run").clients
+    assert found["metrics.client"].tolist() == ["site 0", "site 1"]
+    assert found["by"].tolist() == [b"xx", b"xx"]
+    assert "version" not in found  # what our own clients say beside their weights
+
+
 def test_one_object_in_all_results_is_secure_aggregation() -> None:
     shared = results(np.ones(2), np.ones(2))
     shared[1][1].parameters = shared[0][1].parameters

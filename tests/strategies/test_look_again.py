@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy import FedAvg
 from observing_helpers import N, run
 from test_private import PROBE, SETTINGS, secure
 from torch import nn
@@ -102,3 +103,10 @@ def test_under_secure_aggregation_a_look_sees_as_much_as_the_run_did(
         assert circuits_of(again, number) == circuits_of(recorded, number)
     assert "secure aggregation" in " ".join(again.table("unavailable")["reason"])
     assert again.observer_errors.empty
+
+
+def test_a_look_without_the_model_says_what_to_give(tmp_path: Path) -> None:
+    strategy = observe(FedAvg(), run_dir=tmp_path / "run")
+    strategy.fedcircuit_hooks.recorder.store.close()
+    with pytest.raises(RunError, match=r"look\(RUN, model=\.\.\., probe=\.\.\.\)"):
+        fedcircuit.look(tmp_path / "run")

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from deployed_app.task import CIRCUITS, N_CLASSES, example, model
 from fedcircuit import CircuitFedAvg, RecorderOptions, Run
-from fedcircuit.app.commands import round_line
+from fedcircuit.app.study import round_line
 from fedcircuit.learning import Weights, get_weights
 from fedcircuit.records.files import LockedError, RunError
 from fedcircuit.records.rounds import RoundRecord, build_manifest

@@ -10,8 +10,10 @@ from fedcircuit.app.study.parts import (
     circuit_settings,
     local_training,
 )
+from fedcircuit.app.study.round_text import round_line
 
 __all__ = [
+    "round_line",
     "ModelFactory",
     "PartitionedData",
     "Study",

@@ -110,6 +110,11 @@ def _tell_differences(run: Run) -> None:
 
 def _of_study(run: Run, overrides: Sequence[str], rounds: Collection[int] | None) -> Asked:
     """What is asked of a run of ``fedcircuit run``."""
+    if not run.manifest.get("config"):
+        raise RunError(
+            f"{run.path} was recorded by a program of its own, which alone knows the network and "
+            "the samples: look at it in Python, with look(RUN, model=..., probe=...)"
+        )
     before = study_of(run.manifest, run.path)
     config = parse_study(dict(run.manifest["config"]), overrides, where=f"a look at {run.path}")
     changed = changed_keys(before, config)

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits.planted.decoys import add_decoys
-from fedcircuit.circuits.planted.layout import Order, make_dense, true_edges, true_units, write_plan
-from fedcircuit.circuits.planted.network import Density, PlantedNetwork, checked_cases
-from fedcircuit.circuits.planted.plan import Patterns, draw_patterns, make_plan
+from fedcircuit.circuits.planted.building import built, drawn
+from fedcircuit.circuits.planted.network import Density, PlantedNetwork
+from fedcircuit.circuits.planted.plan import Patterns
 from fedcircuit.circuits.planted.scenes import draw_scenes
-from fedcircuit.circuits.sites import find_sites
 from fedcircuit.samples import Samples
 
 SIDE = 28
@@ -98,29 +96,10 @@ def planted_cnn(
     ValueError
         If a case is unknown or the network does not fit into the widths.
     """
-    chosen = checked_cases(cases)
-    generator = torch.Generator().manual_seed(seed)
-    patterns = draw_patterns(n_classes, chosen, generator, arranged=True)
-    plan = make_plan(patterns, chosen, depth=3)
-    add_decoys(plan, patterns, chosen, generator)
-    order = Order.draw(plan, widths, generator)
-    glyphs = draw_glyphs(patterns.n_glyphs + 2, generator)
-    model = cnn_layers(widths, n_classes)
-    layers = [layer for layer in model if isinstance(layer, nn.Conv2d | nn.Linear)]
-    write_plan(plan, order, layers, glyphs.unsqueeze(1) / 9)
-    if density == "dense":
-        make_dense(layers, generator)
-    sites = find_sites(model, torch.zeros(1, 1, SIDE, SIDE))
-    return PlantedNetwork(
-        model.eval(),
-        sites,
-        true_units(plan, order, n_classes),
-        true_edges(plan, order, sites, n_classes, torch.ones(1, dtype=torch.bool)),
-        ImageSampler(patterns, glyphs, noise, bool(chosen & {"distractors", "cancelling"})),
-        tuple(f"class {c}" for c in range(n_classes)),
-        chosen,
-        seed,
-    )
+    plan = drawn(cases, n_classes, seed, widths, draw_glyphs, depth=3, arranged=True)
+    sampler = ImageSampler(plan.patterns, plan.glyphs, noise, plan.noisy_background)
+    readers, example = plan.glyphs.unsqueeze(1) / 9, torch.zeros(1, 1, SIDE, SIDE)
+    return built(plan, cnn_layers(widths, n_classes), readers, example, sampler, density)
 
 
 def cnn_layers(widths: Sequence[int], n_classes: int) -> nn.Sequential:

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits.planted.decoys import add_decoys
-from fedcircuit.circuits.planted.layout import Order, make_dense, true_edges, true_units, write_plan
-from fedcircuit.circuits.planted.network import Density, PlantedNetwork, checked_cases
-from fedcircuit.circuits.planted.plan import Patterns, draw_patterns, make_plan
+from fedcircuit.circuits.planted.building import built, drawn
+from fedcircuit.circuits.planted.network import Density, PlantedNetwork
+from fedcircuit.circuits.planted.plan import Patterns
 from fedcircuit.circuits.planted.scenes import draw_scenes
-from fedcircuit.circuits.sites import find_sites
 from fedcircuit.samples import Samples
 
 LENGTH = 3.0  # of a glyph, as that of nine pixels of -1 and 1
@@ -81,30 +79,11 @@ def planted_mlp(
     ValueError
         If a case is unknown or the network does not fit into the widths.
     """
-    chosen = checked_cases(cases)
-    generator = torch.Generator().manual_seed(seed)
-    patterns = draw_patterns(n_classes, chosen, generator, arranged=False)
-    plan = make_plan(patterns, chosen, depth=2)
-    add_decoys(plan, patterns, chosen, generator)
-    order = Order.draw(plan, widths, generator)
-    glyphs = orthogonal_glyphs(patterns.n_glyphs + 2, generator)
-    n_inputs = glyphs.shape[1]
-    model = mlp_layers(n_inputs, widths, n_classes)
-    layers = [layer for layer in model if isinstance(layer, nn.Linear)]
-    write_plan(plan, order, layers, glyphs / LENGTH**2)
-    if density == "dense":
-        make_dense(layers, generator)
-    sites = find_sites(model, torch.zeros(1, n_inputs))
-    return PlantedNetwork(
-        model.eval(),
-        sites,
-        true_units(plan, order, n_classes),
-        true_edges(plan, order, sites, n_classes, torch.ones(n_inputs, dtype=torch.bool)),
-        VectorSampler(patterns, glyphs, noise, bool(chosen & {"distractors", "cancelling"})),
-        tuple(f"class {c}" for c in range(n_classes)),
-        chosen,
-        seed,
-    )
+    plan = drawn(cases, n_classes, seed, widths, orthogonal_glyphs, depth=2, arranged=False)
+    sampler = VectorSampler(plan.patterns, plan.glyphs, noise, plan.noisy_background)
+    n_inputs = plan.glyphs.shape[1]
+    model, example = mlp_layers(n_inputs, widths, n_classes), torch.zeros(1, n_inputs)
+    return built(plan, model, plan.glyphs / LENGTH**2, example, sampler, density)
 
 
 def mlp_layers(n_inputs: int, widths: Sequence[int], n_classes: int) -> nn.Sequential:

@@ -12,7 +12,7 @@ from fedcircuit.circuits import Site, split_by_site
 from fedcircuit.circuits.masking import reference_rows
 from fedcircuit.circuits.search.contrast import contrast_of_logits, contrast_weights
 from fedcircuit.circuits.search.protocol import Meter, Task, class_stream
-from fedcircuit.circuits.sites import gated
+from fedcircuit.circuits.sites import gated, require_gradient
 from fedcircuit.logits import logits_of
 
 
@@ -65,6 +65,7 @@ def shared_gradients(
             gated(model, sites, split_by_site(leaf, sites), reference),
         ):
             logits = logits_of(model, samples.inputs[part])
+            require_gradient(logits)
             meter.forward += len(part)
             for index, weights in enumerate(every):
                 separation = (weights[part].to(logits) * logits).sum()

@@ -206,7 +206,23 @@ def site_graph(
 
     with torch.enable_grad(), transformed(model, {s.output: keep(s.name) for s in sites}):
         logits = logits_of(model, inputs)
+    require_gradient(logits)
     return logits, seen
+
+
+def require_gradient(logits: Tensor) -> None:
+    """Refuse logits that are cut off from the activations they are made of.
+
+    Raises
+    ------
+    ValueError
+        With what may cut them off.
+    """
+    if not logits.requires_grad:
+        raise ValueError(
+            "the logits have no gradient: the model's forward cuts them off from its layers, by "
+            ".detach(), torch.no_grad() or a detour over NumPy. Take that out of forward"
+        )
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from fedcircuit.observers.trackers.mlflow_tracker import MlflowTracker
 from fedcircuit.observers.trackers.tensorboard_tracker import TensorBoardTracker
-from fedcircuit.observers.trackers.tracking import Tracker
+from fedcircuit.observers.trackers.tracking import Tracker, round_numbers
 from fedcircuit.observers.trackers.wandb_tracker import WandbTracker
 
 __all__ = [
@@ -10,4 +10,5 @@ __all__ = [
     "TensorBoardTracker",
     "Tracker",
     "WandbTracker",
+    "round_numbers",
 ]

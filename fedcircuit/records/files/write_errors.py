@@ -35,7 +35,7 @@ def locked(path: Path) -> lock.Key:
 
 
 @contextmanager
-def explained(path: Path, what: str, n_bytes: int) -> Iterator[None]:
+def explained(path: Path, what: str, n_bytes: int, *, new: bool = False) -> Iterator[None]:
     """Turn an error of the disk into one that says what was not written, and how to go on.
 
     Parameters
@@ -46,6 +46,8 @@ def explained(path: Path, what: str, n_bytes: int) -> Iterator[None]:
         What is being written, such as ``round 7``.
     n_bytes
         How much it takes.
+    new
+        Whether the folder is being made.
 
     Raises
     ------
@@ -56,11 +58,11 @@ def explained(path: Path, what: str, n_bytes: int) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(
-            f"{path}: {what} was not recorded: {_cause(path, error, n_bytes)}"
+            f"{path}: {what} was not recorded: {_cause(path, error, n_bytes, new=new)}"
         ) from error
 
 
-def _cause(path: Path, error: OSError, n_bytes: int) -> str:
+def _cause(path: Path, error: OSError, n_bytes: int, *, new: bool) -> str:
     """Why the disk refused, and what to do about it."""
     kept = "All that was recorded before is intact"
     again = f"go on with 'fedcircuit resume {path}'"
@@ -75,6 +77,11 @@ def _cause(path: Path, error: OSError, n_bytes: int) -> str:
             f"another disk, and {again}"
         )
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE) and not path.is_dir():
+        if new:
+            return (
+                f"the folder cannot be made ({error.strerror}). Give another one, with --out or "
+                "run_dir"
+            )
         return (
             "the run folder is gone: it was deleted, moved or unmounted meanwhile. Put it back to "
             "go on with it, or start a new run"

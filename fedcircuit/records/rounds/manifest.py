@@ -27,6 +27,7 @@ def build_manifest(
     class_names: Sequence[str],
     thresholds: Mapping[str, object] | None = None,
     storage: Storage | None = None,
+    network: str | None = None,
 ) -> dict[str, Any]:
     """The content of ``manifest.json``, but for the schema, which the store adds.
 
@@ -44,6 +45,8 @@ def build_manifest(
         Of statuses and verdicts, by name; dataclasses will do.
     storage
         What the run keeps; None leaves it to ``RunStore.create``.
+    network
+        The network as it prints itself; a run is continued with the same. None is not known.
 
     Raises
     ------
@@ -62,6 +65,8 @@ def build_manifest(
     }
     if storage is not None:
         content["storage"] = storage
+    if network is not None:
+        content["network"] = network
     result: dict[str, Any] = plain(content, "manifest")
     return result
 

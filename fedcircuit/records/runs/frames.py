@@ -102,8 +102,10 @@ def frame_of(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd
     return frame.astype({"round": np.int64})
 
 
-def table_hint(name: str, known: Sequence[str]) -> str:
-    """What to ask for in place of a table that there is not."""
+def table_hint(name: str, known: Sequence[str], failed: Sequence[str] = ()) -> str:
+    """What to ask for in place of a table that there is not; ``failed`` are observers."""
+    if failed:
+        return f"the observers {', '.join(failed)} failed: see run.observer_errors"
     near = difflib.get_close_matches(name, known, n=1)
     if near:
         return f"did you mean {near[0]!r}?"

@@ -135,7 +135,8 @@ class Run:
             If no round has such a table; the nearest name is given. It is a KeyError too.
         """
         if name not in self.table_names:
-            hint = table_hint(name, self.table_names) if self._folder.n_rounds else NO_ROUND
+            failed = [] if self.table_names else sorted(set(self.observer_errors["observer"]))
+            hint = table_hint(name, self.table_names, failed) if self._folder.n_rounds else NO_ROUND
             raise UnknownTableError(f"{self.path} has no table {name!r}; {hint}")
         with reading(self.path / LINES, f"table {name}"):
             return self.layer_names.named(self._parts[0].frame(name))

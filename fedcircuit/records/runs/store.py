@@ -44,8 +44,6 @@ from fedcircuit.records.runs.folder import (
     read_manifest,
 )
 
-__all__ = ["RunError", "RunStore", "Storage"]
-
 
 class RunStore:
     """The folder of one run, written by one process at a time.
@@ -94,7 +92,7 @@ class RunStore:
         content = integrity.sealed(content)
         data = (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
         _refuse_existing(path)
-        with explained(path, "the manifest", len(data)):
+        with explained(path, "the manifest", len(data), new=True):
             path.mkdir(parents=True, exist_ok=True)
             key = locked(path)
             try:
@@ -155,6 +153,11 @@ class RunStore:
     def rounds(self) -> tuple[int, ...]:
         """Numbers of the recorded rounds; 0 is the start."""
         return tuple(range(self._folder.n_rounds))
+
+    def recorded_now(self) -> int:
+        """How many rounds the folder holds, the start among them, whoever wrote them."""
+        self._folder.refresh()
+        return self._folder.n_rounds
 
     def append(self, record: RoundRecord) -> None:
         """Record a round for good.

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import fedcircuit
 
 from fedcircuit.records.rounds.manifest import build_manifest
 from fedcircuit.records.runs.store import RunStore
@@ -14,18 +15,6 @@ SMALL = [
     "--set", "training.rounds=2", "--set", "circuits.probe_per_class=6",
     "--set", "model.widths=[4,6]", "--set", "circuits.controls=1",
 ]  # fmt: skip
-
-
-def fedcircuit(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fedcircuit", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=120,
-        env={**os.environ, "COLUMNS": "120"},
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +30,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_demo_ends_with_a_verdict_and_the_path_of_a_report(tmp_path: Path) -> None:
-    result = fedcircuit("demo", "--out", "out", cwd=tmp_path)
+    result = subprocess.run(  # as a shell does it, imports and all
+        [sys.executable, "-m", "fedcircuit", "demo", "--out", "out"],
+        capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False,
+        env={**os.environ, "COLUMNS": "120"},
+    )  # fmt: skip
 
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
@@ -161,11 +154,7 @@ def test_partitions_are_shown_whole_on_a_narrow_terminal(tmp_path: Path) -> None
         "name: drawn\npartition: {kind: flwr-datasets, clients: 2, partitioner: SizePartitioner,"
         " options: {partition_sizes: [1000, 437]}}\n"
     )
-    result = subprocess.run(
-        [sys.executable, "-m", "fedcircuit", "partition", "study.yaml"],
-        capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False,
-        env={**os.environ, "COLUMNS": "30"},
-    )  # fmt: skip
+    result = fedcircuit("partition", "study.yaml", cwd=tmp_path, columns=30)
 
     assert result.returncode == 0, result.stderr
     assert "…" not in result.stdout

@@ -91,7 +91,7 @@ def test_completion_and_help_import_nothing_heavy(folder: Path) -> None:
     code = (
         "import sys; from fedcircuit.app.commands.cli import app\n"
         "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
-        "from fedcircuit.app import completion; completion.run_folders('')\n"
+        "from fedcircuit.app.commands import completion; completion.run_folders('')\n"
         "print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)"
     )
     ran = subprocess.run(

@@ -7,10 +7,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from fedcircuit import discover
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.circuits.paths.connectivity import live_units
 from fedcircuit.circuits.sites.finding import find_sites
 from fedcircuit.circuits.sites.hooks import gated
+
+
+class CutOff(nn.Sequential):
+    """Logits that no derivative passes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).detach()
+
+
+@pytest.mark.parametrize("method", ["attribution", "integrated", "gates", "magnitude"])
+def test_logits_without_a_gradient_are_refused_in_words(method: str) -> None:
+    model = CutOff(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    samples = (torch.randn(20, 3), torch.arange(20) % 2)
+    with pytest.raises(ValueError, match=r"the logits have no gradient: .* \.detach\(\)"):
+        discover(model, samples, method=method)
 
 
 def mlp(*, shared: bool = False) -> nn.Sequential:

@@ -14,7 +14,8 @@ from record_examples import a_round, files_of, identical
 from fedcircuit.circuits.circuit import Site
 from fedcircuit.records.files.read_errors import RunError, UnknownTableError
 from fedcircuit.records.rounds import ClientRecord, Failure, Observation, RoundRecord, Table
-from fedcircuit.records.runs import Run, RunStore, Storage
+from fedcircuit.records.rounds.client_weights import Storage
+from fedcircuit.records.runs import Run, RunStore
 
 NAN = float("nan")
 
@@ -221,6 +222,8 @@ def test_numbers_of_rounds_clients_and_stages_are_frames(tmp_path: Path) -> None
     assert run.observer_errors.to_dict("list") == {
         "round": [1], "observer": ["eye"], "error": ["ValueError: x"],
     }  # fmt: skip
+    with pytest.raises(UnknownTableError, match=r"observers eye failed: see run.observer_errors"):
+        run.table("validity")
     assert run.clients["num_examples"].tolist() == [5, 6]
     np.testing.assert_array_equal(run.clients["accuracy"], [NAN, 0.5])
 

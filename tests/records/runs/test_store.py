@@ -257,3 +257,10 @@ def test_a_store_that_nobody_holds_frees_the_run(tmp_path: Path) -> None:
     RunStore.create(tmp_path / "run", {}).append(a_round(0))
     child = forked(lambda: RunStore.open(tmp_path / "run").append(a_round(1)))
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("path", ["/dev/null/x", "/proc/fedcircuit"])
+def test_a_folder_that_cannot_be_made_is_said_to_be_that(path: str) -> None:
+    manifest = {"name": "x", "class_names": [], "seed": 0}
+    with pytest.raises(RunError, match=r"the folder cannot be made \(.+\)\. Give another one"):
+        RunStore.create(path, manifest)

@@ -46,6 +46,18 @@ def test_a_second_start_goes_on_with_the_run(tmp_path: Path, make: Callable[[], 
         np.testing.assert_array_equal(values, in_dtype(middle[name].numpy(), values.dtype))
 
 
+def test_a_strategy_whose_folder_another_has_taken_is_refused_before_clients_train(
+    tmp_path: Path,
+) -> None:
+    first = observe(FedAvg(), run_dir=tmp_path / "run")
+    second = observe(FedAvg(), run_dir=tmp_path / "run", resume=True)
+    started(second, arrays_of(initial_weights()), 1)
+    grid = SortedGrid(toy_app(), N)
+    with pytest.raises(PreflightError, match=r"holds 2 rounds, and held 0 .* resume=True"):
+        first.start(grid, arrays_of(initial_weights()), num_rounds=1)
+    assert Run.load(tmp_path / "run").rounds == (1,)
+
+
 def test_weights_that_went_through_a_model_go_on_too(tmp_path: Path) -> None:
     """FedAvg gives counters of batch norm back as fractions, which a model cuts off."""
     strategy = observe(FedAvg(), run_dir=tmp_path / "run")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from flwr.server.compat import start_grid
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAdam, FedAvg, Result, Strategy
 from plain_clients import drifting_app, plain_weights
+from torch import nn
 from toy_federation import arrays_of, bits, build_net, initial_weights, samples_of
 
 from fedcircuit.app.engines.grid import InProcessGrid
@@ -29,6 +32,7 @@ from fedcircuit.strategies.circuit_fedavg import CircuitFedAvg
 from fedcircuit.strategies.observing import observe
 from fedcircuit.strategies.preflight.checks import PreflightError
 from fedcircuit.strategies.recording.options import RecorderOptions
+from fedcircuit.strategies.recording.resuming import printed
 
 N = 3
 
@@ -138,6 +142,38 @@ def test_another_strategy_seed_or_model_is_refused_and_harms_nothing(
         other({"run_dir": tmp_path / "run", "resume": True})
     begin(adam(tmp_path / "run"), 2)
     assert Run.load(tmp_path / "run").rounds == (1, 2)
+
+
+def test_the_same_weights_in_another_network_are_another_run(tmp_path: Path) -> None:
+    folder, net = tmp_path / "run", build_net()
+    observe(
+        FedAvg(), model=net, probe=probe(), run_dir=folder
+    ).fedcircuit_hooks.recorder.store.close()
+    other = copy.deepcopy(net)
+    (name, _) = next((n, m) for n, m in other.named_modules() if isinstance(m, nn.ReLU))
+    setattr(other.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], nn.Tanh())
+    again = partial(observe, FedAvg(), probe=probe(), run_dir=folder, resume=True)
+    with pytest.raises(
+        RunError, match=r"its network has '.*ReLU\(\)' where this one has '.*Tanh\(\)'"
+    ):
+        again(model=other)
+    again(model=net)
+
+
+def test_a_run_with_circuits_asks_for_model_and_probe(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    made = observe(FedAvg(), model=build_net(), probe=probe(), run_dir=folder)
+    made.fedcircuit_hooks.recorder.store.close()
+    with pytest.raises(RunError, match="observed with a model and a probe: give both"):
+        observe(FedAvg(), run_dir=folder, resume=True)
+
+
+def test_a_network_is_printed_without_addresses() -> None:
+    class Odd(nn.Module):
+        def extra_repr(self) -> str:
+            return f"f={object()}"
+
+    assert printed(Odd()) == "Odd(f=<object object>)"
 
 
 def test_weights_of_another_network_are_refused_before_anything_is_sent(tmp_path: Path) -> None:

@@ -22,6 +22,11 @@ def test_a_reply_like_what_was_sent_is_good() -> None:
     assert fault_of(reply(), SENT) is None
 
 
+def test_arrays_without_names_are_counted() -> None:
+    fault = fault_of(reply(weights={"0": np.zeros((2, 3), np.float32)}), SENT)
+    assert fault == Failure("1", "names", "it sent 1 arrays without names, 2 are expected")
+
+
 def test_the_order_of_names_does_not_matter() -> None:
     turned = dict(reversed(reply().weights.items()))
     assert fault_of(reply(weights=turned), SENT) is None

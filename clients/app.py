@@ -13,7 +13,7 @@ from flwr.clientapp import ClientApp
 from torch import nn
 
 from fedcircuit import messages
-from fedcircuit.clients import lips, memory, own_tensors
+from fedcircuit.clients import lips, memory, own_tensors, path_importance
 from fedcircuit.clients.arrays import array_record
 from fedcircuit.clients.circuits import ClientCircuits
 from fedcircuit.clients.identity import identity, partition_of
@@ -65,7 +65,8 @@ def client_app(
         Measure the model just trained on the ``test`` samples too (``test_accuracy``,
         ``test_loss`` of every reply); the global model is measured there by federated evaluation.
     class_counts
-        Say with every reply how many training samples of each class the client has.
+        Say with every reply how many training samples of each class the client has. Variances of
+        features, where ``training`` asks for them, tell which classes it has all the same.
     mods
         Flower's client mods, such as those for differential privacy; the first is outermost.
     remembered
@@ -109,7 +110,8 @@ class _Clients:
         start, masked = lips.local_start(whole, sent.config, context, sent.names)
         kept = self.training.optimizer_state == "kept"
         before = memory.recalled(context, memory.OPTIMIZER) if kept else {}
-        result = client.train(start, sent.config, before)
+        followed = path_importance.remembered(context) if self.training.path_importance else {}
+        result = client.train(start, sent.config, before, followed)
         if kept:
             memory.keep(context, memory.OPTIMIZER, result.optimizer)
         lips.remember(client.model, sent.config, context, sent.names, last_gradient)
@@ -120,6 +122,9 @@ class _Clients:
             said[messages.LIPS_KEPT] = masked
         if self.class_counts:
             said[messages.CLASS_COUNTS] = client.samples.counts(self.n_classes).tolist()
+        if result.class_variances is not None:
+            said[messages.CLASS_VARIANCES] = list(result.class_variances)
+        said.update(path_importance.remember(result, context, sent.names))
         number = round_of(sent.config)
         said.update(client.own_circuits(number))
         arrays = array_record({name: trained[known] for name, known in sent.names.items()})

@@ -15,6 +15,7 @@ from fedcircuit.learning import Weights
 from fedcircuit.wire import decoded
 
 OPTIMIZER = "training/optimizer"
+PATH_IMPORTANCE = "training/path-importance"
 
 
 def recalled(context: Context, key: str) -> dict[str, NDArray[np.generic]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from flwr.client import NumPyClient
 from numpy.typing import NDArray
 from torch import nn
 
+from fedcircuit import messages
 from fedcircuit.circuits.round import MessageValue, as_scalars
 from fedcircuit.clients.circuits import ClientCircuits, own_circuits
 from fedcircuit.learning import Weights, derived_seed, get_weights, set_weights
@@ -73,6 +75,9 @@ class SparseClient(NumPyClient):
         self.client = client
         self.test = samples if test is None else test
         self.circuits = circuits
+        options = training.feature_variance
+        frozen = options is not None and options.feature_source == "frozen"
+        self.frozen = copy.deepcopy(model) if frozen else None  # before any weights arrive
 
     def get_parameters(self, config: dict[str, Any]) -> list[NDArray[np.generic]]:
         """Weights in the order of the model's state dict."""
@@ -86,8 +91,8 @@ class SparseClient(NumPyClient):
         Raises
         ------
         ValueError
-            As for :meth:`train`, or if the optimiser's state or batch norm is to be kept: a
-            NumPyClient is not given the memory of its node.
+            As for :meth:`train`, or if optimiser state, batch norm or path importance is to be
+            kept: a NumPyClient is not given the memory of its node.
         """
         if self.training.optimizer_state == "kept":
             raise ValueError(
@@ -100,9 +105,14 @@ class SparseClient(NumPyClient):
                 "fedcircuit.clients.client_app, or batch_norm 'shared' and "
                 "ClientApp(mods=[FedBNMod(model)])"
             )
+        if self.training.path_importance:
+            raise ValueError(
+                "path_importance goes on over all rounds in the node's memory, which a NumPyClient "
+                "is not given; use fedcircuit.clients.client_app"
+            )
         result = self.train(self._named(parameters), config)
         said = as_scalars(self.own_circuits(round_of(config)))
-        metrics = {**training_metrics(result), **said}
+        metrics = {**training_metrics(result), **said, **self._as_bytes(result)}
         return self.get_parameters(config), result.num_examples, metrics
 
     def evaluate(
@@ -112,8 +122,23 @@ class SparseClient(NumPyClient):
         result = self.assess(self._named(parameters))
         return result.loss, len(self.test), {"accuracy": result.accuracy}
 
+    def _as_bytes(self, result: TrainingResult) -> dict[str, bytes]:
+        """Variances and the class counts they need, as metrics of a NumPyClient may be."""
+        if result.class_variances is None:
+            return {}
+        counts = self.samples.counts(self.n_classes).numpy()
+        said = {
+            messages.CLASS_VARIANCES: np.array(result.class_variances),
+            messages.CLASS_COUNTS: counts,
+        }
+        return {key: values.astype("<f8").tobytes() for key, values in said.items()}
+
     def train(
-        self, weights: Weights, config: Mapping[str, Any], optimizer: State | None = None
+        self,
+        weights: Weights,
+        config: Mapping[str, Any],
+        optimizer: State | None = None,
+        importance: Mapping[str, float] | None = None,
     ) -> TrainingResult:
         """Train the model from named weights.
 
@@ -125,6 +150,8 @@ class SparseClient(NumPyClient):
             ``server-round`` is needed for the seed; FedProx's ``proximal-mu`` is obeyed.
         optimizer
             State in which the client's last round left its optimiser; None or empty: fresh.
+        importance
+            Path importance of the client's rounds before, by weight; None or empty: 0.
 
         Raises
         ------
@@ -144,6 +171,8 @@ class SparseClient(NumPyClient):
                 first=self._first_step(number),
                 batch_seed=derived_seed(self.seed, "batches", self.client),
                 optimizer={} if optimizer is None else optimizer,
+                importance={} if importance is None else importance,
+                frozen=self.frozen,
             ),
         )
 

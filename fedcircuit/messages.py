@@ -8,6 +8,11 @@ SIDE_CHANNEL = "fedcircuit"  # name of the ConfigRecord in a reply
 PARTITION_ID = "partition-id"  # int: which partition the client holds
 CODE_VERSION = "version"  # str: version of fedcircuit that the client runs
 CLASS_COUNTS = "class-counts"  # list[int]: training samples of each class
+# list[float], or from a NumPyClient the bytes of little-endian float64: per class the variance of
+# the client's features, a mean over them; NaN where unknown
+CLASS_VARIANCES = "class-variances"
+PATH_LAYERS = "path-layers"  # list[str]: weights whose path importance follows, as they are sent
+PATH_IMPORTANCE = "path-importance"  # list[float]: per layer sum |<gradient, step>|, all rounds
 MASKS = "masks"  # bytes: packed bits [classes, units], numpy.packbits along units
 MASKS_FOUND = "masks-found"  # list[bool], or as many bytes: per class, was one found
 MASKS_UNITS = "masks-units"  # int: number of units before packing

@@ -21,6 +21,9 @@ _OWN = (
     messages.LIPS_KEPT,
     messages.CLASS_COUNTS,
     *messages.RULE_KEYS,
+    messages.CLASS_VARIANCES,
+    messages.PATH_LAYERS,
+    messages.PATH_IMPORTANCE,
 )
 
 

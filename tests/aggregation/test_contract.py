@@ -16,6 +16,7 @@ from fedcircuit.aggregation.heads import (
     CCVR,
     CircuitCalibration,
     ClassCountHead,
+    LivarHead,
     LogitOffsets,
     Refit,
 )
@@ -23,6 +24,7 @@ from fedcircuit.aggregation.layers import (
     ConflictProjection,
     CoveredAverage,
     Fisher,
+    LivarLayers,
     Ties,
     WeightMatching,
 )
@@ -46,6 +48,8 @@ class Case:
 QUICK = Refit(per_class=20, epochs=3)
 CASES = [
     Case(ClassCountHead()),
+    Case(LivarHead(), {"identity": "a class that no client can score keeps the row of before"}),
+    Case(LivarLayers()),
     Case(CCVR(refit=QUICK), {"identity": REFITS, "between": NOT_BETWEEN_FIT}),
     Case(LogitOffsets(), {"identity": FITS, "between": NOT_BETWEEN_FIT}),
     Case(
@@ -229,7 +233,10 @@ def test_replies_with_other_names_are_refused_and_the_name_is_said() -> None:
         Updates(1, whole_round().before, (first, odd))
 
 
-@pytest.mark.parametrize("case", CASES[:4], ids=lambda case: case.rule.name)
+OF_THE_HEAD = [case for case in CASES if ".heads." in type(case.rule).__module__]
+
+
+@pytest.mark.parametrize("case", OF_THE_HEAD, ids=lambda case: case.rule.name)
 def test_rules_of_the_head_leave_the_body_alone(case: Case) -> None:
     updates = whole_round()
     average, got = bits(average_of(updates)), bits(apply(case.rule, updates))

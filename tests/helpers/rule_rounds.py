@@ -36,8 +36,12 @@ def told(client: int, weights: Weights) -> dict[str, Said]:
     labels = np.repeat(np.arange(N_CLASSES), COUNTS[client])
     features = np.maximum(rng.normal(size=(len(labels), UNITS)) + labels[:, None] / 2, 0.0)
     moments = moments_of(features, labels, N_CLASSES)
+    layers = [name for name in names if weights[name].ndim > 1]
     return {
         messages.CLASS_COUNTS: list(COUNTS[client]),
+        messages.CLASS_VARIANCES: [0.5 + client, 1.0, 2.0 - client / 2],
+        messages.PATH_LAYERS: layers,
+        messages.PATH_IMPORTANCE: [float(x) for x in rng.random(len(layers))],
         messages.LOCAL_STEPS: 2 + client,
         messages.FISHER: packed_tensors(fisher),
         messages.FEDDYN_ALPHA: 0.5,

@@ -10,11 +10,13 @@ from fedcircuit.aggregation.heads.head import (
     said_by_class,
     with_rows,
 )
+from fedcircuit.aggregation.heads.livar_head import LivarHead
 from fedcircuit.aggregation.heads.logit_offsets import LogitOffsets
 from fedcircuit.aggregation.heads.moments import Moments, moments_of
 from fedcircuit.aggregation.heads.refit import Refit
 
 __all__ = [
+    "LivarHead",
     "CCVR",
     "CircuitCalibration",
     "ClassCountHead",

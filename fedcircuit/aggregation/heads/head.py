@@ -11,9 +11,8 @@ from torch import nn
 
 from fedcircuit import messages
 from fedcircuit.aggregation import RuleError, Setting, Updates
-from fedcircuit.circuits.sites import call_order
 from fedcircuit.learning import Weights
-from fedcircuit.learning.networks import NameFitError, fitted
+from fedcircuit.learning.networks import NameFitError, fitted, head_layer, linear_layers
 
 
 @dataclass(frozen=True)
@@ -88,22 +87,18 @@ def find_head(weights: Weights, setting: Setting, rule: str) -> Head:
 def _of_model(
     weights: Weights, setting: Setting, model: nn.Module, n_classes: int, rule: str
 ) -> Head:
-    modules = dict(model.named_modules())
-    order = list(modules)
-    if setting.probe is not None:
-        order = list(call_order(model, setting.probe.inputs))
-    layers = [(name, modules[name]) for name in order if isinstance(modules[name], nn.Linear)]
-    found = [name for name, layer in layers if layer.out_features == n_classes]
-    if not found:
-        sizes = {name: layer.out_features for name, layer in layers}
+    probe = setting.probe
+    name = head_layer(model, n_classes, None if probe is None else probe.inputs)
+    if name is None:
+        sizes = {layer: own.out_features for layer, own in linear_layers(model).items()}
         raise RuleError(
             rule,
             f"it needs a last linear layer with {n_classes} outputs, one a class; the outputs of "
             f"the linear layers of {type(model).__name__} are {sizes or 'none'}",
         )
-    own = f"{found[-1]}.weight".lstrip(".")
-    biased = getattr(modules[found[-1]], "bias", None) is not None
-    bias = f"{found[-1]}.bias".lstrip(".") if biased else None
+    prefix = f"{name}." if name else ""
+    own = f"{prefix}weight"
+    bias = None if linear_layers(model)[name].bias is None else f"{prefix}bias"
     wanted = [own] if bias is None else [own, bias]
     names: Mapping[str, str] = {name: name for name in wanted}
     if not all(name in weights for name in wanted):
@@ -180,6 +175,8 @@ def class_counts(updates: Updates, n_classes: int, rule: str) -> NDArray[np.floa
 def said_by_class(updates: Updates, key: str, n_classes: int, rule: str) -> NDArray[np.float64]:
     """``[clients, classes]``, one number a class that every client said under a key.
 
+    A list of numbers or, as a NumPyClient sends it, the bytes of little-endian float64.
+
     Raises
     ------
     RuleError
@@ -204,7 +201,9 @@ def said_by_class(updates: Updates, key: str, n_classes: int, rule: str) -> NDAr
 
 
 def _numbers(value: object) -> NDArray[np.float64] | None:
-    if isinstance(value, str | bytes):
+    if isinstance(value, bytes):
+        return np.frombuffer(value, dtype="<f8") if len(value) % 8 == 0 else None
+    if isinstance(value, str):
         return None
     try:
         return np.asarray(value, dtype=np.float64)

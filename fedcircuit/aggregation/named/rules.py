@@ -14,6 +14,7 @@ from fedcircuit.aggregation.heads import (
     CCVR,
     CircuitCalibration,
     ClassCountHead,
+    LivarHead,
     LogitOffsets,
     Refit,
 )
@@ -21,12 +22,15 @@ from fedcircuit.aggregation.layers import (
     ConflictProjection,
     CoveredAverage,
     Fisher,
+    LivarLayers,
     Ties,
     WeightMatching,
 )
 
 _RULES: tuple[type[Rule], ...] = (
     ClassCountHead,
+    LivarHead,
+    LivarLayers,
     CCVR,
     LogitOffsets,
     CircuitCalibration,
@@ -48,6 +52,8 @@ _MOMENTS = ("n_classes", f"model|{messages.MOMENTS_SUM}", f"probe|{messages.MOME
 # "a|b" is either of them. Options may ask for less: a rule that is off needs nothing.
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "class-count-head": ("n_classes", messages.CLASS_COUNTS),
+    "livar-head": ("n_classes", messages.CLASS_COUNTS, messages.CLASS_VARIANCES),
+    "livar-layers": (messages.PATH_LAYERS, messages.PATH_IMPORTANCE),
     "ccvr": _MOMENTS,
     "logit-offsets": ("n_classes", "model", "probe"),
     "circuit-calibration": (*_MOMENTS, "model", "masks"),

@@ -77,6 +77,22 @@ class ObjectiveConfig(Section):
     tau: float = Field(1.0, ge=0, description="Strength; 0 is plain cross-entropy.")
 
 
+class FeatureVarianceConfig(Section):
+    """What clients measure for LIVAR's head: how much the features of each class vary."""
+
+    feature_source: Literal["adapted", "frozen"] = Field(
+        "adapted",
+        description="adapted: features of the network that the client trains; frozen: of the "
+        "network with its initial weights, the same in every round.",
+    )
+    correct_only: bool = Field(False, description="Only samples that are predicted right.")
+    epoch: Literal["last", "all", "post"] = Field(
+        "last",
+        description="While the client trains, in the last local epoch or in all; or post: in a "
+        "pass of its own afterwards.",
+    )
+
+
 class TrainingConfig(Section):
     """How long and how every client trains."""
 
@@ -125,6 +141,12 @@ class TrainingConfig(Section):
     batch_norm: Literal["shared", "own"] = Field(
         "shared",
         description="own: FedBN (arXiv 2102.07623), every client goes on with its own batch norm.",
+    )
+    feature_variance: FeatureVarianceConfig | None = Field(
+        None, description="Left out: clients do not measure their features; {} measures them."
+    )
+    path_importance: bool = Field(
+        False, description="Clients say how much their steps on each layer have changed the loss."
     )
 
     @model_validator(mode="after")

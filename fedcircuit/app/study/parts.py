@@ -32,7 +32,14 @@ from fedcircuit.learning.networks import (
     sparsified,
 )
 from fedcircuit.learning.partitions import Partition
-from fedcircuit.learning.training import FedLC, FedRS, LocalTraining, LogitAdjustment, Objective
+from fedcircuit.learning.training import (
+    FeatureVariance,
+    FedLC,
+    FedRS,
+    LocalTraining,
+    LogitAdjustment,
+    Objective,
+)
 from fedcircuit.samples import Samples
 
 OBJECTIVES: Mapping[str, Callable[[float], Objective]] = {
@@ -153,15 +160,18 @@ def build_study(config: StudyConfig, remembered: Mapping[int, Weights] | None = 
 def local_training(config: StudyConfig) -> LocalTraining:
     """How the study's clients train."""
     training = config.training
-    options = training.model_dump(exclude={"rounds", "sparsity", "fedrs", "objective"})
+    own = {"rounds", "sparsity", "fedrs", "objective", "feature_variance"}
+    options = training.model_dump(exclude=own)
     objective: Objective | None = None
     if training.objective is not None:
         objective = OBJECTIVES[training.objective.name](training.objective.tau)
+    features = training.feature_variance
     return LocalTraining(
         **options,
         sparsity=WeightSparsity(**training.sparsity.model_dump()) if training.sparsity else None,
         fedrs=FedRS(**training.fedrs.model_dump()) if training.fedrs else None,
         objective=objective,
+        feature_variance=FeatureVariance(**features.model_dump()) if features else None,
     )
 
 

@@ -1,6 +1,7 @@
 """Networks, the weights they keep, and the names under which these are exchanged."""
 
 from fedcircuit.learning.networks.exchanged_names import NameFit, NameFitError, fitted
+from fedcircuit.learning.networks.features import head_inputs, head_layer, linear_layers
 from fedcircuit.learning.networks.frozen_heads import (
     FrozenLinear,
     Head,
@@ -27,7 +28,10 @@ __all__ = [
     "density",
     "fitted",
     "frozen_rows",
+    "head_inputs",
+    "head_layer",
     "layer_weights",
+    "linear_layers",
     "sparsified",
     "with_frozen_head",
 ]

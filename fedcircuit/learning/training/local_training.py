@@ -4,157 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fedcircuit.learning import get_weights
-from fedcircuit.learning.networks import Pruning, WeightSparsity, density, layer_weights
+from fedcircuit.learning.networks import Pruning, density, layer_weights
 from fedcircuit.learning.training.batch_statistics import takes_batch_statistics, training_logits
 from fedcircuit.learning.training.batches import Passes, batches_from, batches_of_epochs
 from fedcircuit.learning.training.decorrelation import Penultimate, decorrelation, penultimate
-from fedcircuit.learning.training.objectives import FedRS, Objective, proximal_term
-from fedcircuit.learning.training.optimizer_state import State, optimizer_arrays, restore_optimizer_
+from fedcircuit.learning.training.objectives import proximal_term
+from fedcircuit.learning.training.optimizer_state import optimizer_arrays, restore_optimizer_
 from fedcircuit.learning.training.optimizer_steps import Optimizer, adam, sgd
 from fedcircuit.learning.training.progress import Progress
+from fedcircuit.learning.training.settings import START, Continuation, LocalTraining, TrainingResult
+from fedcircuit.learning.watching import FeatureWatch, PathImportance
 from fedcircuit.samples import Samples
-
-
-@dataclass(frozen=True)
-class LocalTraining:
-    """A client's training in one round.
-
-    Parameters
-    ----------
-    epochs
-        Passes over the client's samples; left out: 1, or none where ``steps`` is given.
-    batch_size
-        Samples of a mini-batch; the last of a pass holds what is left. In a model with batch norm,
-        which needs two, a single sample that is left joins the mini-batch before it.
-    steps
-        Mini-batches of a round instead of whole epochs: fewer than an epoch has, or more. Rounds
-        take them from one sequence of mini-batches, see :class:`Continuation`.
-    optimizer_state
-        ``fresh``: moments and momentum start from nothing in every round. ``kept``: they go on
-        from the client's last round. With one step a round a fresh Adam moves every weight by the
-        learning rate, whatever the size of its gradient.
-    objective
-        ``loss(logits, labels, class_counts)`` in place of cross-entropy, such as ``FedLC()`` or
-        ``LogitAdjustment()``; ``fedrs`` is the same as ``objective=FedRS(...)``.
-    feddecorr_beta
-        FedDecorr adds this times :func:`~.decorrelation.decorrelation` of what the last linear
-        layer takes; the paper's is 0.1.
-    batch_norm
-        ``shared``: batch norm is averaged like everything else. ``own``: FedBN (arXiv 2102.07623),
-        every client goes on with its own parameters and statistics of batch norm.
-
-    Raises
-    ------
-    ValueError
-        If a number is out of its range, both epochs and steps are given, or two objectives are.
-    """
-
-    epochs: int | None = None
-    batch_size: int = 64
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    sparsity: WeightSparsity | None = None
-    proximal_mu: float = 0.0
-    fedrs: FedRS | None = None
-    steps: int | None = None
-    optimizer_state: Literal["fresh", "kept"] = "fresh"
-    objective: Objective | None = None
-    feddecorr_beta: float = 0.0
-    batch_norm: Literal["shared", "own"] = "shared"
-
-    def __post_init__(self) -> None:
-        if self.epochs is not None and self.steps is not None:
-            raise ValueError(
-                "a round has either epochs or steps, got "
-                f"epochs {self.epochs} and steps {self.steps}; leave one of them out"
-            )
-        for name in ("epochs", "steps", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value}")
-        if self.lr <= 0:
-            raise ValueError(f"lr must be > 0, got {self.lr}")
-        for name in ("momentum", "weight_decay", "proximal_mu", "feddecorr_beta"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
-        if self.objective is not None and self.fedrs is not None:
-            raise ValueError(
-                f"a client has one objective, got objective {self.objective} and fedrs "
-                f"{self.fedrs}; leave one of them out"
-            )
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
-
-    def n_steps(self, passes: Passes) -> int:
-        """Mini-batches of a round of a client whose samples are cut like this."""
-        return (self.epochs or 1) * passes.steps if self.steps is None else self.steps
-
-
-_CHOICES = {
-    "optimizer": ("sgd", "adam"),
-    "optimizer_state": ("fresh", "kept"),
-    "batch_norm": ("shared", "own"),
-}
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """What a round of a client goes on from.
-
-    Parameters
-    ----------
-    first
-        With ``LocalTraining.steps``: number of the round's first mini-batch in the client's
-        sequence, from 0.
-    batch_seed
-        With ``LocalTraining.steps``: seed of that sequence, the same in all rounds of a client;
-        None is the round's own seed. However many steps a round has, the client then trains on
-        the same mini-batches in the same order: see :func:`~.batches.batches_from`.
-    optimizer
-        State that the last round ended with; empty: the optimiser starts fresh.
-    """
-
-    first: int = 0
-    batch_seed: int | None = None
-    optimizer: State = field(default_factory=dict)
-
-
-START = Continuation()
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a round of local training gave beside the weights.
-
-    Parameters
-    ----------
-    loss, accuracy
-        Means over the samples of the last epoch, or of the round where it has fewer steps.
-    steps, num_examples
-        Mini-batches done, and samples that the client holds.
-    density
-        Share of non-zero weights of every layer.
-    optimizer
-        The optimiser's state at the end; empty unless it is kept.
-    """
-
-    loss: float
-    accuracy: float
-    steps: int
-    num_examples: int
-    density: dict[str, float]
-    optimizer: State = field(default_factory=dict)
 
 
 def train_local(
@@ -186,8 +53,8 @@ def train_local(
     Raises
     ------
     ValueError
-        If there is no sample, the loss stops being finite, the optimiser's state is another
-        model's, or batch norm gets a mini-batch of one sample.
+        If there is no sample, the loss stops being finite, what was kept is another model's, batch
+        norm gets a mini-batch of one sample, or the features that are asked for cannot be had.
     """
     if len(samples) == 0:
         raise ValueError("a client has no training samples; give it some, or leave it out")
@@ -202,18 +69,29 @@ def train_local(
         optimizer = _optimizer(model, training)
         if training.optimizer_state == "kept":
             restore_optimizer_(model, optimizer, start.optimizer)
-        task = _Task(training, passes, samples.counts(n_classes))
+        watch = FeatureWatch(
+            model,
+            samples,
+            training.feature_variance,
+            n_classes=n_classes,
+            last=training.n_steps(passes) - passes.steps + 1,
+            frozen=start.frozen,
+        )
+        path = PathImportance(model, start.importance, on=training.path_importance)
+        task = _Task(training, passes, samples.counts(n_classes), watch, path)
         with penultimate(model) if training.feddecorr_beta > 0 else nullcontext() as seen:
             return _train(model, task, batches, optimizer, seen)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """How a round is trained: its mini-batches, and the client's samples of each class."""
+    """How a round is trained: mini-batches, samples of each class, and what is measured."""
 
     training: LocalTraining
     passes: Passes
     counts: Tensor
+    watch: FeatureWatch
+    path: PathImportance
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean of the objective over a mini-batch."""
@@ -245,18 +123,20 @@ def _train(
     prune = Pruning(model, training.sparsity, n_steps)
     model.train()
     progress = Progress(epoch)
-    for step, batch in enumerate(batches, start=1):
-        logits = training_logits(model, batch, task.passes)
-        loss = task.loss(logits, batch.labels)
-        features = None if seen is None else seen.features(logits)
-        total = sum(task.penalties(model, start, features), loss)
-        optimizer.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        prune.after_step(step - 1)
-        progress.add(loss, logits, batch.labels)
-        if step % epoch == 0 or step == n_steps:
-            progress.require_finite(step, training.lr)
+    with task.watch:
+        for step, batch in enumerate(batches, start=1):
+            logits = training_logits(model, batch, task.passes)
+            task.watch.add(step, logits, batch.labels)
+            loss = task.loss(logits, batch.labels)
+            features = None if seen is None else seen.features(logits)
+            total = sum(task.penalties(model, start, features), loss)
+            optimizer.zero_grad()
+            total.backward()  # type: ignore[no-untyped-call]
+            task.path.take(optimizer.step)
+            prune.after_step(step - 1)
+            progress.add(loss, logits, batch.labels)
+            if step % epoch == 0 or step == n_steps:
+                progress.require_finite(step, training.lr)
     prune.at_end()
     weights = get_weights(model)
     mean_loss, accuracy = progress.means()
@@ -267,6 +147,8 @@ def _train(
         num_examples=task.passes.n,
         density=density({name: weights[name] for name in layer_weights(model)}),
         optimizer=optimizer_arrays(model, optimizer) if training.optimizer_state == "kept" else {},
+        class_variances=task.watch.variances(),
+        importance=task.path.sums(),
     )
 
 

@@ -9,6 +9,13 @@ from fedcircuit.learning.networks.frozen_heads import (
     with_frozen_head,
 )
 from fedcircuit.learning.networks.layers import batch_norm_tensors, layer_weights
+from fedcircuit.learning.networks.lora import (
+    LoRA,
+    adapter_pairs,
+    peft_names,
+    small_vit,
+    with_lora,
+)
 from fedcircuit.learning.networks.models import Activation, Initialisation, build_model
 from fedcircuit.learning.networks.sparsity import Pruning, WeightSparsity, density, sparsified
 
@@ -17,17 +24,22 @@ __all__ = [
     "FrozenLinear",
     "Head",
     "Initialisation",
+    "LoRA",
     "NameFit",
     "NameFitError",
     "Pruning",
     "UnitLength",
     "WeightSparsity",
+    "adapter_pairs",
     "batch_norm_tensors",
     "build_model",
     "density",
     "fitted",
     "frozen_rows",
     "layer_weights",
+    "peft_names",
+    "small_vit",
     "sparsified",
     "with_frozen_head",
+    "with_lora",
 ]

@@ -40,7 +40,7 @@ def frozen_rows(
     draw = torch.randn(
         n_features, n_classes, generator=generator(seed, "frozen head"), dtype=torch.float64
     )
-    basis = torch.linalg.qr(draw).Q.T  # [classes, features], orthonormal rows
+    basis: Tensor = torch.linalg.qr(draw).Q.T  # [classes, features], orthonormal rows
     if kind == "simplex":
         centred = torch.eye(n_classes, dtype=torch.float64) - 1.0 / n_classes
         basis = sqrt(n_classes / (n_classes - 1)) * centred @ basis

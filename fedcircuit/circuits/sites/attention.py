@@ -107,8 +107,9 @@ def require_same_heads(names: Sequence[str], calls: Sequence[Call], again: Seque
     ValueError
         If there is one, such as a subclass that computes something else.
     """
-    for call, other in zip(calls, again, strict=True):
-        if call.name in names and differ(call.output, other.output):
+    opened = {call.name: call for call in again}  # by name: parts of the projection run later
+    for call in calls:
+        if call.name in names and differ(call.output, opened[call.name].output):
             raise ValueError(
                 f"the heads of attention {call.name!r} cannot be gated: it does not compute what "
                 "nn.MultiheadAttention does. Build it of linear layers, whose units are sites"

@@ -10,6 +10,13 @@ from fedcircuit.learning.networks.frozen_heads import (
     with_frozen_head,
 )
 from fedcircuit.learning.networks.layers import batch_norm_tensors, layer_weights
+from fedcircuit.learning.networks.lora import (
+    LoRA,
+    adapter_pairs,
+    peft_names,
+    small_vit,
+    with_lora,
+)
 from fedcircuit.learning.networks.models import Activation, Initialisation, build_model
 from fedcircuit.learning.networks.sparsity import Pruning, WeightSparsity, density, sparsified
 
@@ -18,11 +25,13 @@ __all__ = [
     "FrozenLinear",
     "Head",
     "Initialisation",
+    "LoRA",
     "NameFit",
     "NameFitError",
     "Pruning",
     "UnitLength",
     "WeightSparsity",
+    "adapter_pairs",
     "batch_norm_tensors",
     "build_model",
     "density",
@@ -32,6 +41,9 @@ __all__ = [
     "head_layer",
     "layer_weights",
     "linear_layers",
+    "peft_names",
+    "small_vit",
     "sparsified",
     "with_frozen_head",
+    "with_lora",
 ]

@@ -3,9 +3,9 @@
 from fedcircuit.learning.training.decorrelation import Penultimate, decorrelation, penultimate
 from fedcircuit.learning.training.evaluation import Evaluation, evaluate
 from fedcircuit.learning.training.local_training import train_local
-from fedcircuit.learning.training.settings import Continuation, LocalTraining, TrainingResult
 from fedcircuit.learning.training.objectives import FedLC, FedRS, LogitAdjustment, Objective
 from fedcircuit.learning.training.optimizer_state import State, last_gradient
+from fedcircuit.learning.training.settings import Continuation, LocalTraining, TrainingResult
 from fedcircuit.learning.watching import FeatureVariance
 
 __all__ = [

@@ -46,7 +46,7 @@ def test_the_number_of_clients_follows_from_a_class_map() -> None:
     [
         ({"trainig": {}}, [], "trainig: unknown key; did you mean 'training'"),
         ({"training": {"epoch": 3}}, [], "training.epoch: unknown key; did you mean 'epochs'"),
-        ({"training": {"zzz": 3}}, [], "training.zzz: unknown key; known keys: batch_size"),
+        ({"training": {"zzz": 3}}, [], "training.zzz: unknown key; known keys: batch_norm"),
         ({"partition": {"kind": "dirichlet", "clients": 3, "alpha": -0.5}}, [],
          "partition.alpha: .*greater than 0, got -0.5"),
         ({"partition": {"kind": "dirichlet", "clients": 3}}, [], "needs alpha > 0"),

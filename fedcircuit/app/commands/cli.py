@@ -1,4 +1,4 @@
-"""The command line: demo, run, resume, look, report, plot, partition, verify, doctor; its door."""
+"""The command line: its door, and every command but those for many runs (`sweep_command`)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from fedcircuit.app.commands import completion
-from fedcircuit.app.commands.sweep_command import COMPARE_EXAMPLE, SWEEP_EXAMPLE, compare, sweep
+from fedcircuit.app.commands import completion, sweep_command
 from fedcircuit.app.commands.user_errors import is_expected
 from fedcircuit.app.commands.verbosity import Quiet, Verbose, Voice
 
@@ -215,8 +214,8 @@ def plot(
     voice.last(str(written[-1]))
 
 
-app.command(epilog=SWEEP_EXAMPLE)(sweep)
-app.command(epilog=COMPARE_EXAMPLE)(compare)
+sweep = app.command(epilog=sweep_command.SWEEP_EXAMPLE)(sweep_command.sweep)
+compare = app.command(epilog=sweep_command.COMPARE_EXAMPLE)(sweep_command.compare)
 
 
 @app.command(epilog="Example: fedcircuit partition study.yaml --set partition.clients=10")

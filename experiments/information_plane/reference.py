@@ -4,25 +4,26 @@
 
 All periods take the same number of steps in all, that of the study (rounds times steps), and every
 client trains on the same mini-batches in each of them; they differ in when clients are averaged.
-Every run is a folder OUT/SPLIT-PERIOD/seedN. It is written beside its place and moved there when it
-is complete, so runs that are there are left as they are and a stopped program goes on where it was.
-The table at the end is made by experiments/information_plane/table.py, from the folders alone.
+A sweep: every run is a folder OUT/SPLIT-PERIOD/seedN; finished ones are left as they are, stopped
+ones are gone on with, or made again where clients would have forgotten the state of their
+optimisers. The table at the end is made by experiments/information_plane/table.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
-import shutil
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from fedcircuit.app.config import load_study
+from fedcircuit.app.sweeps import Event, parse_arms, plan_sweep, run_sweep
+
 sys.path.insert(0, str(Path(__file__).parent))
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that run the arms
 
 SPLITS = {
     "iid": {"kind": "iid"},
@@ -33,72 +34,46 @@ SPLITS = {
 NEVER = "never"  # one average, after the last step
 
 
-@dataclass(frozen=True)
-class Task:
-    """One run."""
-
-    study: Path
-    out: Path
-    split: str
-    period: str
-    seed: int
-    settings: tuple[str, ...]
-
-    @property
-    def path(self) -> Path:
-        """Folder of the run."""
-        return self.out / f"{self.split}-{self.period}" / f"seed{self.seed}"
-
-
 def main() -> None:
     """Run what is missing, then print the table."""
     options = _options()
-    tasks = [
-        Task(options.study, options.out, split, period, seed, tuple(options.set))
-        for seed in range(options.seeds)
-        for split in options.splits.split(",")
-        for period in options.periods.split(",")
-    ]
-    missing = [task for task in tasks if not task.path.exists()]
-    print(f"{len(tasks) - len(missing)} runs are there, {len(missing)} to go", flush=True)
+    arms = parse_arms(options.study, arms_of(options), options.set)
+    # splits are compared too, and clients of different splits hold different samples
+    plan = plan_sweep(arms, range(options.seeds), options.out, unpaired=True)
     start = time.perf_counter()
-    # fresh processes: torch threads and data are their own, and order does not matter
-    with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=1) as pool:
-        for done in pool.imap_unordered(run, missing):
-            print(f"{time.perf_counter() - start:6.0f} s  {done}", flush=True)
+
+    def tell(event: Event) -> None:
+        if event.kind != "round":
+            what = f"{event.arm}, seed {event.seed} {event.kind} {event.text}"
+            print(f"{time.perf_counter() - start:6.0f} s  {what}", flush=True)
+
+    run_sweep(
+        plan, jobs=options.jobs, on_event=tell,
+        on_start=lambda n: print(f"{n} runs are there, {len(plan.tasks) - n} to go", flush=True),
+    )  # fmt: skip
     from table import print_table
 
     print_table(options.out)
 
 
-def run(task: Task) -> str:
-    """Make one run, and say which."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from fedcircuit.app.config import load_study
-    from fedcircuit.app.study import run_study
-
-    plain = load_study(task.study, task.settings)
+def arms_of(options: argparse.Namespace) -> list[str]:
+    """Every split with every period, as arms of the study."""
+    plain = load_study(options.study, options.set)
     training = plain.training
     if training.steps is None:
-        raise SystemExit(f"{task.study} must give training.steps, which periods replace")
-    rounds, steps = lengths(training.rounds * training.steps, task.period)
-    split = {"clients": plain.n_clients, **SPLITS[task.split]}
-    config = load_study(
-        task.study,
-        [
-            *task.settings,
-            f"seed={task.seed}",
-            f"training.rounds={rounds}",
-            f"training.steps={steps}",
-            "partition=" + yaml.safe_dump(split, default_flow_style=True).strip(),
-        ],
-    )
-    unfinished = task.path.with_name(f"{task.path.name}.unfinished")
-    if unfinished.exists():
-        shutil.rmtree(unfinished)  # clients have forgotten their optimisers: start again
-    run_study(config, unfinished)
-    unfinished.rename(task.path)
-    return f"{task.split}, period {task.period}, seed {task.seed}"
+        raise SystemExit(f"{options.study} must give training.steps, which periods replace")
+    arms = []
+    for split in options.splits.split(","):
+        partition = yaml.safe_dump(
+            {"clients": plain.n_clients, **SPLITS[split]}, default_flow_style=True
+        ).strip()
+        for period in options.periods.split(","):
+            rounds, steps = lengths(training.rounds * training.steps, period)
+            arms.append(
+                f"{split}-{period}=training.rounds={rounds},training.steps={steps},"
+                f"partition={partition}"
+            )
+    return arms
 
 
 def lengths(total: int, period: str) -> tuple[int, int]:

@@ -2,15 +2,14 @@
 
     python experiments/lips/paired.py experiments/lips/mnist-mlp.yaml --data DATA --seeds 6
 
-Every run is a folder OUT/ARM/seedN; runs that are there already are left as they are, so a stopped
-program goes on where it was. The table at the end is made by experiments/lips/table.py, from the
-folders alone.
+A sweep: every run is a folder OUT/ARM/seedN, finished ones are left as they are and stopped ones
+are gone on with, or made again where clients would have forgotten something. The first table at the
+end is that of 'fedcircuit compare OUT', the others are made by experiments/lips/table.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import sys
 import time
@@ -18,7 +17,11 @@ from pathlib import Path
 
 import yaml
 
+from fedcircuit.app.sweeps import Event, parse_arms, plan_sweep, run_sweep
+from fedcircuit.report.sweeps import sweep_text, write_sweep_report
+
 sys.path.insert(0, str(Path(__file__).parent))
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that run the arms
 
 ARMS = {
     "fedavg": None,
@@ -34,35 +37,31 @@ ARMS = {
 
 
 def main() -> None:
-    """Run what is missing, then print the table."""
+    """Run what is missing, then print the tables."""
     options = _options()
-    tasks = [
-        (options.study, options.out / arm / f"seed{seed}", arm, seed, options.data, options.set)
-        for seed in range(options.seeds)
-        for arm in options.arms.split(",")
-    ]
-    missing = [task for task in tasks if not (task[1] / "manifest.json").exists()]
-    print(f"{len(tasks) - len(missing)} runs are there, {len(missing)} to go", flush=True)
+    chosen = [f"{arm}=strategy.lips={_flow(ARMS[arm])}" for arm in options.arms.split(",")]
+    arms = parse_arms(options.study, chosen, [f"data.root={options.data}", *options.set])
+    plan = plan_sweep(arms, range(options.seeds), options.out)
     start = time.perf_counter()
-    # fresh processes: torch threads and data are their own, and order does not matter
-    with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=1) as pool:
-        for done in pool.imap_unordered(_run, missing):
-            print(f"{time.perf_counter() - start:6.0f} s  {done}", flush=True)
+
+    def tell(event: Event) -> None:
+        if event.kind != "round":
+            what = f"{event.arm}, seed {event.seed} {event.kind} {event.text}"
+            print(f"{time.perf_counter() - start:6.0f} s  {what}", flush=True)
+
+    sweep = run_sweep(
+        plan, jobs=options.jobs, on_event=tell,
+        on_start=lambda n: print(f"{n} runs are there, {len(plan.tasks) - n} to go", flush=True),
+    )  # fmt: skip
+    page, found = write_sweep_report(sweep)
+    print(f"\n{sweep_text(found)}\npage: {page}")
     from table import print_table
 
     print_table(options.out)
 
 
-def _run(task: tuple[Path, Path, str, int, Path, list[str]]) -> str:
-    study, path, arm, seed, data, extra = task
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from fedcircuit.app.config import load_study
-    from fedcircuit.app.study import run_study
-
-    lips = yaml.safe_dump(ARMS[arm], default_flow_style=True).strip() if ARMS[arm] else "null"
-    settings = [f"seed={seed}", f"data.root={data}", f"strategy.lips={lips}", *extra]
-    run_study(load_study(study, settings), path)
-    return f"{arm}, seed {seed}"
+def _flow(values: dict[str, object] | None) -> str:
+    return yaml.safe_dump(values, default_flow_style=True).replace("...", "").strip()
 
 
 def _options() -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""The command line: demo, run, resume, look, report, plot, partition, verify, doctor; its door."""
+"""The command line: its door, and every command but those for many runs (`sweep_command`)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from fedcircuit.app.commands import completion
-from fedcircuit.app.commands.sweep_command import COMPARE_EXAMPLE, SWEEP_EXAMPLE, compare, sweep
+from fedcircuit.app.commands import completion, sweep_command
 from fedcircuit.app.commands.user_errors import is_expected
 from fedcircuit.app.commands.verbosity import Quiet, Verbose, Voice
 

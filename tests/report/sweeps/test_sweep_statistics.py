@@ -5,7 +5,7 @@ from math import isnan, nan
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import stdtr
 from scipy.stats import norm
@@ -62,6 +62,7 @@ def test_too_few_or_equal_differences_have_no_interval_and_no_test(values: list[
     assert isnan(paired_p(values))
 
 
+@settings(max_examples=20)  # each makes 20,000 resamples
 @given(st.lists(st.floats(-1, 1), min_size=3, max_size=6), st.floats(-5, 5))
 def test_the_interval_moves_with_the_values(values: list[float], by: float) -> None:
     low, high = bca_interval(values)

@@ -214,8 +214,8 @@ def plot(
     voice.last(str(written[-1]))
 
 
-_SWEEP = app.command(epilog=SWEEP_EXAMPLE)(sweep)
-_COMPARE = app.command(epilog=COMPARE_EXAMPLE)(compare)
+sweep = app.command(epilog=sweep_command.SWEEP_EXAMPLE)(sweep_command.sweep)
+compare = app.command(epilog=sweep_command.COMPARE_EXAMPLE)(sweep_command.compare)
 
 
 @app.command(name="what-if", epilog="Example: fedcircuit what-if runs/first --rules ccvr,ties")

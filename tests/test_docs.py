@@ -202,12 +202,16 @@ def test_the_citation_is_of_this_version() -> None:
 def test_every_command_on_a_page_exists() -> None:
     from fedcircuit.app.commands.cli import app
 
-    known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    known = {
+        command.name or command.callback.__name__
+        for command in app.registered_commands
+        if command.callback
+    }
     texts = [path.read_text("utf-8") for path in [*PAGES, rules.ROOT / "README.md"]]
     used = {
         name
         for text in texts
-        for name in re.findall(r"^(?:\$ )?fedcircuit ([a-z]+)", code_of(text), re.M)
+        for name in re.findall(r"^(?:\$ )?fedcircuit ([a-z-]+)", code_of(text), re.M)
     }
     assert used - known == set()
 

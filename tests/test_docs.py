@@ -211,7 +211,7 @@ def test_every_command_on_a_page_exists() -> None:
     used = {
         name
         for text in texts
-        for name in re.findall(r"^(?:\$ )?fedcircuit ([a-z-]+)", code_of(text), re.M)
+        for name in re.findall(r"^(?:\$ )?fedcircuit ([a-z][a-z-]*)", code_of(text), re.M)
     }
     assert used - known == set()
 

@@ -13,6 +13,7 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 ROOT = "fedcircuit."
 
@@ -49,6 +50,40 @@ def keep_old_names() -> None:
         sys.meta_path.append(OldNames())
 
 
+def moved_name(room: str, name: str) -> Any:
+    """A name of the module that stood where a room is now; AttributeError where it had none."""
+    now = ROOT + BECAME_ROOMS[room.removeprefix(ROOT)]
+    if name.startswith("__") or not hasattr(module := import_module(now), name):
+        raise AttributeError(f"module {room!r} has no attribute {name!r}")
+    warnings.warn(
+        f"{room}.{name} is now in {now}; the old name goes with the next version",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return getattr(module, name)
+
+
+BECAME_ROOMS = {  # modules that are rooms now, and where their content is
+    "analysis.inertia": "analysis.inertia.layer_inertia",
+    "app.config": "app.config.study",
+    "app.engines": "app.engines.running",
+    "app.study": "app.study.parts",
+    "circuits.checks": "circuits.checks.subject",
+    "circuits.masking": "circuits.masking.masking",
+    "circuits.overlap": "circuits.overlap.jaccard",
+    "circuits.sites": "circuits.sites.finding",
+    "learning.data": "learning.data.datasets",
+    "learning.partitions": "learning.partitions.partition",
+    "learning.training": "learning.training.local_training",
+    "observers.circuits": "observers.circuits.observer",
+    "records.rounds": "records.rounds.round_files",
+    "report.figures": "report.figures.writing",
+    "report.page": "report.page.page",
+    "report.tables": "report.tables.counts",
+    "strategies.message_api": "strategies.message_api.strategy",
+    "strategies.preflight": "strategies.preflight.checks",
+    "strategies.replies": "strategies.replies.reply",
+}
 MOVED = {  # below ``fedcircuit``
     "analysis.information.binned": "analysis.estimators.binned",
     "analysis.information.critic_training": "analysis.estimators.critic_training",

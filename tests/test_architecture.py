@@ -14,7 +14,7 @@ import pytest
 import room_rules as rooms
 import source_rules as rules
 
-from fedcircuit.moved import MOVED, ROOT
+from fedcircuit.moved import BECAME_ROOMS, MOVED, ROOT
 
 SOURCES = rules.package_sources()
 
@@ -168,6 +168,16 @@ def test_an_old_name_is_the_new_module_and_says_so(old: str) -> None:
         if not name.startswith("__"):
             assert getattr(before, name) is getattr(now, name)
     del sys.modules[ROOT + old]
+
+
+@pytest.mark.parametrize("room", sorted(BECAME_ROOMS))
+def test_what_a_module_had_is_found_where_a_room_is_now(room: str) -> None:
+    here, now = (importlib.import_module(ROOT + n) for n in (room, BECAME_ROOMS[room]))
+    names = [n for n in vars(now) if not n.startswith("__") and n not in vars(here)]
+    for name in names:
+        with pytest.warns(DeprecationWarning, match=f"{ROOT}{room}.{name} is now in"):
+            assert getattr(here, name) is getattr(now, name)
+    assert not hasattr(here, "never_was")
 
 
 def test_a_name_that_never_was_is_not_found() -> None:

@@ -1,5 +1,7 @@
 """Flower's message API: the only place that reads messages."""
 
+from typing import TYPE_CHECKING
+
 from fedcircuit.strategies.message_api.outgoing import ConfigEntry, put_in, replaced
 from fedcircuit.strategies.message_api.replies import ReplyReader, weight_key, with_start
 from fedcircuit.strategies.message_api.sent_weights import Downloads
@@ -16,3 +18,10 @@ __all__ = [
     "weight_key",
     "with_start",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from fedcircuit.moved import moved_name
+
+        return moved_name(__name__, name)

@@ -1,5 +1,7 @@
 """What is settled before the first round: names, numbers, and whether anything can work."""
 
+from typing import TYPE_CHECKING
+
 from fedcircuit.strategies.preflight.checks import (
     PreflightError,
     check_model,
@@ -19,3 +21,10 @@ __all__ = [
     "check_weights",
     "misfit",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from fedcircuit.moved import moved_name
+
+        return moved_name(__name__, name)

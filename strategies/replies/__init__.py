@@ -1,5 +1,7 @@
 """Replies of clients as plain values: what is taken of them, and how much."""
 
+from typing import TYPE_CHECKING
+
 from fedcircuit.strategies.replies.agreement import Dtypes, agreed, differing
 from fedcircuit.strategies.replies.failures import AllClientsFailedError, ClientError, readable
 from fedcircuit.strategies.replies.limits import (
@@ -40,3 +42,10 @@ __all__ = [
     "short",
     "with_entry",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from fedcircuit.moved import moved_name
+
+        return moved_name(__name__, name)

@@ -1,5 +1,7 @@
 """Layer inertia: which layers of the global model still move."""
 
+from typing import TYPE_CHECKING
+
 from fedcircuit.analysis.inertia.layer_inertia import (
     INDEX_COLUMNS,
     INERT,
@@ -31,3 +33,10 @@ __all__ = [
     "round_inertia",
     "share_inert",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from fedcircuit.moved import moved_name
+
+        return moved_name(__name__, name)

@@ -1,5 +1,7 @@
 """What a study says: its schema, and how its file is read."""
 
+from typing import TYPE_CHECKING
+
 from fedcircuit.app.config.data import PartitionConfig
 from fedcircuit.app.config.data_examples import EXAMPLES, DataExample
 from fedcircuit.app.config.files import ConfigError, load_study, parse_study
@@ -35,3 +37,10 @@ __all__ = [
     "load_study",
     "parse_study",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from fedcircuit.moved import moved_name
+
+        return moved_name(__name__, name)

@@ -1,5 +1,7 @@
 """What runs clients: this process, or Ray."""
 
+from typing import TYPE_CHECKING
+
 from fedcircuit.app.engines.engine import Engine, EngineError, Federation
 from fedcircuit.app.engines.grid import InProcessGrid
 from fedcircuit.app.engines.running import quiet_environment, quiet_flower, run_federation
@@ -15,3 +17,10 @@ __all__ = [
     "run_federation",
     "simulate",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from fedcircuit.moved import moved_name
+
+        return moved_name(__name__, name)

@@ -1,5 +1,7 @@
 """From a configuration to a federation that has run, or is looked at again."""
 
+from typing import TYPE_CHECKING
+
 from fedcircuit.app.study.data import PartitionedData, dataset_of, partition_of, source_of
 from fedcircuit.app.study.federation import (
     checked_study,
@@ -38,3 +40,10 @@ __all__ = [
     "source_of",
     "study_of",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from fedcircuit.moved import moved_name
+
+        return moved_name(__name__, name)

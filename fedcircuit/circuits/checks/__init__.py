@@ -1,5 +1,7 @@
 """What a circuit must show on samples that discovery did not see."""
 
+from typing import TYPE_CHECKING
+
 from fedcircuit.circuits.checks.controls import Controls, random_like
 from fedcircuit.circuits.checks.measures import OneVsRest, one_vs_rest
 from fedcircuit.circuits.checks.model_checks import CheckSettings, check_circuits
@@ -22,3 +24,10 @@ __all__ = [
     "prepared",
     "random_like",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from fedcircuit.moved import moved_name
+
+        return moved_name(__name__, name)

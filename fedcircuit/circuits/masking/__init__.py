@@ -1,5 +1,7 @@
 """One model, or many of one architecture, under many circuits at once."""
 
+from typing import TYPE_CHECKING
+
 from fedcircuit.circuits.masking.ablation import (
     Ablation,
     Seen,
@@ -36,3 +38,10 @@ __all__ = [
     "stack",
     "trial_agrees",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from fedcircuit.moved import moved_name
+
+        return moved_name(__name__, name)

@@ -1,5 +1,7 @@
 """How much circuits share, beside what they share by chance."""
 
+from typing import TYPE_CHECKING
+
 from fedcircuit.circuits.overlap.chance import Floats, Ints
 from fedcircuit.circuits.overlap.class_overlap import ModelMasks, class_swap
 from fedcircuit.circuits.overlap.distributions import binomial_tails
@@ -34,3 +36,10 @@ __all__ = [
     "paired_overlaps",
     "weighted_overlaps",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from fedcircuit.moved import moved_name
+
+        return moved_name(__name__, name)

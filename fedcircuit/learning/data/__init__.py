@@ -1,5 +1,7 @@
 """Data sets as tensors in memory."""
 
+from typing import TYPE_CHECKING
+
 from fedcircuit.learning.data.datasets import Dataset, Reader, load_dataset, stratified_subset
 from fedcircuit.learning.data.torchvision_files import import_torchvision, missing_files
 
@@ -11,3 +13,10 @@ __all__ = [
     "missing_files",
     "stratified_subset",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from fedcircuit.moved import moved_name
+
+        return moved_name(__name__, name)

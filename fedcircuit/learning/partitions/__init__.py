@@ -1,5 +1,7 @@
 """Who holds what: the samples of every client."""
 
+from typing import TYPE_CHECKING
+
 from fedcircuit.learning.partitions import partition
 from fedcircuit.learning.partitions.flwr_partitioners import from_partitioner, partitioner
 from fedcircuit.learning.partitions.natural_clients import natural
@@ -32,3 +34,10 @@ __all__ = [
     "quantity_skew",
     "summary",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from fedcircuit.moved import moved_name
+
+        return moved_name(__name__, name)

@@ -1,5 +1,7 @@
 """How a client trains its model, and how well a model predicts."""
 
+from typing import TYPE_CHECKING
+
 from fedcircuit.learning.training.decorrelation import Penultimate, decorrelation, penultimate
 from fedcircuit.learning.training.evaluation import Evaluation, evaluate
 from fedcircuit.learning.training.local_training import train_local
@@ -26,3 +28,10 @@ __all__ = [
     "penultimate",
     "train_local",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from fedcircuit.moved import moved_name
+
+        return moved_name(__name__, name)

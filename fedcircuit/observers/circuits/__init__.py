@@ -1,5 +1,7 @@
 """The circuits of every round as tables and packed masks."""
 
+from typing import TYPE_CHECKING
+
 from fedcircuit.observers.circuits.circuit_tables import rounded
 from fedcircuit.observers.circuits.observer import CircuitObserver
 from fedcircuit.observers.circuits.overlap_tables import (
@@ -15,3 +17,10 @@ __all__ = [
     "SWAP_COLUMNS",
     "rounded",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from fedcircuit.moved import moved_name
+
+        return moved_name(__name__, name)

@@ -1,5 +1,7 @@
 """A round as values, and as a line and a file on disk."""
 
+from typing import TYPE_CHECKING
+
 from fedcircuit.records.rounds.client_weights import Storage
 from fedcircuit.records.rounds.manifest import build_manifest, plain, versions
 from fedcircuit.records.rounds.plain_values import (
@@ -73,3 +75,10 @@ __all__ = [
     "value_to_json",
     "versions",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from fedcircuit.moved import moved_name
+
+        return moved_name(__name__, name)

@@ -1,5 +1,7 @@
 """Figures for papers, each with the data behind it."""
 
+from typing import TYPE_CHECKING
+
 from fedcircuit.report.figures.plots import BLUE, GREY, new_picture
 from fedcircuit.report.figures.writing import (
     FIGURES,
@@ -19,3 +21,10 @@ __all__ = [
     "save_picture",
     "write_figures",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from fedcircuit.moved import moved_name
+
+        return moved_name(__name__, name)

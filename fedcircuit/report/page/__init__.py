@@ -1,5 +1,7 @@
 """The page, and the comparison of runs: HTML files that open offline."""
 
+from typing import TYPE_CHECKING
+
 from fedcircuit.report.page.compare import comparison_text, write_comparison
 from fedcircuit.report.page.page import asset, links_to_looks, page_data, write_report
 
@@ -11,3 +13,10 @@ __all__ = [
     "write_comparison",
     "write_report",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from fedcircuit.moved import moved_name
+
+        return moved_name(__name__, name)

@@ -1,5 +1,7 @@
 """What a report shows, as small tables and sentences."""
 
+from typing import TYPE_CHECKING
+
 from fedcircuit.report.tables import counts, overlaps
 from fedcircuit.report.tables.counts import (
     accuracy,
@@ -86,3 +88,10 @@ __all__ = [
     "verdict_counts",
     "weight_layers",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from fedcircuit.moved import moved_name
+
+        return moved_name(__name__, name)

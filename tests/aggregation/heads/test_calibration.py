@@ -9,6 +9,7 @@ import pytest
 import torch
 from rule_helpers import fedavg, round_of_clients
 from rule_rounds import alike, average_of, setting, whole_round
+from sklearn.covariance import OAS
 from torch import nn
 from toy_federation import N_CLASSES, bits, build_net, samples_of
 
@@ -66,10 +67,9 @@ def test_pooled_moments_are_those_of_all_samples_together() -> None:
 
 
 def test_covariances_of_few_samples_are_shrunk_as_scikit_learn_does_it() -> None:
-    sklearn = pytest.importorskip("sklearn.covariance")
     features = np.random.default_rng(2).normal(size=(6, 9)) * np.arange(1, 10)
     got = moments_of(features, np.zeros(6), 1).covariance(0)
-    np.testing.assert_allclose(got, sklearn.OAS().fit(features).covariance_, rtol=1e-9)
+    np.testing.assert_allclose(got, OAS().fit(features).covariance_, rtol=1e-9)
 
 
 def test_a_class_with_one_sample_has_no_spread_of_its_own() -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fedcircuit.circuits import Site
-from fedcircuit.circuits.masking import reference_rows
 from fedcircuit.circuits.search import (
     Effects,
     Faithful,
-    Meter,
-    Scored,
+    SearchedModel,
     SizeRule,
-    Task,
+    UnitScored,
     against_others,
     contrast_of_logits,
     first_of_each_class,
@@ -29,7 +26,7 @@ from fedcircuit.samples import Samples
 
 
 @dataclass(frozen=True)
-class Attribution(Scored):
+class Attribution(UnitScored):
     """Gradient times (activation minus reference) of a contrast between classes.
 
     For class c and its contrast ``t_c`` (`fedcircuit.circuits.search.contrast`) the first-order
@@ -80,24 +77,11 @@ class Attribution(Scored):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value}")
 
-    def scores(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-        meter: Meter,
-    ) -> Tensor:
-        """Scores ``[classes, units]`` of a model in eval mode with frozen parameters."""
-        if task.n_classes <= self.max_jacobian_classes:
-            return self._jacobian_scores(model, sites, task, meter)
-        return _row_scores(model, sites, task, self.copies, meter, generator)
-
-    def _jacobian_scores(
-        self, model: nn.Module, sites: Sequence[Site], task: Task, meter: Meter
-    ) -> Tensor:
+    def unit_scores(self, searched: SearchedModel) -> Tensor:
         """Effects against the other classes, ``[classes, units]``."""
-        n_classes, n = task.n_classes, len(task.samples)
+        task, n_classes, n = searched.task, searched.n_classes, len(searched.samples)
+        if n_classes > self.max_jacobian_classes:
+            return _row_scores(searched, self.copies)
         each = n if self.negatives is None else -(-self.negatives // n_classes)
         few = first_of_each_class(task, each)
         many = first_of_each_class(task, self.positives or n)
@@ -105,9 +89,9 @@ class Attribution(Scored):
         targets = [torch.full_like(labels, c) for c in range(n_classes)]
         own = None
         if len(many.samples) != len(few.samples):
-            (own,) = mean_effects(model, sites, many, [many.samples.labels], meter)
+            (own,) = mean_effects(replace(searched, task=many), [many.samples.labels])
         present = few.samples.counts(n_classes) > 0
-        passes = mean_effects(model, sites, few, targets, meter)
+        passes = mean_effects(replace(searched, task=few), targets)
         return self.scores_of(own, passes, present)
 
     def scores_of(self, own: Effects | None, passes: Iterable[Effects], present: Tensor) -> Tensor:
@@ -143,29 +127,20 @@ class Attribution(Scored):
         return torch.where(sure, score, score.clamp(max=0))
 
 
-def _row_scores(
-    model: nn.Module,
-    sites: Sequence[Site],
-    task: Task,
-    negatives: int,
-    meter: Meter,
-    generator: torch.Generator,
-) -> Tensor:
-    samples = task.samples
-    rows, targets, weights = _rows(samples, task.n_classes, negatives, generator)
-    total = torch.zeros(task.n_classes, sum(site.n_units for site in sites))
-    at_once = task.memory_of(model, sites).rows(graph=True)
-    for part in torch.split(torch.arange(len(rows)), at_once):
-        logits, seen = site_graph(model, sites, samples.inputs[rows[part]])
-        contrast = contrast_of_logits(
-            samples.labels[rows[part]], targets[part], task.n_classes
-        ) * weights[part].unsqueeze(1)
+def _row_scores(searched: SearchedModel, negatives: int) -> Tensor:
+    samples, sites, n_classes = searched.samples, searched.sites, searched.n_classes
+    rows, targets, weights = _rows(samples, n_classes, negatives, searched.generator)
+    total = torch.zeros(n_classes, searched.n_units)
+    for part in searched.passes(len(rows), graph=True):
+        few = rows[part]
+        logits, seen = site_graph(searched.model, sites, samples.inputs[few])
+        contrast = contrast_of_logits(samples.labels[few], targets[part], n_classes)
+        contrast = contrast * weights[part].unsqueeze(1)
         total_contrast = (logits * contrast.to(logits)).sum()
         gradients = torch.autograd.grad(total_contrast, [seen[site.name] for site in sites])
-        meter.forward += len(part)
-        meter.backward += len(part)
-        reference = reference_rows(task.reference, rows[part])
-        effects = summed_effects(gradients, seen, sites, reference).to(total)
+        searched.meter.forward += len(part)
+        searched.meter.backward += len(part)
+        effects = summed_effects(gradients, seen, sites, searched.reference(few)).to(total)
         total.index_add_(0, targets[part], effects)
     return total
 

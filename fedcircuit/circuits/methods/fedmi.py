@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fedcircuit.circuits import Site, site_slices
-from fedcircuit.circuits.masking import Memory
-from fedcircuit.circuits.models import CONVOLUTIONS, evaluating
-from fedcircuit.circuits.search import Discovery, Meter, Task, frozen
+from fedcircuit.circuits.models import CONVOLUTIONS
+from fedcircuit.circuits.search import Discovery, SearchedModel, Task, searched
 from fedcircuit.circuits.sites import capture, gate, transformed
 from fedcircuit.logits import logits_of
 from fedcircuit.samples import Samples
@@ -59,19 +58,13 @@ class FedMI:
         generator: torch.Generator,
     ) -> Discovery:
         """Circuits of the asked classes, one optimisation after the other."""
-        meter = Meter()
         counts = task.samples.counts(task.n_classes)
-        gated = [isinstance(model.get_submodule(s.name), CONVOLUTIONS) for s in sites]
-        if not any(gated):
+        if not any(_is_gated(model, site) for site in sites):
             raise ValueError("method 'fedmi' gates convolution channels; the model has none")
-        n_units = sum(site.n_units for site in sites)
-        masks = torch.zeros(task.n_classes, n_units, dtype=torch.bool)
-        scores = torch.full((task.n_classes, n_units), torch.nan)
         reasons = []
-        with evaluating(model), frozen(model):
-            means, memory = None, task.memory_of(model, sites)
-            if task.reference is not None:
-                means = _channel_means(model, sites, task.samples, memory)
+        with searched(model, sites, task, generator) as here:
+            masks, scores = here.nothing()
+            means = None if task.reference is None else _channel_means(here)
             for index in range(task.n_classes):
                 # a stream of its own: the circuit does not depend on which others are asked for
                 own = torch.Generator().manual_seed((generator.initial_seed() + index) % 2**63)
@@ -80,33 +73,23 @@ class FedMI:
                 elif counts[index] == 0:
                     reasons.append("no sample of the class")
                 else:
-                    gates = self._train(model, sites, task, index, means, own, meter)
+                    gates = self._train(replace(here, generator=own), index, means)
                     scores[index] = gates
                     masks[index] = gates > 0
                     reasons.append("")
         found = torch.tensor([not reason for reason in reasons])
         none = (None,) * task.n_classes
-        return Discovery(tuple(sites), masks, found, scores, tuple(reasons), meter.cost(), none)
+        cost = here.meter.cost()
+        return Discovery(here.sites, masks, found, scores, tuple(reasons), cost, none)
 
     def _train(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        target: int,
-        means: Mapping[str, Tensor] | None,
-        generator: torch.Generator,
-        meter: Meter,
+        self, here: SearchedModel, target: int, means: Mapping[str, Tensor] | None
     ) -> Tensor:
         """Gate values ``[units]`` after the last step; units that are not gated keep ``init``."""
-        open_units = torch.full((sum(site.n_units for site in sites),), self.init)
-        trained = [
-            (site, part)
-            for site, part in zip(sites, site_slices(sites), strict=True)
-            if isinstance(model.get_submodule(site.name), CONVOLUTIONS)
-        ]
-        gates = open_units.clone().requires_grad_()
-        rows = task.memory_of(model, sites).rows(graph=True)
+        model, parts = here.model, zip(here.sites, site_slices(here.sites), strict=True)
+        trained = [(site, part) for site, part in parts if _is_gated(model, site)]
+        gates = torch.full((here.n_units,), self.init, requires_grad=True)
+        rows = here.memory.rows(graph=True)
         optimizer = torch.optim.Adam([gates], lr=self.lr)
 
         def transform(site: Site, part: slice) -> Callable[[Tensor], Tensor]:
@@ -118,7 +101,7 @@ class FedMI:
             transformed(model, {site.name: transform(site, part) for site, part in trained}),
         ):
             for _ in range(self.steps):
-                images = _target_rows(task.samples, target, self.batch_size, generator)
+                images = _target_rows(here.samples, target, self.batch_size, here.generator)
                 optimizer.zero_grad()
                 loss = sum(torch.sigmoid(gates[part]).sum() for _, part in trained) * self.l0
                 for few in torch.split(images, rows):
@@ -129,9 +112,13 @@ class FedMI:
                     loss.backward()  # type: ignore[no-untyped-call]
                     loss = torch.zeros(())
                 optimizer.step()
-                meter.forward += len(images)
-                meter.backward += len(images)
+                here.meter.forward += len(images)
+                here.meter.backward += len(images)
         return gates.detach()
+
+
+def _is_gated(model: nn.Module, site: Site) -> bool:
+    return isinstance(model.get_submodule(site.name), CONVOLUTIONS)
 
 
 def _straight_through(gates: Tensor) -> Tensor:
@@ -152,15 +139,14 @@ def _target_rows(
 
 
 @torch.no_grad()
-def _channel_means(
-    model: nn.Module, sites: Sequence[Site], samples: Samples, memory: Memory
-) -> dict[str, Tensor]:
+def _channel_means(here: SearchedModel) -> dict[str, Tensor]:
     """Mean of each channel of the convolutions' own outputs over samples and positions."""
-    own = [Site(site.name, site.n_units, site.axis, site.name) for site in sites]
+    samples = here.samples
+    own = [Site(site.name, site.n_units, site.axis, site.name) for site in here.sites]
     means: dict[str, Tensor] = {}
-    for part in torch.split(samples.inputs, memory.rows(graph=False, most=len(samples))):
-        with capture(model, own) as seen:
-            logits_of(model, part)
+    for part in torch.split(samples.inputs, here.memory.rows(graph=False, most=len(samples))):
+        with capture(here.model, own) as seen:
+            logits_of(here.model, part)
         for site in own:
             activation = seen[site.name].movedim(site.axis, 1)
             mean = activation.flatten(2).mean((0, 2)) if activation.ndim > 2 else activation.mean(0)

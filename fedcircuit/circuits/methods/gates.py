@@ -12,15 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedcircuit.circuits import Site, split_by_site
-from fedcircuit.circuits.masking import reference_rows
-from fedcircuit.circuits.models import evaluating
 from fedcircuit.circuits.search import (
     Discovery,
-    Meter,
+    SearchedModel,
     Task,
     absent_reasons,
     class_stream,
-    frozen,
+    searched,
     shared_gradients,
 )
 from fedcircuit.circuits.sites import gated
@@ -102,55 +100,36 @@ class LearnedGates:
         generator: torch.Generator,
     ) -> Discovery:
         """Circuits of all classes; ``converged`` says whose gates stood still."""
-        meter = Meter()
         reasons = absent_reasons(task.samples.counts(task.n_classes))
         classes = [index for index, reason in enumerate(reasons) if not reason]
-        n_units = sum(site.n_units for site in sites)
-        masks = torch.zeros(task.n_classes, n_units, dtype=torch.bool)
-        scores = torch.full((task.n_classes, n_units), torch.nan)
         converged: list[bool | None] = [None] * task.n_classes
-        if classes:
-            with evaluating(model), frozen(model):
-                problem = _Problem(model, tuple(sites), task, meter)
-                search = _Search(self, problem, classes, generator)
-                for row, index in enumerate(classes):
-                    masks[index] = search.best_masks[row]
-                    scores[index] = search.theta[row].detach()
-                    converged[index] = bool(search.still[row])
+        with searched(model, sites, task, generator) as here:
+            masks, scores = here.nothing()
+            search = _Search(self, here, classes) if classes else None
+        for row, index in enumerate(classes if search else ()):
+            masks[index] = search.best_masks[row]
+            scores[index] = search.theta[row].detach()
+            converged[index] = bool(search.still[row])
         found = masks.any(1)
         reasons = tuple(
             reason or ("" if has else "all gates closed")
             for reason, has in zip(reasons, found.tolist(), strict=True)
         )
-        return Discovery(
-            tuple(sites), masks, found, scores, reasons, meter.cost(), tuple(converged)
-        )
-
-
-@dataclass(frozen=True)
-class _Problem:
-    model: nn.Module
-    sites: tuple[Site, ...]
-    task: Task
-    meter: Meter
+        cost = here.meter.cost()
+        return Discovery(here.sites, masks, found, scores, reasons, cost, tuple(converged))
 
 
 class _Search:
     """One run of the optimisation; its fields hold what came out."""
 
     def __init__(
-        self,
-        method: LearnedGates,
-        problem: _Problem,
-        classes: Sequence[int],
-        generator: torch.Generator,
+        self, method: LearnedGates, problem: SearchedModel, classes: Sequence[int]
     ) -> None:
         self._method, self._problem = method, problem
         self._classes = torch.tensor(classes)
         # a stream for each class: its gates do not depend on which others are sought
-        self._generators = [class_stream(generator, index) for index in classes]
-        samples = problem.task.samples
-        memory = problem.task.memory_of(problem.model, problem.sites)
+        self._generators = [class_stream(problem.generator, index) for index in classes]
+        samples, memory = problem.samples, problem.memory
         self._at_once = memory.rows(graph=True, most=len(classes) * 2 * method.samples)
         rows = memory.rows(graph=False, most=len(samples))
         with torch.no_grad():
@@ -166,11 +145,11 @@ class _Search:
 
     def _start(self) -> Tensor:
         """Logits before the first step, ``[classes, units]``."""
-        p, n_units = self._problem, sum(site.n_units for site in self._problem.sites)
+        n_units = self._problem.n_units
         theta = torch.full((len(self._classes), n_units), self._method.init)
         if not self._method.warm_start:
             return theta
-        scores = shared_gradients(p.model, p.sites, p.task, torch.ones(n_units), p.meter)
+        scores = shared_gradients(self._problem, torch.ones(n_units))
         ranks = scores[self._classes].argsort(dim=1, stable=True).argsort(dim=1)
         spread: Tensor = torch.special.ndtri((ranks + 0.5) / n_units)
         return theta + spread
@@ -216,7 +195,7 @@ class _Search:
 
     def _draw(self) -> tuple[Tensor, Tensor]:
         """Positions ``[classes * 2 * samples]`` and the row of each: half own, half others."""
-        labels, n_classes = self._problem.task.samples.labels, self._problem.task.n_classes
+        labels, n_classes = self._problem.samples.labels, self._problem.n_classes
         each = 1.0 / torch.bincount(labels, minlength=n_classes)[labels]  # classes weigh the same
         picks = []
         for target, generator in zip(self._classes.tolist(), self._generators, strict=True):
@@ -233,8 +212,8 @@ class _Search:
         """Mean divergence of each class's binary prediction, ``[classes]``."""
         p = self._problem
         parts = split_by_site(gates, p.sites)
-        with gated(p.model, p.sites, parts, reference_rows(p.task.reference, index)):
-            logits = logits_of(p.model, p.task.samples.inputs[index])
+        with gated(p.model, p.sites, parts, p.reference(index)):
+            logits = logits_of(p.model, p.samples.inputs[index])
         p.meter.forward += len(index)
         if gates.requires_grad:
             p.meter.backward += len(index)

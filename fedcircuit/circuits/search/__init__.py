@@ -27,11 +27,13 @@ from fedcircuit.circuits.search.scored_method import (
     ScoredMethod,
     Scorer,
     SizeRule,
+    UnitScored,
     default_size,
     reasons_for,
     size_options,
     size_rule,
 )
+from fedcircuit.circuits.search.searched_model import SearchedModel, searched
 from fedcircuit.circuits.search.size_rules import Faithful, first_of_each_class, first_places
 from fedcircuit.circuits.search.top_units import mass_rule
 
@@ -47,9 +49,11 @@ __all__ = [
     "Scored",
     "ScoredMethod",
     "Scorer",
+    "SearchedModel",
     "SizeRule",
     "Sizing",
     "Task",
+    "UnitScored",
     "absent_reasons",
     "against_others",
     "class_stream",
@@ -64,6 +68,7 @@ __all__ = [
     "nothing_found",
     "own_gradients",
     "reasons_for",
+    "searched",
     "separation_weights",
     "separations",
     "shared_gradients",

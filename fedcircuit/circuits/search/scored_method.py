@@ -11,15 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits import Site
-from fedcircuit.circuits.models import evaluating
-from fedcircuit.circuits.search.protocol import (
-    Discovery,
-    Meter,
-    Sizing,
-    Task,
-    absent_reasons,
-    frozen,
-)
+from fedcircuit.circuits.search.protocol import Discovery, Meter, Sizing, Task, absent_reasons
+from fedcircuit.circuits.search.searched_model import SearchedModel, searched
 from fedcircuit.circuits.search.size_rules import Faithful
 from fedcircuit.circuits.search.top_units import mass_rule
 
@@ -185,26 +178,24 @@ class ScoredMethod:
         generator: torch.Generator,
     ) -> Discovery:
         """Circuits of all classes; none for classes that cannot be contrasted."""
-        meter = Meter()
         absent = absent_reasons(task.samples.counts(task.n_classes))
-        known = torch.tensor([not reason for reason in absent])
-        scores = torch.full((task.n_classes, sum(site.n_units for site in sites)), torch.nan)
-        sizing = Sizing(torch.zeros_like(scores, dtype=torch.bool), (None,) * task.n_classes)
-        if bool(known.any()):
-            with evaluating(model), frozen(model):
-                given = self.scorer.scores(model, sites, task, generator, meter)
+        known, none = torch.tensor([not reason for reason in absent]), (None,) * task.n_classes
+        with searched(model, sites, task, generator) as here:
+            scores = torch.full((task.n_classes, here.n_units), torch.nan)
+            sizing = Sizing(torch.zeros_like(scores, dtype=torch.bool), none)
+            if bool(known.any()):
+                given = self.scorer.scores(model, sites, task, generator, here.meter)
                 scores[known] = given.to(scores)[known]
-                sizing = self.size(scores, model, sites, task, generator, meter)
+                sizing = self.size(scores, model, sites, task, generator, here.meter)
         found = sizing.masks.any(1) & known
-        reasons = reasons_for(found, absent)
         return Discovery(
-            tuple(sites),
+            here.sites,
             sizing.masks & found.unsqueeze(1),
             found,
             scores,
-            reasons,
-            meter.cost(),
-            (None,) * task.n_classes,
+            reasons_for(found, absent),
+            here.meter.cost(),
+            none,
             sizing.curves,
         )
 
@@ -239,3 +230,22 @@ class Scored(ABC):
     ) -> Discovery:
         """Circuits of all classes."""
         return ScoredMethod(self, self.size)(model, sites, task, generator)
+
+
+class UnitScored(Scored):
+    """Base of our own methods: what `Scored` is, given all that a method is given as one."""
+
+    @abstractmethod
+    def unit_scores(self, searched: SearchedModel) -> Tensor:
+        """Scores ``[classes, units]``, see `Scorer`."""
+
+    def scores(
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        task: Task,
+        generator: torch.Generator,
+        meter: Meter,
+    ) -> Tensor:
+        """Scores ``[classes, units]``, see `Scorer`."""
+        return self.unit_scores(SearchedModel(model, tuple(sites), task, generator, meter))

@@ -105,11 +105,11 @@ class LearnedGates:
         converged: list[bool | None] = [None] * task.n_classes
         with searched(model, sites, task, generator) as here:
             masks, scores = here.nothing()
-            search = _Search(self, here, classes) if classes else None
-        for row, index in enumerate(classes if search else ()):
-            masks[index] = search.best_masks[row]
-            scores[index] = search.theta[row].detach()
-            converged[index] = bool(search.still[row])
+            if classes:
+                search = _Search(self, here, classes)
+                masks[classes], scores[classes] = search.best_masks, search.theta.detach()
+                for row, index in enumerate(classes):
+                    converged[index] = bool(search.still[row])
         found = masks.any(1)
         reasons = tuple(
             reason or ("" if has else "all gates closed")

@@ -161,6 +161,25 @@ def circuit_of(units: Tensor, sites: Sequence[Site]) -> Circuit:
     return Circuit(split_by_site(units, sites), {site.name: site.title for site in sites})
 
 
+class OfClasses:
+    """What knows the circuits of all classes of a model: ``[classes, units]``, where found."""
+
+    sites: tuple[Site, ...]
+    masks: Tensor
+    found: Tensor
+
+    def circuit(self, class_index: int) -> Circuit | None:
+        """The circuit of a class; None where none was found.
+
+        Raises
+        ------
+        ValueError
+            If there is no such class.
+        """
+        row = class_row(class_index, len(self.found))
+        return circuit_of(self.masks[row], self.sites) if bool(self.found[row]) else None
+
+
 def class_row(class_index: object, n_classes: int) -> int:
     """The index of a class.
 

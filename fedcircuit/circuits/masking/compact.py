@@ -126,7 +126,7 @@ class Rest:
         """
         n_logits = self.links[-1].weight.shape[0]
         # a site without kept units is run with one that nobody reads: no tensor is ever empty
-        run = [part if len(part) else part.new_zeros(1) for part in kept]
+        run = [some_units(part) for part in kept]
         after = [*run[1:], torch.arange(n_logits, device=value.device)]
         for place, (link, out) in enumerate(zip(self.links, after, strict=True)):
             last = place + 1 == len(after)
@@ -234,6 +234,11 @@ def _units(values: Tensor, kept: Tensor) -> Tensor:
     if values.ndim != 4:
         return values.index_select(1, kept)
     return values.permute(0, 2, 3, 1).index_select(3, kept).permute(0, 3, 1, 2)
+
+
+def some_units(units: Tensor) -> Tensor:
+    """The units, or any one where there is none: no tensor is ever empty."""
+    return units if len(units) else units.new_zeros(1)
 
 
 def kept_values(values: Tensor, kept: Tensor, reference: Sequence[Tensor] | None) -> Tensor:

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from fedcircuit.circuits import Site
-from fedcircuit.circuits.masking.compact import Chain, Rest, kept_units, kept_values, rest_of
+from fedcircuit.circuits.masking.compact import (
+    Chain,
+    Rest,
+    kept_units,
+    kept_values,
+    rest_of,
+    some_units,
+)
 from fedcircuit.circuits.masking.memory import Memory
 
 _LEAST_SHARED = 8  # rows of one mask from which it pays to cut its network out,
@@ -79,9 +86,9 @@ class CutOut:
         without = lost.nonzero().flatten()
         n_read = len(kept[1]) if len(kept) > 1 else n_out
         if self.sums is None or len(without) * n_out >= len(kept[0]) * n_read:
-            return self.rest.logits(_picked(self.first, samples, _some(kept[0])), kept)
+            return self.rest.logits(_picked(self.first, samples, some_units(kept[0])), kept)
         # with nothing lost one unit is taken away times zero
-        some = _some(without)
+        some = some_units(without)
         weight = link.weight[:, some] * (-1.0 if len(without) else 0.0)
         every = torch.arange(n_out, device=samples.device)
         sums = _samples(self.sums, samples)
@@ -89,7 +96,7 @@ class CutOut:
         if len(kept) == 1:
             return value
         behind = self.rest.behind_first()
-        return behind.logits(kept_values(value, _some(kept[1]), behind.reference), kept[1:])
+        return behind.logits(kept_values(value, some_units(kept[1]), behind.reference), kept[1:])
 
 
 @torch.no_grad()
@@ -130,11 +137,6 @@ def cut_out(
     plain = change.contiguous()
     sums = link.sums(first) if fits else None
     return CutOut(rest_of(chain, reference), tuple(sites), plain, sums, work)
-
-
-def _some(units: Tensor) -> Tensor:
-    """The units, or any one where there is none: no tensor is ever empty."""
-    return units if len(units) else units.new_zeros(1)
 
 
 def _samples(values: Tensor, samples: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -17,12 +17,15 @@ from fedcircuit.circuits.search import (
     UnitScored,
     against_others,
     contrast_of_logits,
-    first_of_each_class,
+    first_places,
     mean_effects,
     summed_effects,
 )
 from fedcircuit.circuits.sites import site_graph
 from fedcircuit.samples import Samples
+
+# places [k] of samples, and target classes [k] of each pass
+MeanEffects = Callable[[Tensor, Sequence[Tensor]], Iterator[Effects]]
 
 
 @dataclass(frozen=True)
@@ -79,33 +82,32 @@ class Attribution(UnitScored):
 
     def unit_scores(self, searched: SearchedModel) -> Tensor:
         """Effects against the other classes, ``[classes, units]``."""
-        task, n_classes, n = searched.task, searched.n_classes, len(searched.samples)
-        if n_classes > self.max_jacobian_classes:
+        if searched.n_classes > self.max_jacobian_classes:
             return _row_scores(searched, self.copies)
-        each = n if self.negatives is None else -(-self.negatives // n_classes)
-        few = first_of_each_class(task, each)
-        many = first_of_each_class(task, self.positives or n)
-        labels = few.samples.labels
-        targets = [torch.full_like(labels, c) for c in range(n_classes)]
-        own = None
-        if len(many.samples) != len(few.samples):
-            (own,) = mean_effects(replace(searched, task=many), [many.samples.labels])
-        present = few.samples.counts(n_classes) > 0
-        passes = mean_effects(replace(searched, task=few), targets)
-        return self.scores_of(own, passes, present)
 
-    def scores_of(self, own: Effects | None, passes: Iterable[Effects], present: Tensor) -> Tensor:
+        def effects(places: Tensor, targets: Sequence[Tensor]) -> Iterator[Effects]:
+            return mean_effects(replace(searched, task=searched.task.take(places)), targets)
+
+        return self.scores_of(effects, searched.samples.labels, searched.n_classes)
+
+    def scores_of(self, effects: MeanEffects, labels: Tensor, n_classes: int) -> Tensor:
         """Scores ``[..., classes, units]`` of mean effects.
 
         Parameters
         ----------
-        own
-            Effects on the contrast of each sample's own class; None takes them from the passes.
-        passes
-            For each class the effects on its contrast.
-        present
-            ``[classes]`` bool, classes that have samples.
+        effects
+            Mean effects on samples at chosen places, for each choice of their target classes.
+        labels, n_classes
+            ``[n]`` int64, of all samples; number of classes.
         """
+        n, own = len(labels), None
+        each = n if self.negatives is None else -(-self.negatives // n_classes)
+        few = first_places(labels, each, n_classes)
+        many = first_places(labels, self.positives or n, n_classes)
+        if len(many) != len(few):
+            (own,) = effects(many, [labels[many]])
+        present = torch.bincount(labels[few], minlength=n_classes) > 0
+        passes = effects(few, [torch.full_like(few, c) for c in range(n_classes)])
         scores = [self._score(own or found, found, c, present) for c, found in enumerate(passes)]
         return torch.stack(scores, dim=-2)
 

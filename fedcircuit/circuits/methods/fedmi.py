@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -38,17 +39,14 @@ class FedMI:
         As published.
     """
 
+    name: ClassVar[str] = "fedmi"
+
     classes: tuple[int, ...] | None = None
     steps: int = 200
     lr: float = 0.1
     l0: float = 0.01
     init: float = 2.0
     batch_size: int = 256
-
-    @property
-    def name(self) -> str:
-        """Name in configurations and records."""
-        return "fedmi"
 
     def __call__(
         self,

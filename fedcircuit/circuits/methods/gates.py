@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from fedcircuit.circuits.search import (
     Task,
     absent_reasons,
     class_stream,
+    reasons_for,
     searched,
     shared_gradients,
 )
@@ -71,6 +72,8 @@ class LearnedGates:
         If the kind is unknown, or a number is out of range.
     """
 
+    name: ClassVar[str] = "gates"
+
     kind: Kind = "hard-concrete"
     steps: int = 60
     lr: float = 0.2
@@ -86,11 +89,6 @@ class LearnedGates:
         for name in ("steps", "samples", "still_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)} (method 'gates')")
-
-    @property
-    def name(self) -> str:
-        """Name in configurations and records."""
-        return "gates"
 
     def __call__(
         self,
@@ -111,10 +109,7 @@ class LearnedGates:
                 for row, index in enumerate(classes):
                     converged[index] = bool(search.still[row])
         found = masks.any(1)
-        reasons = tuple(
-            reason or ("" if has else "all gates closed")
-            for reason, has in zip(reasons, found.tolist(), strict=True)
-        )
+        reasons = reasons_for(found, reasons, "all gates closed")
         cost = here.meter.cost()
         return Discovery(here.sites, masks, found, scores, reasons, cost, tuple(converged))
 

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from fedcircuit.circuits import Site
-from fedcircuit.circuits.overlap.chance import Floats, Ints
+from fedcircuit.circuits.overlap.chance import Floats, Ints, quotient
 from fedcircuit.circuits.overlap.jaccard import Side, all_overlaps
 
 
@@ -101,8 +101,7 @@ def class_swap(a: ModelMasks, b: ModelMasks, sites: Sequence[Site]) -> ClassSwap
     index = np.arange(n_classes)
     others = np.where(np.eye(n_classes, dtype=bool)[..., None], np.nan, adjusted)
     n_swapped = (~np.isnan(others)).sum(3)
-    swapped = np.full(n_swapped.shape, np.nan)
-    np.divide(np.nansum(others, axis=3), n_swapped, out=swapped, where=n_swapped > 0)
+    swapped = quotient(np.nansum(others, axis=3), n_swapped)
     largest = np.where(np.isnan(others), -np.inf, others).max(axis=3)
     highest = np.where(n_swapped > 0, largest, np.nan)
     return ClassSwap(table.layers, adjusted[:, :, index, index], swapped, highest, n_swapped)

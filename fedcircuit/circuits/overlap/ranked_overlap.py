@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcircuit.circuits import Site, site_slices
-from fedcircuit.circuits.overlap.chance import Floats, Ints
+from fedcircuit.circuits.overlap.chance import Floats, Ints, beyond_chance
 from fedcircuit.circuits.overlap.weighted_iou import ScoredSide
 
 
@@ -74,10 +74,7 @@ def rank_biased_overlap(
         )
     overlap = _weighted(_within(np.maximum(rank_a, rank_b), rank_a.shape), depth, persistence)
     chance = _weighted(expected, depth, persistence)
-    room = 1 - chance
-    adjusted = np.full(room.shape, np.nan)
-    np.divide(overlap - chance, room, out=adjusted, where=room > 1e-12)
-    return RankAgreement(overlap, chance, adjusted)
+    return RankAgreement(overlap, chance, beyond_chance(overlap, chance))
 
 
 def _ranks(scores: Floats) -> Ints:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedcircuit.circuits import Site, site_slices
-from fedcircuit.circuits.overlap.chance import Floats, Ints
+from fedcircuit.circuits.overlap.chance import Floats, Ints, beyond_chance
 from fedcircuit.circuits.overlap.jaccard import ALL_LAYERS, Masks
 
 _BLOCK = 64  # pairs whose matrices of minima are held in memory at once
@@ -116,11 +116,8 @@ def weighted_overlaps(a: ScoredSide, b: ScoredSide, sites: Sequence[Site]) -> So
     columns.append(_column(_masses(scores_a, scores_b, pool, parts), known))
     shared, mean, variance = (np.stack(field, axis=-1) for field in zip(*columns, strict=True))
     chance = np.minimum(mean / (2 - mean) + 2 * variance / (2 - mean) ** 3, 1.0)
-    iou, room = shared / (2 - shared), 1 - chance
-    adjusted = np.full(iou.shape, np.nan)
-    np.divide(iou - chance, room, out=adjusted, where=room > 1e-12)
-    layers = (*(site.name for site in sites), ALL_LAYERS)
-    return SoftOverlapTable(layers, shared, mean, iou, chance, adjusted)
+    iou, layers = shared / (2 - shared), (*(site.name for site in sites), ALL_LAYERS)
+    return SoftOverlapTable(layers, shared, mean, iou, chance, beyond_chance(iou, chance))
 
 
 @dataclass(frozen=True)

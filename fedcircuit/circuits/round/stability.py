@@ -30,9 +30,7 @@ def corrected_overlap(adjusted: Floats, ceiling_a: Floats, ceiling_b: Floats) ->
     usable = (first > 0) & (second > 0)
     # root by root: the product of two tiny ceilings would be zero
     scale = np.sqrt(np.where(usable, first, 1.0)) * np.sqrt(np.where(usable, second, 1.0))
-    result = np.full(given.shape, np.nan)
-    np.divide(given, scale, out=result, where=usable)
-    return result
+    return np.where(usable, given / scale, np.nan)
 
 
 def swapped_halves(probe: Probe) -> Probe:

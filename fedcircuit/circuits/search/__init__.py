@@ -35,7 +35,7 @@ from fedcircuit.circuits.search.scored_method import (
 )
 from fedcircuit.circuits.search.searched_model import SearchedModel, searched
 from fedcircuit.circuits.search.size_rules import Faithful, first_of_each_class, first_places
-from fedcircuit.circuits.search.top_units import mass_rule
+from fedcircuit.circuits.search.top_units import mass_rule, ranks
 
 __all__ = [
     "Cost",
@@ -67,6 +67,7 @@ __all__ = [
     "mean_effects",
     "nothing_found",
     "own_gradients",
+    "ranks",
     "reasons_for",
     "searched",
     "separation_weights",

@@ -27,6 +27,7 @@ class Scorer(Protocol):
         """Name in configurations and records."""
         ...
 
+    @abstractmethod
     def scores(
         self,
         model: nn.Module,
@@ -136,7 +137,9 @@ def size_options(rule: SizeRule) -> dict[str, object]:
     raise ValueError(f"{type(rule).__name__} is none of the named size rules {tuple(SIZE_RULES)}")
 
 
-def reasons_for(found: Tensor, absent: Sequence[str]) -> tuple[str, ...]:
+def reasons_for(
+    found: Tensor, absent: Sequence[str], why: str | Sequence[str] = NO_UNIT
+) -> tuple[str, ...]:
     """For every class why no circuit was found, empty where one was.
 
     Parameters
@@ -145,9 +148,12 @@ def reasons_for(found: Tensor, absent: Sequence[str]) -> tuple[str, ...]:
         ``[classes]`` bool.
     absent
         Why a class cannot be contrasted, empty where it can.
+    why
+        Why none was found of one that can, for all classes or for each.
     """
-    pairs = zip(absent, found.tolist(), strict=True)
-    return tuple(reason or ("" if has else NO_UNIT) for reason, has in pairs)
+    each = (why,) * len(absent) if isinstance(why, str) else why
+    rows = zip(absent, found.tolist(), each, strict=True)
+    return tuple(reason or ("" if has else none) for reason, has, none in rows)
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,7 @@ class ScoredMethod:
         )
 
 
-class Scored(ABC):
+class Scored(Scorer, ABC):
     """Base of the methods that score units: their circuits are cut by their own size rule.
 
     A method is a frozen dataclass with a ``name`` and a field ``size``; its other fields are its
@@ -209,17 +215,6 @@ class Scored(ABC):
 
     name: ClassVar[str]  # in configurations and records
     size: SizeRule
-
-    @abstractmethod
-    def scores(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-        meter: Meter,
-    ) -> Tensor:
-        """Scores ``[classes, units]``, see `Scorer`."""
 
     def __call__(
         self,

@@ -131,12 +131,4 @@ def first_places(labels: Tensor, per_class: int, n_classes: int) -> Tensor:
 
 def first_of_each_class(task: Task, per_class: int) -> Task:
     """The task with the first samples of every class only."""
-    labels = task.samples.labels
-    if per_class >= int(task.samples.counts(task.n_classes).max()):
-        return task
-    places = first_places(labels, per_class, task.n_classes)
-    reference = task.reference
-    if reference is not None:
-        reference = {k: v if len(v) == 1 else v[places] for k, v in reference.items()}
-    seen = None if task.seen is None else task.seen.rows(places)
-    return Task(task.samples.take(places), task.n_classes, reference, seen, task.memory)
+    return task.take(first_places(task.samples.labels, per_class, task.n_classes))

@@ -73,6 +73,16 @@ class Masks:
 
     masks: Mapping[str, Tensor]
     place: ClassVar[str] = "place"  # what is kept
+    holder: ClassVar[str] = "place"  # what a name stands for
+    shape: ClassVar[tuple[str, ...]] = ()  # of each mask, in words
+
+    def __post_init__(self) -> None:
+        for name, mask in self.masks.items():
+            if mask.dtype != torch.bool or mask.ndim != len(self.shape):
+                raise ValueError(
+                    f"the mask of {self.holder} {name!r} must be bool of shape "
+                    f"[{', '.join(self.shape)}], got {mask.dtype} of shape {tuple(mask.shape)}"
+                )
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -134,14 +144,8 @@ class Circuit(Masks):
 
     called: Mapping[str, str] = field(default_factory=dict)
     place: ClassVar[str] = "unit"
-
-    def __post_init__(self) -> None:
-        for name, mask in self.masks.items():
-            if mask.dtype != torch.bool or mask.ndim != 1:
-                raise ValueError(
-                    f"the mask of site {name!r} must be bool of shape [n_units], "
-                    f"got {mask.dtype} of shape {tuple(mask.shape)}"
-                )
+    holder: ClassVar[str] = "site"
+    shape: ClassVar[tuple[str, ...]] = ("n_units",)
 
     @property
     def n_units(self) -> int:

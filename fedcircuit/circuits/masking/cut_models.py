@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fedcircuit.circuits import Site
 from fedcircuit.circuits.masking.compact import (
-    Chain,
+    Link,
     Rest,
     kept_units,
     kept_values,
@@ -101,7 +101,7 @@ class CutOut:
 
 @torch.no_grad()
 def cut_out(
-    chain: Chain,
+    links: tuple[Link, ...],
     sites: Sequence[Site],
     first: Tensor,
     sizes: Sequence[int],
@@ -109,12 +109,12 @@ def cut_out(
     *,
     memory: Memory,
 ) -> CutOut:
-    """Prepare a chain for many circuits.
+    """Prepare a network for many circuits.
 
     Parameters
     ----------
-    chain, sites
-        The network and its sites.
+    links, sites
+        The network behind its first site, and its sites.
     first
         Activations of the first site ``[n, units, ...]``, ungated.
     sizes
@@ -127,16 +127,16 @@ def cut_out(
     places = (size // site.n_units for size, site in zip(sizes, sites, strict=True))
     work = sum(
         link.weight.numel() * (n if link.is_conv else 1)
-        for link, n in zip(chain.links, places, strict=True)
+        for link, n in zip(links, places, strict=True)
     )
-    link = chain.links[0]
+    link = links[0]
     one = link.sums(first[:1])
     fits = memory.fits(one.numel() * one.element_size() * len(first))
     change = first if reference is None else first - reference[0]
     # units are picked fastest where the numbers of each lie side by side
     plain = change.contiguous()
     sums = link.sums(first) if fits else None
-    return CutOut(rest_of(chain, reference), tuple(sites), plain, sums, work)
+    return CutOut(rest_of(links, reference), tuple(sites), plain, sums, work)
 
 
 def _samples(values: Tensor, samples: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedcircuit.circuits import Circuit, Site, site_slices
+from fedcircuit.circuits import Masks as Places
 from fedcircuit.circuits.overlap.chance import Floats, Ints, beyond_chance, chance_level, quotient
 
 ALL_LAYERS = "all"  # name of the overlap over all layers together
@@ -162,10 +163,10 @@ def iou(a: Circuit, b: Circuit, live: Circuit | None = None) -> Overlap:
     return layer_overlaps(a, b, live)[ALL_LAYERS]
 
 
-def layer_overlaps(a: Circuit, b: Circuit, live: Circuit | None = None) -> dict[str, Overlap]:
+def layer_overlaps(a: Places, b: Places, live: Places | None = None) -> dict[str, Overlap]:
     """Overlap of two circuits in every layer, and in all of them together under ``"all"``.
 
-    Takes and raises what `iou` does.
+    Takes and raises what `iou` does; of units, or of edges.
     """
     for other in (b, *([] if live is None else [live])):
         if _shape(other.masks) != _shape(a.masks):
@@ -175,8 +176,9 @@ def layer_overlaps(a: Circuit, b: Circuit, live: Circuit | None = None) -> dict[
             )
     sites = [Site(name, mask.numel(), 1, name) for name, mask in a.masks.items()]
 
-    def row(circuit: Circuit) -> NDArray[np.bool_]:
-        return np.concatenate([mask.cpu().numpy() for mask in circuit.masks.values()])[None]
+    def row(circuit: Places) -> NDArray[np.bool_]:
+        parts = [mask.flatten().cpu().numpy() for mask in circuit.masks.values()]
+        return np.concatenate(parts)[None]
 
     universe = None if live is None else row(live)
     pairs = paired_overlaps(Side(row(a), live=universe), Side(row(b), live=universe), sites)

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from fedcircuit.circuits.checks.controls import Controls, Generators, dealt, random_rivals
 from fedcircuit.circuits.checks.knockout import recall_drops
-from fedcircuit.circuits.checks.measures import high_quantile
 from fedcircuit.circuits.checks.subject import CheckedModel
 from fedcircuit.circuits.search import ranks
 
@@ -55,10 +54,6 @@ class SelectiveNecessity:
     def null_mean(self) -> Tensor:
         """Mean of the random draws, ``[rows]``; NaN without draws."""
         return self.null.mean(0)
-
-    def null_quantile(self, quantile: float) -> Tensor:
-        """A quantile of the random draws, ``[rows]``: the next higher observed value."""
-        return high_quantile(self.null, quantile)
 
 
 def best_units(masks: Tensor, scores: Tensor, share: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -12,14 +12,14 @@ from torch.nn import functional
 
 from fedcircuit.circuits import Site, site_slices
 from fedcircuit.circuits.models import CONVOLUTIONS
-from fedcircuit.circuits.search import Discovery, SearchedModel, Task, searched
+from fedcircuit.circuits.search import Discovery, SearchedModel, SearchingMethod
 from fedcircuit.circuits.sites import capture, gate, transformed
 from fedcircuit.logits import logits_of
 from fedcircuit.samples import Samples
 
 
 @dataclass(frozen=True)
-class FedMI:
+class FedMI(SearchingMethod):
     """Straight-through gates on convolution channels, trained on images of the class alone.
 
     Haseeb, Masood and Sohail 2025, arXiv 2512.23043, as in the public code of 30 December 2025.
@@ -48,37 +48,28 @@ class FedMI:
     init: float = 2.0
     batch_size: int = 256
 
-    def __call__(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-    ) -> Discovery:
+    def search(self, searched: SearchedModel) -> Discovery:
         """Circuits of the asked classes, one optimisation after the other."""
-        counts = task.samples.counts(task.n_classes)
-        if not any(_is_gated(model, site) for site in sites):
+        if not any(_is_gated(searched.model, site) for site in searched.sites):
             raise ValueError("method 'fedmi' gates convolution channels; the model has none")
-        reasons = []
-        with searched(model, sites, task, generator) as here:
-            masks, scores = here.nothing()
-            means = None if task.reference is None else _channel_means(here)
-            for index in range(task.n_classes):
-                # a stream of its own: the circuit does not depend on which others are asked for
-                own = torch.Generator().manual_seed((generator.initial_seed() + index) % 2**63)
-                if self.classes is not None and index not in self.classes:
-                    reasons.append("not asked for")
-                elif counts[index] == 0:
-                    reasons.append("no sample of the class")
-                else:
-                    gates = self._train(replace(here, generator=own), index, means)
-                    scores[index] = gates
-                    masks[index] = gates > 0
-                    reasons.append("")
-        found = torch.tensor([not reason for reason in reasons])
-        none = (None,) * task.n_classes
-        cost = here.meter.cost()
-        return Discovery(here.sites, masks, found, scores, tuple(reasons), cost, none)
+        seed, reasons = searched.generator.initial_seed(), []
+        masks, scores = searched.nothing()
+        means = None if searched.task.reference is None else _channel_means(searched)
+        for index, count in enumerate(searched.samples.counts(searched.n_classes).tolist()):
+            # a stream of its own: the circuit does not depend on which others are asked for
+            own = torch.Generator().manual_seed((seed + index) % 2**63)
+            if self.classes is not None and index not in self.classes:
+                reasons.append("not asked for")
+            elif count == 0:
+                reasons.append("no sample of the class")
+            else:
+                gates = self._train(replace(searched, generator=own), index, means)
+                scores[index] = gates
+                masks[index] = gates > 0
+                reasons.append("")
+        found, none = torch.tensor([not reason for reason in reasons]), (None,) * len(reasons)
+        cost = searched.meter.cost()
+        return Discovery(searched.sites, masks, found, scores, tuple(reasons), cost, none)
 
     def _train(
         self, here: SearchedModel, target: int, means: Mapping[str, Tensor] | None

@@ -8,18 +8,17 @@ from math import log
 from typing import ClassVar, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from fedcircuit.circuits import Site, split_by_site
+from fedcircuit.circuits import split_by_site
 from fedcircuit.circuits.search import (
     Discovery,
     SearchedModel,
-    Task,
+    SearchingMethod,
     absent_reasons,
     class_stream,
     reasons_for,
-    searched,
     shared_gradients,
 )
 from fedcircuit.circuits.sites import gated
@@ -31,7 +30,7 @@ _BETA, _LOW, _HIGH = 2.0 / 3.0, -0.1, 1.1
 
 
 @dataclass(frozen=True)
-class LearnedGates:
+class LearnedGates(SearchingMethod):
     """Gates learned under noise (Louizos et al. 2018, arXiv 1712.01312), one row for every class.
 
     Every sample runs through the row of one class, with noise of its own. The loss of a class is
@@ -90,28 +89,21 @@ class LearnedGates:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)} (method 'gates')")
 
-    def __call__(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-    ) -> Discovery:
+    def search(self, searched: SearchedModel) -> Discovery:
         """Circuits of all classes; ``converged`` says whose gates stood still."""
-        reasons = absent_reasons(task.samples.counts(task.n_classes))
+        reasons = absent_reasons(searched.samples.counts(searched.n_classes))
         classes = [index for index, reason in enumerate(reasons) if not reason]
-        converged: list[bool | None] = [None] * task.n_classes
-        with searched(model, sites, task, generator) as here:
-            masks, scores = here.nothing()
-            if classes:
-                search = _Search(self, here, classes)
-                masks[classes], scores[classes] = search.best_masks, search.theta.detach()
-                for row, index in enumerate(classes):
-                    converged[index] = bool(search.still[row])
+        converged: list[bool | None] = [None] * len(reasons)
+        masks, scores = searched.nothing()
+        if classes:
+            search = _Search(self, searched, classes)
+            masks[classes], scores[classes] = search.best_masks, search.theta.detach()
+            for row, index in enumerate(classes):
+                converged[index] = bool(search.still[row])
         found = masks.any(1)
         reasons = reasons_for(found, reasons, "all gates closed")
-        cost = here.meter.cost()
-        return Discovery(here.sites, masks, found, scores, reasons, cost, tuple(converged))
+        cost = searched.meter.cost()
+        return Discovery(searched.sites, masks, found, scores, reasons, cost, tuple(converged))
 
 
 class _Search:

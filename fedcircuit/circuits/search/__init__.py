@@ -33,7 +33,7 @@ from fedcircuit.circuits.search.scored_method import (
     size_options,
     size_rule,
 )
-from fedcircuit.circuits.search.searched_model import SearchedModel, searched
+from fedcircuit.circuits.search.searched_model import SearchedModel, SearchingMethod, searched
 from fedcircuit.circuits.search.size_rules import Faithful, first_of_each_class, first_places
 from fedcircuit.circuits.search.top_units import mass_rule, ranks
 
@@ -50,6 +50,7 @@ __all__ = [
     "ScoredMethod",
     "Scorer",
     "SearchedModel",
+    "SearchingMethod",
     "SizeRule",
     "Sizing",
     "Task",

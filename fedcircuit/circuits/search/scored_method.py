@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import ClassVar, Protocol
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fedcircuit.circuits import Site
 from fedcircuit.circuits.search.protocol import Discovery, Meter, Sizing, Task, absent_reasons
-from fedcircuit.circuits.search.searched_model import SearchedModel, searched
+from fedcircuit.circuits.search.searched_model import SearchedModel, SearchingMethod
 from fedcircuit.circuits.search.size_rules import Faithful
 from fedcircuit.circuits.search.top_units import mass_rule
 
@@ -157,7 +157,7 @@ def reasons_for(
 
 
 @dataclass(frozen=True)
-class ScoredMethod:
+class ScoredMethod(SearchingMethod):
     """A discovery method: units scored by one part, circuits cut by another.
 
     Parameters
@@ -176,37 +176,29 @@ class ScoredMethod:
         """Name of the scorer."""
         return self.scorer.name
 
-    def __call__(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-    ) -> Discovery:
+    def search(self, searched: SearchedModel) -> Discovery:
         """Circuits of all classes; none for classes that cannot be contrasted."""
-        absent = absent_reasons(task.samples.counts(task.n_classes))
-        known, none = torch.tensor([not reason for reason in absent]), (None,) * task.n_classes
-        with searched(model, sites, task, generator) as here:
-            scores = torch.full((task.n_classes, here.n_units), torch.nan)
-            sizing = Sizing(torch.zeros_like(scores, dtype=torch.bool), none)
-            if bool(known.any()):
-                given = self.scorer.scores(model, sites, task, generator, here.meter)
-                scores[known] = given.to(scores)[known]
-                sizing = self.size(scores, model, sites, task, generator, here.meter)
+        absent = absent_reasons(searched.samples.counts(searched.n_classes))
+        known, none = torch.tensor([not reason for reason in absent]), (None,) * len(absent)
+        masks, scores = searched.nothing()
+        sizing = Sizing(masks, none)
+        if bool(known.any()):
+            scores[known] = self.scorer.scores(*searched.parts).to(scores)[known]
+            sizing = self.size(scores, *searched.parts)
         found = sizing.masks.any(1) & known
         return Discovery(
-            here.sites,
+            searched.sites,
             sizing.masks & found.unsqueeze(1),
             found,
             scores,
             reasons_for(found, absent),
-            here.meter.cost(),
+            searched.meter.cost(),
             none,
             sizing.curves,
         )
 
 
-class Scored(Scorer, ABC):
+class Scored(Scorer, SearchingMethod):
     """Base of the methods that score units: their circuits are cut by their own size rule.
 
     A method is a frozen dataclass with a ``name`` and a field ``size``; its other fields are its
@@ -216,15 +208,9 @@ class Scored(Scorer, ABC):
     name: ClassVar[str]  # in configurations and records
     size: SizeRule
 
-    def __call__(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-    ) -> Discovery:
+    def search(self, searched: SearchedModel) -> Discovery:
         """Circuits of all classes."""
-        return ScoredMethod(self, self.size)(model, sites, task, generator)
+        return ScoredMethod(self, self.size).search(searched)
 
 
 class UnitScored(Scored):

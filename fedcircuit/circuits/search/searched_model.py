@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from fedcircuit.circuits import Site
 from fedcircuit.circuits.masking import Memory, reference_rows
 from fedcircuit.circuits.models import evaluating
-from fedcircuit.circuits.search.protocol import Meter, Task, frozen
+from fedcircuit.circuits.search.protocol import Discovery, Meter, Task, frozen
 from fedcircuit.samples import Samples
 
 
@@ -35,6 +36,11 @@ class SearchedModel:
     task: Task
     generator: torch.Generator
     meter: Meter
+
+    @property
+    def parts(self) -> tuple[nn.Module, tuple[Site, ...], Task, torch.Generator, Meter]:
+        """What scorers and size rules take one by one."""
+        return self.model, self.sites, self.task, self.generator, self.meter
 
     @property
     def samples(self) -> Samples:
@@ -68,6 +74,21 @@ class SearchedModel:
     def reference(self, rows: Tensor) -> Mapping[str, Tensor] | None:
         """Activations of ablated units for chosen samples, by site name; None is zero."""
         return reference_rows(self.task.reference, rows)
+
+
+class SearchingMethod(ABC):
+    """Base of our own discovery methods: each is a search in a model that is made ready for it."""
+
+    @abstractmethod
+    def search(self, searched: SearchedModel) -> Discovery:
+        """Circuits of all classes."""
+
+    def __call__(
+        self, model: nn.Module, sites: Sequence[Site], task: Task, generator: torch.Generator
+    ) -> Discovery:
+        """Circuits of all classes; the model is given back as it came."""
+        with searched(model, sites, task, generator) as here:
+            return self.search(here)
 
 
 @contextmanager

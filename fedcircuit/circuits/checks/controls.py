@@ -18,6 +18,7 @@ from fedcircuit.circuits.checks.subject import CheckedModel
 from fedcircuit.circuits.masking import paired
 from fedcircuit.circuits.search import ranks
 from fedcircuit.logits import predicted
+from fedcircuit.ranges import require_at_least, require_between
 
 _MARGIN = 0.15  # about three standard errors of a balanced accuracy on half of the samples
 _FEW = 16  # samples of a class of which half would be too few
@@ -56,14 +57,10 @@ class Controls:
     quantile: float = 0.95
 
     def __post_init__(self) -> None:
-        if self.count < 0:
-            raise ValueError(f"count must be >= 0, got {self.count} (controls of the circuits)")
-        if self.negatives < 1:
-            raise ValueError(f"negatives must be >= 1, got {self.negatives} (controls)")
-        if self.removals < 0:
-            raise ValueError(f"removals must be >= 0, got {self.removals} (controls)")
-        if not 0 < self.quantile <= 1:
-            raise ValueError(f"quantile must lie in (0, 1], got {self.quantile} (controls)")
+        require_at_least(0, "controls of the circuits", count=self.count)
+        require_at_least(1, "controls", negatives=self.negatives)
+        require_at_least(0, "controls", removals=self.removals)
+        require_between("(0, 1]", "controls", quantile=self.quantile)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from fedcircuit.circuits.checks.controls import Controls, Generators, dealt, ran
 from fedcircuit.circuits.checks.knockout import recall_drops
 from fedcircuit.circuits.checks.subject import CheckedModel
 from fedcircuit.circuits.search import ranks
+from fedcircuit.ranges import require_between
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,7 @@ def best_units(masks: Tensor, scores: Tensor, share: float) -> Tensor:
     ValueError
         If the share is out of range.
     """
-    if not 0 < share <= 1:
-        raise ValueError(f"share must lie in (0, 1], got {share} (best units of a circuit)")
+    require_between("(0, 1]", "best units of a circuit", share=share)
     inside = torch.where(masks, scores.double(), -torch.inf)
     # less a hair: 0.07 * 100 is 7.000000000000001 in floating point
     wanted = [math.ceil(share * size - 1e-9) for size in masks.sum(1).tolist()]

@@ -22,6 +22,7 @@ from fedcircuit.circuits.search import (
     summed_effects,
 )
 from fedcircuit.circuits.sites import site_graph
+from fedcircuit.ranges import require_at_least
 from fedcircuit.samples import Samples
 
 # places [k] of samples, and target classes [k] of each pass
@@ -75,10 +76,7 @@ class Attribution(UnitScored):
     copies: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("positives", "negatives", "copies"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value}")
+        require_at_least(1, positives=self.positives, negatives=self.negatives, copies=self.copies)
 
     def unit_scores(self, searched: SearchedModel) -> Tensor:
         """Effects against the other classes, ``[classes, units]``."""

@@ -23,6 +23,7 @@ from fedcircuit.circuits.search import (
 )
 from fedcircuit.circuits.sites import gated
 from fedcircuit.logits import logits_of
+from fedcircuit.ranges import require_at_least
 
 Kind = Literal["hard-concrete", "straight-through"]
 # Stretched concrete distribution of Louizos et al. 2018, arXiv 1712.01312
@@ -85,9 +86,8 @@ class LearnedGates(SearchingMethod):
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind must be one of {get_args(Kind)}, got {self.kind!r}")
-        for name in ("steps", "samples", "still_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)} (method 'gates')")
+        numbers = {"steps": self.steps, "samples": self.samples, "still_steps": self.still_steps}
+        require_at_least(1, "method 'gates'", **numbers)
 
     def search(self, searched: SearchedModel) -> Discovery:
         """Circuits of all classes; ``converged`` says whose gates stood still."""

@@ -16,6 +16,7 @@ from fedcircuit.circuits.search import (
     default_size,
     shared_gradients,
 )
+from fedcircuit.ranges import require_at_least
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,7 @@ class Integrated(UnitScored):
     size: SizeRule = field(default_factory=default_size)
 
     def __post_init__(self) -> None:
-        if self.points < 1:
-            raise ValueError(f"points must be >= 1, got {self.points} (method 'integrated')")
+        require_at_least(1, "method 'integrated'", points=self.points)
 
     def unit_scores(self, searched: SearchedModel) -> Tensor:
         """The integral of the gradient over the path, for each unit and class."""

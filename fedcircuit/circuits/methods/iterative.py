@@ -19,6 +19,7 @@ from fedcircuit.circuits.search import (
     own_gradients,
     shared_gradients,
 )
+from fedcircuit.ranges import require_at_least, require_between
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,8 @@ class Iterative(UnitScored):
     size: SizeRule = field(default_factory=default_size)
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"rounds must be >= 1, got {self.rounds} (method 'iterative')")
-        if not 0.0 < self.keep <= 1.0:
-            raise ValueError(f"keep must lie in (0, 1], got {self.keep} (method 'iterative')")
-        if self.negatives is not None and self.negatives < 1:
-            raise ValueError(f"negatives must be >= 1, got {self.negatives} (method 'iterative')")
+        require_at_least(1, "method 'iterative'", rounds=self.rounds, negatives=self.negatives)
+        require_between("(0, 1]", "method 'iterative'", keep=self.keep)
 
     def unit_scores(self, searched: SearchedModel) -> Tensor:
         """Gradient of each class at its circuit of the last round."""

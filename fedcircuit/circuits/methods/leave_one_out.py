@@ -16,6 +16,7 @@ from fedcircuit.circuits.search import (
     default_size,
     separation_weights,
 )
+from fedcircuit.ranges import require_at_least
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,7 @@ class LeaveOneOut(UnitScored):
     size: SizeRule = field(default_factory=default_size)
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise ValueError(f"batch must be >= 1, got {self.batch} (method 'leave-one-out')")
+        require_at_least(1, "method 'leave-one-out'", batch=self.batch)
 
     def unit_scores(self, searched: SearchedModel) -> Tensor:
         """What each class loses with each unit."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fedcircuit.circuits import Site, site_slices
 from fedcircuit.circuits.overlap.chance import Floats, Ints, beyond_chance
 from fedcircuit.circuits.overlap.weighted_iou import ScoredSide
+from fedcircuit.ranges import require_between
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,7 @@ def rank_biased_overlap(
     ValueError
         If the persistence is out of range or the sides differ in shape.
     """
-    if not 0 < persistence < 1:
-        raise ValueError(f"persistence must lie in (0, 1), got {persistence}")
+    require_between("(0, 1)", persistence=persistence)
     scores_a, known_a, live_a = a.arrays()
     scores_b, known_b, live_b = b.arrays()
     if scores_a.shape != scores_b.shape:

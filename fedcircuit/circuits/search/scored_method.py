@@ -15,6 +15,7 @@ from fedcircuit.circuits.search.protocol import Discovery, Meter, Sizing, Task, 
 from fedcircuit.circuits.search.searched_model import SearchedModel, SearchingMethod
 from fedcircuit.circuits.search.size_rules import Faithful
 from fedcircuit.circuits.search.top_units import mass_rule
+from fedcircuit.ranges import require_between
 
 NO_UNIT = "no unit separates the class from the others"
 
@@ -78,8 +79,7 @@ class Mass:
     share: float = 0.9
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.share <= 1.0:
-            raise ValueError(f"share must lie in (0, 1], got {self.share} (size rule 'mass')")
+        require_between("(0, 1]", "size rule 'mass'", share=self.share)
 
     def __call__(
         self,

@@ -13,6 +13,7 @@ from fedcircuit.circuits.masking import Masked, masked_model
 from fedcircuit.circuits.search.protocol import Curve, Meter, Sizing, Task
 from fedcircuit.circuits.search.size_search import Limits, Trials, smallest
 from fedcircuit.circuits.search.top_units import top_units
+from fedcircuit.ranges import require_at_least, require_between
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,10 @@ class Faithful:
     tolerance: float = 0.05
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.loss < 1.0:
-            raise ValueError(f"loss must lie in (0, 1), got {self.loss}")
-        if not 0.0 < self.fpr <= 1.0:
-            raise ValueError(f"fpr must lie in (0, 1], got {self.fpr} (size rule 'faithful')")
-        if self.samples_per_class < 1:
-            raise ValueError(f"samples_per_class must be >= 1, got {self.samples_per_class}")
-        if not 0.0 <= self.tolerance < 1.0:
-            raise ValueError(f"tolerance must lie in [0, 1), got {self.tolerance}")
+        require_between("(0, 1)", loss=self.loss)
+        require_between("(0, 1]", "size rule 'faithful'", fpr=self.fpr)
+        require_at_least(1, samples_per_class=self.samples_per_class)
+        require_between("[0, 1)", tolerance=self.tolerance)
 
     def __call__(
         self,

@@ -125,6 +125,7 @@ class _Clients:
         if result.class_variances is not None:
             said[messages.CLASS_VARIANCES] = list(result.class_variances)
         said.update(path_importance.remember(result, context, sent.names))
+        said[messages.LOCAL_STEPS] = result.steps
         number = round_of(sent.config)
         said.update(client.own_circuits(number))
         arrays = array_record({name: trained[known] for name, known in sent.names.items()})

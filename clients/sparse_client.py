@@ -112,7 +112,10 @@ class SparseClient(NumPyClient):
             )
         result = self.train(self._named(parameters), config)
         said = as_scalars(self.own_circuits(round_of(config)))
-        metrics = {**training_metrics(result), **said, **self._as_bytes(result)}
+        metrics = {
+            **training_metrics(result), messages.LOCAL_STEPS: result.steps, **said,
+            **self._as_bytes(result),
+        }  # fmt: skip
         return self.get_parameters(config), result.num_examples, metrics
 
     def evaluate(

@@ -19,8 +19,10 @@ from fedcircuit.logits import logits_of, predicted
 from fedcircuit.samples import Samples
 
 
-def head_of(model: nn.Module, samples: Samples, n_classes: int) -> str:
-    """Name of the layer whose inputs are the features.
+def head_of(
+    model: nn.Module, samples: Samples, n_classes: int, who: str = "feature_variance"
+) -> str:
+    """Name of the layer whose inputs are the features that an option asks for.
 
     Raises
     ------
@@ -31,7 +33,7 @@ def head_of(model: nn.Module, samples: Samples, n_classes: int) -> str:
     if name is None:
         sizes = {layer: own.out_features for layer, own in linear_layers(model).items()}
         raise ValueError(
-            f"feature_variance needs a last linear layer with {n_classes} outputs, one a class; "
+            f"{who} needs a last linear layer with {n_classes} outputs, one a class; "
             f"the outputs of the linear layers of {type(model).__name__} are {sizes or 'none'}"
         )
     return name

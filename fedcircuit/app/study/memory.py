@@ -9,7 +9,7 @@ import numpy as np
 
 from fedcircuit import messages
 from fedcircuit.aggregation import lips
-from fedcircuit.app.config import StudyConfig
+from fedcircuit.app.config import StudyConfig, parse_study
 from fedcircuit.clients import memory
 from fedcircuit.learning import Weights
 from fedcircuit.learning.training import next_gradient
@@ -23,9 +23,7 @@ def own_tensors(config: StudyConfig) -> bool:
     That is tensors of their own (FedBN, LIPS), SCAFFOLD's control variates, FedDyn's gradients and
     sums of path importance.
     """
-    training = config.training
-    told = training.scaffold or training.feddyn_alpha > 0 or training.path_importance
-    return told or _own_batch_norm(config)
+    return _said_in_full(config) or _own_batch_norm(config)
 
 
 def forgotten(config: StudyConfig) -> tuple[str, ...]:
@@ -50,24 +48,37 @@ def forgotten(config: StudyConfig) -> tuple[str, ...]:
 def kept_by_clients(path: Path, done: int) -> dict[int, dict[str, Weights]]:
     """What clients remembered after round ``done``, by partition and by the keys of their memory.
 
-    It is worked out of what they sent. Without client weights in the run, batch norm of their own
-    and FedDyn's gradients are missing.
+    It is worked out of what they sent, so it fits ``client_app(remembered=...)`` of a program of
+    one's own too. Without client weights in the run, batch norm of their own and FedDyn's gradients
+    are missing.
+
+    Parameters
+    ----------
+    path, done
+        A run folder, and the round after which it is gone on with.
     """
     run = Run.load(path)
-    config = StudyConfig.model_validate(run.manifest["config"])
+    raw = run.manifest.get("config") or {}
+    config = parse_study(raw, where=f"the configuration in {path}") if "training" in raw else None
     found: dict[int, dict[str, Weights]] = {}
-    if _own_batch_norm(config) and config.storage.updates != "none":
+    if config is None or _own_batch_norm(config):
         for client, tensors in _last_sent(run, done).items():
             found.setdefault(client, {})[memory.OWN] = tensors
-    training = config.training
-    if training.scaffold or training.feddyn_alpha > 0 or training.path_importance:
+    if config is None or _said_in_full(config):
         before: Weights = run.weights(0)
         for number in range(1, done + 1):
             record = run.record(number)
             for one in record.clients:
-                _remember(found.setdefault(int(one.client), {}), one, before)
+                if one.client.isdecimal():
+                    _remember(found.setdefault(int(one.client), {}), one, before)
             before = record.weights
     return found
+
+
+def _said_in_full(config: StudyConfig) -> bool:
+    """Whether clients remember what they also say, or what follows from their weights."""
+    training = config.training
+    return training.scaffold or training.feddyn_alpha > 0 or training.path_importance
 
 
 def _own_batch_norm(config: StudyConfig) -> bool:
@@ -80,11 +91,15 @@ def _last_sent(run: Run, done: int) -> dict[int, Weights]:
 
     All tensors of their own are among them, and are part of what they send.
     """
+    if run.manifest["storage"]["updates"] == "none":
+        return {}
     last: dict[str, int] = {}
     for number in range(1, done + 1):
         last.update(dict.fromkeys(run.clients_of(number), number))
     found: dict[int, Weights] = {}
     for client, number in last.items():
+        if not client.isdecimal():  # of clients that hold no partition
+            continue
         sent = run.client_weights(number, client)
         found[int(client)] = {name: sent[name] for name in lips.local_tensors(sent)}
     return found

@@ -102,8 +102,10 @@ class LocalTraining:
         if self.lr <= 0:
             raise ValueError(f"lr must be > 0, got {self.lr}")
         for name in ("momentum", "weight_decay", "proximal_mu", "feddecorr_beta", "feddyn_alpha"):
-            if not 0 <= getattr(self, name) < inf:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not value >= 0 or value == inf:
+                finite = "a finite number " if value == inf else ""
+                raise ValueError(f"{name} must be {finite}>= 0, got {value}")
         if self.objective is not None and self.fedrs is not None:
             raise ValueError(
                 f"a client has one objective, got objective {self.objective} and fedrs "

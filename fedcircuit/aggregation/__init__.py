@@ -13,9 +13,11 @@ from fedcircuit.aggregation.rule import (
     Updates,
 )
 from fedcircuit.aggregation.tensors import (
+    COMES_WITH,
     Floats,
     class_shares,
     floating,
+    hint,
     in_float64,
     loaded,
     moved,
@@ -29,6 +31,7 @@ from fedcircuit.aggregation.tensors import (
 from fedcircuit.aggregation.units import Masks, Span, circuits_of, feature_masks
 
 __all__ = [
+    "COMES_WITH",
     "NO_STATE",
     "Floats",
     "Include",
@@ -46,6 +49,7 @@ __all__ = [
     "class_shares",
     "feature_masks",
     "floating",
+    "hint",
     "in_float64",
     "kept_entries",
     "lips",

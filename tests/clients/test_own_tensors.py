@@ -25,8 +25,8 @@ from toy_federation import (
 
 from fedcircuit.clients.app import client_app
 from fedcircuit.clients.bridge import numpyclient_mod
-from fedcircuit.clients.memory import keep, recalled
-from fedcircuit.clients.own_tensors import OWN, FedBNMod
+from fedcircuit.clients.memory import OWN, keep, recalled
+from fedcircuit.clients.own_tensors import FedBNMod
 from fedcircuit.clients.sparse_client import SparseClient
 from fedcircuit.flower import identify_process
 from fedcircuit.learning.networks.layers import batch_norm_tensors
@@ -134,7 +134,11 @@ def one(app: ClientApp, context: Context, weights: Weights) -> Weights:
 def test_a_node_that_remembers_nothing_takes_what_an_earlier_run_kept() -> None:
     own = {name: np.asarray(initial_weights()[name] + 1) for name in NORM}
     app = client_app(
-        build_net, data_of, OWN_NORM, n_classes=N_CLASSES, remembered={1: own, 2: initial_weights()}
+        build_net,
+        data_of,
+        OWN_NORM,
+        n_classes=N_CLASSES,
+        remembered={1: {OWN: own}, 2: {OWN: initial_weights()}},
     )
     empty = Context(1, 9, {"partition-id": 1}, RecordDict(), {})
     knowing = Context(1, 9, {"partition-id": 1}, RecordDict(), {})

@@ -10,6 +10,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from fedcircuit import messages
 from fedcircuit.aggregation import RuleError
 from fedcircuit.strategies.mending.guard import GUARD, Answer, Guard, Verdict, verdict_of
 from fedcircuit.strategies.message_api import weight_key
@@ -58,6 +59,7 @@ class Asking:
         """
         with seeded_sampling(seed, number, "evaluate"):
             config = self.config.copy()  # strategies write into it
+            config[messages.HELD_OUT] = self.guard.held_out
             first = list(self.strategy.configure_evaluate(number, average, config, self.grid))
         if not first:
             raise RuleError(

@@ -44,6 +44,9 @@ class Guard:
         probe that rules are not given. Observers measure on that half too.
     loss
         The metric of the clients' evaluation replies that is compared.
+    held_out
+        Clients of ours that have no samples but those they train on refuse; False: they measure on
+        those. Other clients have to see to it themselves.
     min_clients
         How many must have answered for both; if fewer have, the round goes on with the average,
         the reason is recorded, and the next mended round is guarded.
@@ -59,6 +62,7 @@ class Guard:
     every: int = 1
     on: Literal["clients", "probe"] = "clients"
     loss: str = "loss"
+    held_out: bool = True
     min_clients: int = 1
     timeout: float = 3600.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +16,9 @@ from toy_federation import SortedGrid, arrays_of, initial_weights, toy_app, weig
 
 from fedcircuit.aggregation import NO_STATE, Setting, State, Updates
 from fedcircuit.learning import Weights
+from fedcircuit.strategies import Guard
+
+asking = partial(Guard, held_out=False)  # toy clients have no samples but those they train on
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from flwr.app import ConfigRecord, Message
 from flwr.serverapp.strategy import FedAvg, FedMedian, FedProx, Result, Strategy
-from guard_helpers import Counted, Given, good_weights, harm, run_round
+from guard_helpers import Counted, Given, asking, good_weights, harm, run_round
 from observing_helpers import N, last_record
 from observing_helpers import run as run_toy
 from plain_rules import Counting
@@ -114,7 +114,7 @@ def test_a_guard_that_asks_the_probe_needs_one() -> None:
 @pytest.mark.parametrize("make", [FedAvg, FedMedian, lambda: FedProx(proximal_mu=0.1)])
 def test_a_rule_that_harms_is_not_applied(make: Callable[[], Strategy]) -> None:
     plain = run_toy(make())
-    got = run_toy(Mended(make(), [harm()], guard=Guard()))
+    got = run_toy(Mended(make(), [harm()], guard=asking()))
     assert final(got) == final(plain)
     assert applied(got) == [0, 0, 0]
     for number, metrics in got.train_metrics_clientapp.items():
@@ -127,7 +127,7 @@ def test_a_rule_that_harms_is_not_applied(make: Callable[[], Strategy]) -> None:
 
 
 def test_a_rule_that_helps_is_applied() -> None:
-    got = run_toy(Mended(FedAvg(), [Given(good_weights())], guard=Guard()), rounds=1)
+    got = run_toy(Mended(FedAvg(), [Given(good_weights())], guard=asking()), rounds=1)
     free = run_toy(Mended(FedAvg(), [Given(good_weights())]), rounds=1)
     assert final(got) == final(free)
     assert final(got) != final(run_toy(FedAvg(), rounds=1))
@@ -138,7 +138,7 @@ def test_a_rule_that_helps_is_applied() -> None:
 
 def test_each_client_gets_both_downloads_and_without_a_guard_none() -> None:
     with_guard, without = Counted(), Counted()
-    run_toy(Mended(FedAvg(), [harm()], guard=Guard()), with_guard.grid(), rounds=2)
+    run_toy(Mended(FedAvg(), [harm()], guard=asking()), with_guard.grid(), rounds=2)
     run_toy(Mended(FedAvg(), [harm()]), without.grid(), rounds=2)
     assert len(without.nodes("evaluate")) == 2 * N
     assert sorted(with_guard.nodes("evaluate")) == sorted(3 * without.nodes("evaluate"))
@@ -152,14 +152,14 @@ def test_each_client_gets_both_downloads_and_without_a_guard_none() -> None:
 
 def test_rules_that_change_nothing_ask_nobody() -> None:
     counted = Counted()
-    got = run_toy(Mended(FedAvg(), [Given({})], guard=Guard()), counted.grid(), rounds=2)
+    got = run_toy(Mended(FedAvg(), [Given({})], guard=asking()), counted.grid(), rounds=2)
     assert len(counted.nodes("evaluate")) == 2 * N
     assert "guard-applied" not in got.train_metrics_clientapp[1]
 
 
 def test_the_clients_asked_are_those_that_evaluate_the_round() -> None:
     counted = Counted()
-    strategy = Mended(FedAvg(fraction_evaluate=0.4), [harm()], guard=Guard())
+    strategy = Mended(FedAvg(fraction_evaluate=0.4), [harm()], guard=asking())
     run_toy(observe(strategy), counted.grid(), rounds=3)
     nodes = counted.nodes("evaluate")
     thirds = [nodes[k : k + 2] for k in range(0, len(nodes), 2)]
@@ -173,7 +173,7 @@ def test_the_verdict_holds_until_the_next_guarded_round() -> None:
     """From round 4 on the rule harms; rounds 1 and 4 are guarded."""
     counted = Counted()
     rule = Given(good_weights(), until=2)
-    got = run_toy(Mended(FedAvg(), [rule], guard=Guard(every=3)), counted.grid(), rounds=5)
+    got = run_toy(Mended(FedAvg(), [rule], guard=asking(every=3)), counted.grid(), rounds=5)
     assert applied(got) == [1, 1, 1, 0, 0]
     assert len(counted.nodes("evaluate")) == (5 + 2 * 2) * N
     assert set(got.train_metrics_clientapp[1]) >= FIGURES
@@ -181,7 +181,7 @@ def test_the_verdict_holds_until_the_next_guarded_round() -> None:
 
 
 def test_rules_go_on_remembering_where_they_are_not_applied() -> None:
-    strategy = Mended(FedAvg(), [Counting(), harm()], guard=Guard())
+    strategy = Mended(FedAvg(), [Counting(), harm()], guard=asking())
     assert applied(run_toy(strategy)) == [0, 0, 0]
     assert strategy.rule_state["0/times"] == 3
 
@@ -191,7 +191,7 @@ def test_rules_go_on_remembering_where_they_are_not_applied() -> None:
 def test_a_resumed_run_goes_on_with_the_verdict(tmp_path: Path, inside: bool, until: int) -> None:
     def strategy(folder: str) -> Strategy:
         rules = [Counting(), Given(good_weights(), until=until)]
-        guard = Guard(every=3)
+        guard = asking(every=3)
         if inside:
             observed = observe(FedAvg(), run_dir=tmp_path / folder, resume=True)
             return Mended(observed, rules, guard=guard)
@@ -228,7 +228,7 @@ def last_record_arrays(strategy: Strategy) -> object:
 
 def test_observed_inside_or_outside_verdicts_are_recorded(tmp_path: Path) -> None:
     def mended(inner: Strategy) -> Strategy:
-        return Mended(inner, [harm()], guard=Guard(every=2))
+        return Mended(inner, [harm()], guard=asking(every=2))
 
     outside = run_toy(observe(mended(FedAvg()), run_dir=tmp_path / "outside"))
     inside = run_toy(mended(observe(FedAvg(), run_dir=tmp_path / "inside")))
@@ -243,7 +243,7 @@ def test_observed_inside_or_outside_verdicts_are_recorded(tmp_path: Path) -> Non
 @pytest.mark.parametrize("outside", [True, False])
 def test_clients_are_told_what_the_evaluation_s_config_says(outside: bool) -> None:
     counted = Counted()
-    inner = Mended(FedAvg(), [harm()], guard=Guard())
+    inner = Mended(FedAvg(), [harm()], guard=asking())
     strategy = LIPS(inner, d0=0.5, layers=["0.weight"]) if outside else inner
     strategy.start(
         counted.grid(),
@@ -259,7 +259,7 @@ def test_clients_are_told_what_the_evaluation_s_config_says(outside: bool) -> No
 
 def test_shuffled_answers_give_the_same_figures() -> None:
     def metrics(lose: Callable[[list[Message]], list[Message]]) -> dict[str, object]:
-        strategy = observe(Mended(FedAvg(), [harm()], guard=Guard()))
+        strategy = observe(Mended(FedAvg(), [harm()], guard=asking()))
         result = run_toy(strategy, Counted(lose=lose).grid(), rounds=1)
         return dict(result.train_metrics_clientapp[1])
 
@@ -284,7 +284,7 @@ def test_the_probe_s_other_half_may_be_asked_instead(rule: Given, expected: int)
 
 
 def test_a_guarded_strategy_can_be_copied_though_its_grid_cannot() -> None:
-    strategy = Mended(FedAvg(), [harm()], guard=Guard())
+    strategy = Mended(FedAvg(), [harm()], guard=asking())
     grid = Counted().grid()
     run_round(strategy, grid)
     with pytest.raises((AttributeError, TypeError), match="pickle"):

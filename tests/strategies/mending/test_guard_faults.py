@@ -10,11 +10,11 @@ import pytest
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg, FedMedian
-from guard_helpers import Counted, Given, good_weights, harm, run_round
+from guard_helpers import Counted, Given, asking, good_weights, harm, run_round
 from observing_helpers import N, last_record
 from observing_helpers import run as run_toy
 from plain_rules import Counting
-from toy_federation import arrays_of, initial_weights, toy_app
+from toy_federation import arrays_of, data_of, initial_weights, toy_app
 
 from fedcircuit.aggregation import RuleError
 from fedcircuit.records.runs import RunStore
@@ -77,7 +77,7 @@ def lost(replies: list[Message]) -> list[Message]:
 def test_clients_that_do_not_answer_are_named_and_the_others_decide(
     tmp_path: Path, counted: Counted, who: str, words: str
 ) -> None:
-    strategy = Mended(FedMedian(), [Given(good_weights())], guard=Guard())
+    strategy = Mended(FedMedian(), [Given(good_weights())], guard=asking())
     observed = observe(strategy, run_dir=tmp_path / "run")
     run_round(observed, counted.grid())
     record = last_record(observed)
@@ -98,7 +98,7 @@ def test_clients_that_do_not_answer_are_named_and_the_others_decide(
 def test_where_nobody_answers_the_average_goes_on_and_the_next_round_asks(
     tmp_path: Path, app: ClientApp, words: str
 ) -> None:
-    strategy = Mended(FedAvg(), [Counting()], guard=Guard(every=9))
+    strategy = Mended(FedAvg(), [Counting()], guard=asking(every=9))
     observed = observe(strategy, run_dir=tmp_path / "run")
     counted = Counted(app)
     grid = counted.grid()
@@ -110,11 +110,23 @@ def test_where_nobody_answers_the_average_goes_on_and_the_next_round_asks(
     assert rows == [[], [*named, ("global", "rule")], [*named, ("global", "rule")]]
     assert "rule 'guard' cannot be used" in last_record(observed).failures[-1].reason
     with pytest.raises(RuleError, match=words):
-        run_round(Mended(FedAvg(), [Counting()], guard=Guard(), strict=True), Counted(app).grid())
+        run_round(Mended(FedAvg(), [Counting()], guard=asking(), strict=True), Counted(app).grid())
+
+
+def test_clients_without_validation_samples_refuse() -> None:
+    def go(guard: Guard, app: ClientApp) -> Mended:
+        strategy = Mended(FedAvg(), [Given(good_weights())], guard=guard, strict=True)
+        run_round(strategy, Counted(app).grid())
+        return strategy
+
+    with pytest.raises(RuleError, match="got 0 of 5 asked: client 0: .*no samples but those it"):
+        go(Guard(), toy_app())
+    assert go(Guard(), toy_app(test=data_of)).rule_state["guard/applied"]
+    assert go(Guard(held_out=False), toy_app()).rule_state["guard/applied"]
 
 
 def test_too_few_answers_decide_nothing() -> None:
-    guard = Guard(min_clients=N)
+    guard = asking(min_clients=N)
     strategy = Mended(FedAvg(), [Given(good_weights())], guard=guard, strict=True)
     with pytest.raises(RuleError, match="needs 5 clients that evaluate both weights, got 4 of 5"):
         run_round(strategy, Counted(raising(1)).grid())
@@ -123,7 +135,7 @@ def test_too_few_answers_decide_nothing() -> None:
 
 
 def test_a_strategy_that_has_nobody_evaluate_is_named() -> None:
-    strategy = Mended(FedAvg(fraction_evaluate=0.0), [harm()], guard=Guard(), strict=True)
+    strategy = Mended(FedAvg(fraction_evaluate=0.0), [harm()], guard=asking(), strict=True)
     with pytest.raises(RuleError, match=r"asks none \(fraction_evaluate\)"):
         run_toy(strategy, rounds=1)
 
@@ -135,7 +147,7 @@ def test_a_strategy_that_sends_other_tensors_is_named() -> None:
                 server_round, arrays_of({"x": initial_weights()["3.bias"]}), config, grid
             )
 
-    strategy = Mended(Renaming(), [harm()], guard=Guard(), strict=True)
+    strategy = Mended(Renaming(), [harm()], guard=asking(), strict=True)
     with pytest.raises(RuleError, match="the strategy sends others"):
         run_round(strategy, Counted().grid())
 
@@ -145,6 +157,6 @@ def test_a_fault_of_the_strategy_s_own_evaluation_costs_the_round_nothing() -> N
         def configure_evaluate(self, server_round, arrays, config, grid):  # type: ignore[no-untyped-def]
             raise KeyError("fraction")
 
-    strategy = Mended(Broken(), [harm()], guard=Guard(), strict=True)
+    strategy = Mended(Broken(), [harm()], guard=asking(), strict=True)
     with pytest.raises(RuleError, match="'guard' cannot be used: it failed with .*fraction"):
         run_round(strategy, Counted().grid())

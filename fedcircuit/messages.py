@@ -45,5 +45,8 @@ RULE_KEYS = (
 
 # What a NumPyClient of ours says among its metrics: the legacy API has no records beside them.
 SIDE_KEYS = frozenset(
-    {PARTITION_ID, CODE_VERSION, CLASS_COUNTS, *CLIENT_CIRCUIT_KEYS, LIPS_KEPT, *RULE_KEYS}
-)
+    {
+        PARTITION_ID, CODE_VERSION, CLASS_COUNTS, CLASS_VARIANCES, *CLIENT_CIRCUIT_KEYS, LIPS_KEPT,
+        *RULE_KEYS,
+    }
+)  # fmt: skip

@@ -90,7 +90,8 @@ class Mended(Strategy):
         if not isinstance(strategy, Strategy):
             raise TypeError(
                 "Mended wraps message-based strategies (flwr.serverapp.strategy), got "
-                f"{type(strategy).__module__}.{type(strategy).__qualname__}"
+                f"{type(strategy).__module__}.{type(strategy).__qualname__}; those of "
+                "flwr.server.strategy have fedcircuit.strategies.legacy_api.Mended"
             )
         if every < 1:
             raise ValueError(f"every must be >= 1 round, got {every}")

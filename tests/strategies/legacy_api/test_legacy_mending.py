@@ -24,7 +24,7 @@ from toy_federation import SortedGrid, bits, build_net, initial_weights, samples
 from fedcircuit import messages
 from fedcircuit.aggregation import Rule, RuleError, Setting
 from fedcircuit.aggregation.drift import FedNova, Scaffold
-from fedcircuit.aggregation.heads import CCVR, LivarHead, LogitOffsets, Refit
+from fedcircuit.aggregation.heads import LivarHead, LogitOffsets
 from fedcircuit.aggregation.layers import Ties
 from fedcircuit.aggregation.tensors import packed_tensors, trained
 from fedcircuit.clients.bridge import numpyclient_mod
@@ -57,7 +57,7 @@ RULES: list[list[Rule | str]] = [
     ["class-count-head"],
     [LivarHead()],
     [Ties(keep=0.5)],
-    [CCVR(refit=Refit(per_class=10, epochs=2)), LogitOffsets()],
+    [LogitOffsets()],
     [Counting(), Doubling()],
 ]
 

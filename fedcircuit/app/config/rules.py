@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from fedcircuit import messages
-from fedcircuit.aggregation import Rule, named
+from fedcircuit.aggregation import Control, ControlKind, Rule, named
 from fedcircuit.app.config.data import Section
 
 # Which key of a study makes clients say, or find, what a rule needs.
@@ -30,6 +30,11 @@ class RuleConfig(Section):
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the rule.")
     every: int = Field(1, ge=1, description="Mend in every n-th round.")
     last_only: bool = Field(False, description="Mend after the last round of the study alone.")
+    control: ControlKind | None = Field(
+        None,
+        description="The rule as its own control: the units of circuits permuted, circuits of all "
+        "units, or labels of the probe permuted.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -52,9 +57,10 @@ class RuleConfig(Section):
             If there is none of this name, or it does not take the options.
         """
         try:
-            return named.rule(self.name, **self.options)
+            made = named.rule(self.name, **self.options)
         except TypeError as error:  # an option of another type
             raise ValueError(f"rule {self.name!r}: {error}") from error
+        return made if self.control is None else Control(made, self.control)
 
 
 def require_supplied(rules: Sequence[RuleConfig], keys: Mapping[str, Any]) -> None:

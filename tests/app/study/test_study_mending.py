@@ -100,6 +100,16 @@ def test_a_resumed_study_is_mended_as_an_undisturbed_one(tmp_path: Path, rules: 
     assert [bits(resumed, number) for number in (2, 3)] == [bits(whole, n) for n in (2, 3)]
 
 
+def test_a_rule_can_stand_as_its_own_control(tmp_path: Path) -> None:
+    rule = {"name": "ccvr", "last_only": True}
+    runs = [
+        run_of(tmp_path / name, study([{**rule, "control": control}], rounds=1))
+        for name, control in (("own", None), ("control", "permuted-labels"))
+    ]
+    assert bits(runs[0], 1)["3.weight"] != bits(runs[1], 1)["3.weight"]
+    assert bits(runs[0], 1)["1.weight"] == bits(runs[1], 1)["1.weight"]
+
+
 def test_rules_go_inside_masked_downloads(tmp_path: Path) -> None:
     raw = study(["class-count-head"])
     raw["model"]["widths"] = [8, 8]
@@ -117,6 +127,7 @@ def test_rules_go_inside_masked_downloads(tmp_path: Path) -> None:
         ([{"name": "ties", "options": {"keap": 0.5}}], "no option 'keap'"),
         ([{"name": "covered-average", "options": {"lam": "much"}}], "strategy.rules.0"),
         ([{"name": "ccvr", "every": 0}], "strategy.rules.0.every"),
+        ([{"name": "ccvr", "control": "labels"}], "'permuted-labels'"),
         ([{"name": "ccvr", "every": 2, "last_only": True}], "exclude each other"),
         ([{"nam": "ccvr"}], "strategy.rules.0.nam: unknown key; did you mean 'name'?"),
         (["livar-head"], "livar-head needs what clients say with training.feature_variance: {}"),

@@ -153,7 +153,8 @@ class _Clients:
         sent = _incoming(message, client.model)
         memory.recall_from_before(self.remembered, context)
         own = self._own_names(client.model, sent)
-        result = client.assess(own_tensors.with_own(sent.weights, own, context))
+        weights = own_tensors.with_own(sent.weights, own, context)
+        result = client.assess(weights, sent.config)
         metrics = {"loss": result.loss, "accuracy": result.accuracy}
         record = MetricRecord({**metrics, "num-examples": len(client.test)})
         return Message(RecordDict({"metrics": record}), reply_to=message)

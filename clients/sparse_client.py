@@ -133,7 +133,7 @@ class SparseClient(NumPyClient):
         self, parameters: list[NDArray[np.generic]], config: dict[str, Any]
     ) -> tuple[float, int, dict[str, Any]]:
         """Loss, number of samples and accuracy of the given weights."""
-        result = self.assess(self._named(parameters))
+        result = self.assess(self._named(parameters), config)
         return result.loss, len(self.test), {"accuracy": result.accuracy}
 
     def _as_bytes(
@@ -226,8 +226,19 @@ class SparseClient(NumPyClient):
             raise ValueError(f"rounds with training.steps count from 1, got round {number}")
         return (number - 1) * self.training.steps
 
-    def assess(self, weights: Weights) -> Evaluation:
-        """Evaluate named weights on the test samples."""
+    def assess(self, weights: Weights, config: Mapping[str, Any] | None = None) -> Evaluation:
+        """Evaluate named weights on the test samples.
+
+        Raises
+        ------
+        ValueError
+            If the config asks for samples that the client does not train on, and it has none.
+        """
+        if config and config.get(messages.HELD_OUT) and self.test is self.samples:
+            raise ValueError(
+                "it has no samples but those it trains on: give it test samples, or let the guard "
+                "ask for the loss on training samples, Guard(held_out=False)"
+            )
         set_weights(self.model, weights)
         return evaluate(self.model, self.test, n_classes=self.n_classes)
 

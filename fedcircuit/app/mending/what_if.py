@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fedcircuit.aggregation import NO_STATE, Rule, RuleError, Setting, Update, Updates
+from fedcircuit.aggregation import COMES_WITH, NO_STATE, Rule, RuleError, Setting, Update, Updates
 from fedcircuit.aggregation.named import NEEDS, RULE_NAMES, lacking, rule
 from fedcircuit.app.study import build_study, study_of
 from fedcircuit.circuits.probes import Probe
@@ -36,7 +36,7 @@ NOT_RECORDED = {  # how a record comes to hold what rules need
     "probe": "give probe",
     "model": "give model",
     "masks": "circuits of all clients: observe with a probe",
-    "class-counts": "clients of ours send them: client_app(class_counts=True)",
+    **{key: f"our clients send it with {option}" for key, option in COMES_WITH.items()},
 }
 
 

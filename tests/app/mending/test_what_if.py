@@ -73,7 +73,9 @@ def test_looking_changes_nothing_on_disk(run: Run) -> None:
 
 def test_what_the_record_lacks_is_named_with_what_would_record_it(run: Run) -> None:
     rows = {row.rule: row for row in what_if(run).rows}
-    assert rows["scaffold"].lacks == "the record lacks scaffold-delta (its clients must send it)"
+    assert rows["scaffold"].lacks == (
+        "the record lacks scaffold-delta (our clients send it with training.scaffold)"
+    )
     assert isnan(rows["scaffold"].accuracy)
     assert rows["scaffold"].kept is None
     assert rows["ccvr"].lacks == rows["ties"].lacks == ""

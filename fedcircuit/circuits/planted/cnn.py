@@ -118,11 +118,16 @@ def draw_glyphs(count: int, generator: torch.Generator) -> Tensor:
     return candidates[chosen]
 
 
+def image_codes(glyphs: Tensor) -> Tensor:
+    """Kernels ``[glyphs, 1, 3, 3]`` that give 1 where their glyph lies."""
+    return glyphs.unsqueeze(1) / 9
+
+
 IMAGES = Medium(
     depth=3,
     arranged=True,
     glyphs=draw_glyphs,
     shown=shown_in_images,
     layers=cnn_layers,
-    codes=lambda glyphs: glyphs.unsqueeze(1) / 9,
+    codes=image_codes,
 )

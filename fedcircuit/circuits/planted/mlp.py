@@ -79,11 +79,16 @@ def orthogonal_glyphs(count: int, generator: torch.Generator) -> Tensor:
     return LENGTH * basis[:count]
 
 
+def vector_codes(glyphs: Tensor) -> Tensor:
+    """Weights ``[glyphs, inputs]`` that give 1 for their glyph."""
+    return glyphs / LENGTH**2
+
+
 VECTORS = Medium(
     depth=2,
     arranged=False,
     glyphs=orthogonal_glyphs,
     shown=shown_in_vectors,
     layers=mlp_layers,
-    codes=lambda glyphs: glyphs / LENGTH**2,
+    codes=vector_codes,
 )

@@ -12,6 +12,8 @@ from fedcircuit.aggregation import Floats, loaded, result
 from fedcircuit.aggregation.layers.chain import LAYERS, leaves
 from fedcircuit.learning import Weights, get_weights
 
+_ROWS = 32  # samples in one forward pass of a convolution
+
 
 @torch.no_grad()
 def repaired(
@@ -54,29 +56,35 @@ def repaired(
     last = max(i for i, module in enumerate(steps[0]) if isinstance(module, LAYERS))
     for place, (module, *others) in enumerate(zip(*steps, strict=True)):
         came = flows[0]
-        flows = [one(flow) for one, flow in zip((module, *others), flows, strict=True)]
+        flows = [_through(one, flow) for one, flow in zip((module, *others), flows, strict=True)]
         follows = steps[0][place + 1] if place + 1 < len(steps[0]) else None
         if isinstance(module, _BatchNorm):
             _reset(module, came)
-            flows[0] = module(came)
+            flows[0] = _through(module, came)
         elif isinstance(module, LAYERS) and place < last and not isinstance(follows, _BatchNorm):
             _rescale(module, flows, torch.from_numpy(shares))
-            flows[0] = module(came)
+            flows[0] = _through(module, came)
     changed = get_weights(own)
     return result(merged, {n: v for n, v in changed.items() if v.dtype.kind == "f"})
 
 
-def _units_first(values: Tensor, module: nn.Module) -> Tensor:
-    """``[units, ...]``: neurons are the last axis, channels the second."""
-    return values.movedim(-1 if isinstance(module, nn.Linear) else 1, 0).flatten(1)
+def _through(module: nn.Module, came: Tensor) -> Tensor:
+    """What a module makes of many samples; convolutions in float64 are slow on many at once."""
+    if not isinstance(module, LAYERS) or isinstance(module, nn.Linear):
+        made: Tensor = module(came)
+        return made
+    return torch.cat([module(part) for part in torch.split(came, _ROWS)])
+
+
+def _spread_and_mean(values: Tensor, module: nn.Module) -> tuple[Tensor, Tensor]:
+    """Standard deviation and mean of every unit, ``[units]`` each."""
+    units = (-1 if isinstance(module, nn.Linear) else 1) % values.ndim
+    rest = [axis for axis in range(values.ndim) if axis != units]
+    return torch.std_mean(values, rest, correction=0)
 
 
 def _rescale(module: nn.Module, flows: Sequence[Tensor], shares: Tensor) -> None:
-    means, spreads = [], []
-    for flow in flows:
-        units = _units_first(flow, module)
-        means.append(units.mean(1))
-        spreads.append(units.std(1, correction=0))
+    spreads, means = zip(*(_spread_and_mean(flow, module) for flow in flows), strict=True)
     mean, spread = (sum(p * v for p, v in zip(shares, all_[1:], strict=True))
                     for all_ in (means, spreads))  # fmt: skip
     varies = spreads[0] > 1e-12

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isnan, nan
 
@@ -14,9 +15,9 @@ from torch import Tensor, nn
 from fedcircuit.app.mending.known import Known
 from fedcircuit.circuits.models import agree, fast_copy
 from fedcircuit.learning import Weights, set_weights
-from fedcircuit.learning.networks import head_inputs, head_layer
+from fedcircuit.learning.networks import head_layer
 from fedcircuit.learning.training import Evaluation, evaluate
-from fedcircuit.logits import logits_of
+from fedcircuit.logits import inputs_for, logits_of
 from fedcircuit.samples import Samples
 
 LEARNED = 0.5  # recall from which a model counts as recognising a class, as in ValidityThresholds
@@ -105,27 +106,37 @@ class Meter:
 
     @torch.no_grad()
     def _features(self, inputs: Tensor) -> Tensor:
+        """What the head reads of inputs."""
         assert self._head is not None
-        parts = []
-        with head_inputs(self._model, self._head) as seen:
-            for part in torch.split(inputs, _ROWS):
-                logits_of(self._model, part)
-                parts.append(seen[0])
-        return torch.cat(parts)
+        with _left_out(self._model, self._head) as body:
+            return torch.cat([body(inputs_for(body, part)) for part in torch.split(inputs, _ROWS)])
 
     def _usable_head(self) -> str | None:
         """Name of the layer whose outputs are the logits; None where that is no one layer."""
         few = self._test.inputs[:2]
         name = head_layer(self._model, self._n_classes, few)
-        if name is None:
+        if not name:  # there is none, or it is all that there is
             return None
-        self._head = name
-        features, head = self._features(few), self._model.get_submodule(name)
+
+        def logits() -> Tensor:
+            with _left_out(self._model, name) as body:
+                features = body(inputs_for(body, few))
+            return logits_of(self._model.get_submodule(name), features)
+
         with torch.no_grad():
-            is_last = features.ndim == 2 and agree(
-                lambda: logits_of(head, features), lambda: logits_of(self._model, few)
-            )
-        return name if is_last else None
+            return name if agree(logits, lambda: logits_of(self._model, few)) else None
+
+
+@contextmanager
+def _left_out(model: nn.Module, layer: str) -> Iterator[nn.Module]:
+    """The model with a layer that gives what it is given."""
+    outer, _, own = layer.rpartition(".")
+    holder, kept = model.get_submodule(outer), model.get_submodule(layer)
+    setattr(holder, own, nn.Identity())
+    try:
+        yield model
+    finally:
+        setattr(holder, own, kept)
 
 
 def digest(weights: Weights) -> str:

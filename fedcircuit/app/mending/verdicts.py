@@ -12,11 +12,17 @@ from math import nan
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedcircuit.app.mending.known import Known
 from fedcircuit.app.mending.measuring import digest
-from fedcircuit.circuits.checks import Status, Validity
+from fedcircuit.circuits.checks import (
+    Candidates,
+    Status,
+    Validity,
+    check_circuits,
+    checked_model,
+)
 from fedcircuit.circuits.models import fast_copy, searching
 from fedcircuit.circuits.overlap import ALL_LAYERS, Side, paired_overlaps
 from fedcircuit.circuits.round import (
@@ -27,13 +33,14 @@ from fedcircuit.circuits.round import (
     circuit_functions,
     load_weights,
 )
-from fedcircuit.circuits.verdicts import Judgement, Verdict, verdict
+from fedcircuit.circuits.verdicts import CircuitFunction, Judgement, Verdict, verdict
 from fedcircuit.learning import Weights
 from fedcircuit.records.runs import Run
 
 UNDECIDED = "undecided"
 OUTCOMES = (*(str(one) for one in Verdict), UNDECIDED)
 _CIRCUITS = "circuits"  # name of the observer whose tables and arrays these are
+_WITHOUT_CIRCUITS = (Status.ABSENT, Status.NOT_FINITE, Status.NOT_LEARNED)  # decide a verdict
 _FIELDS = {one.name for one in fields(Validity)}
 _TEXT = ("status", "reason", "size", "constant")  # of Validity; all else is a number
 
@@ -143,8 +150,15 @@ class Judge:
                 f"the recorded circuits of round {self.number} are of {clients.masks.shape[1]} "
                 f"units, the model has {n_units}: give the model that the run was observed with"
             )
-        own, subject = search.examine(model, GLOBAL)
         classes = torch.tensor([c for _, c in clients.owners])
+        whole = _whole_model(model, search)
+        mine = [whole[c] for c in classes.tolist()]
+        if all(one.status in _WITHOUT_CIRCUITS for one in mine):  # nothing to look for
+            return [
+                verdict(checks, one, CircuitFunction(), None, settings.verdict)
+                for checks, one in zip(clients.checks, mine, strict=True)
+            ]
+        own, subject = search.examine(model, GLOBAL, thorough=False)
         every = torch.ones(len(classes), dtype=torch.bool)
         functions = circuit_functions(subject, clients.masks, every, tasks=classes)
         overlaps = paired_overlaps(
@@ -156,11 +170,20 @@ class Judge:
         for row, (checks, function) in enumerate(zip(clients.checks, functions, strict=True)):
             layers = overlaps.at(row)
             overlap = None if layers is None else layers[ALL_LAYERS]
-            mine = own.validity[int(classes[row])]
-            result.append(verdict(checks, mine, function, overlap, settings.verdict))
+            one = own.validity[int(classes[row])]
+            result.append(verdict(checks, one, function, overlap, settings.verdict))
         return result
 
     @property
     def _settings(self) -> CircuitSettings:
         assert self.known.circuits is not None  # the caller asks only where verdicts are wanted
         return self.known.circuits
+
+
+def _whole_model(model: nn.Module, search: Search) -> tuple[Validity, ...]:
+    """What the model does with every class, whatever its circuits."""
+    probe, sites = search.probe, search.sites
+    subject = checked_model(model, sites, probe.checking, None, n_classes=probe.n_classes)
+    none = torch.zeros(probe.n_classes, sum(site.n_units for site in sites), dtype=torch.bool)
+    nothing = Candidates(none, none.any(1))
+    return check_circuits(subject, nothing, search.settings.checks(), torch.Generator())

@@ -24,7 +24,7 @@ from fedcircuit.aggregation.heads import (
     moments_of,
 )
 from fedcircuit.aggregation.heads.moments import Moments, pooled_moments, probe_features
-from fedcircuit.aggregation.heads.refit import softmax, virtual_features
+from fedcircuit.aggregation.heads.refit import root_of, softmax, virtual_features
 from fedcircuit.aggregation.named import rule
 from fedcircuit.learning import get_weights, set_weights
 
@@ -104,6 +104,14 @@ def test_virtual_features_have_the_moments_and_are_clipped_only_where_they_come_
             np.testing.assert_allclose(np.cov(drawn.T), cov + 1e-3 * np.eye(2), atol=0.08)
         else:
             assert drawn.min() == 0.0
+
+
+def test_roots_give_back_the_covariance_and_count_what_rounding_made_negative_as_nothing() -> None:
+    axes, _ = np.linalg.qr(np.array([[1.0, 2, 0], [0, 1, 3], [4, 0, 1]]))
+    for variances, known in (([4, 1, 0], [4, 1, 0]), ([4, 1, -0.5], [4, 1, 0])):
+        root = root_of(axes @ np.diag(np.array(variances, float)) @ axes.T)
+        expected = axes @ np.diag(np.array(known) + 1e-3) @ axes.T
+        np.testing.assert_allclose(root @ root.T, expected, atol=1e-12)
 
 
 def test_the_features_of_the_probe_are_what_the_head_reads() -> None:

@@ -34,7 +34,9 @@ def test_fitting_is_local_training_seeded_by_seed_round_and_client() -> None:
     )
     assert [w.tobytes() for w in weights] == [w.tobytes() for w in get_weights(model).values()]
     assert count == 28
-    assert metrics == {"train_loss": result.loss, "train_accuracy": result.accuracy}
+    assert metrics == {
+        "train_loss": result.loss, "train_accuracy": result.accuracy, "local-steps": result.steps
+    }  # fmt: skip
     assert (type(count), type(metrics["train_loss"])) == (int, float)  # Flower takes no NumPy types
 
 

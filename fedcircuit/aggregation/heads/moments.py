@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit import messages
-from fedcircuit.aggregation import Floats, RuleError, Setting, Updates, loaded, said_array
+from fedcircuit.aggregation import Floats, RuleError, Setting, Updates, hint, loaded, said_array
 from fedcircuit.aggregation.heads.head import said_by_class
 from fedcircuit.learning import Weights
 
@@ -101,7 +101,8 @@ def pooled_moments(
             total = total + Moments(n, sums, outer)
         return total
     if setting.model is None or setting.probe is None:
-        raise RuleError(rule, "needs class moments from every client, or a model and a probe")
+        needs = "needs a model and a probe, or class moments from every client"
+        raise RuleError(rule, needs + hint(messages.MOMENTS_SUM))
     features, _ = probe_features(rule, average, setting, head)
     return moments_of(features, setting.probe.labels.numpy(), n_classes)
 

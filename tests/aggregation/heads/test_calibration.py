@@ -66,10 +66,19 @@ def test_pooled_moments_are_those_of_all_samples_together() -> None:
         np.testing.assert_allclose(got.covariance(index), np.cov(own.T, ddof=0), atol=1e-12)
 
 
-def test_covariances_of_few_samples_are_shrunk_as_scikit_learn_does_it() -> None:
-    features = np.random.default_rng(2).normal(size=(6, 9)) * np.arange(1, 10)
-    got = moments_of(features, np.zeros(6), 1).covariance(0)
-    np.testing.assert_allclose(got, OAS().fit(features).covariance_, rtol=1e-9)
+@pytest.mark.parametrize(("n", "spread"), [(6, 1.0), (2, 0.0), (3, 0.0), (8, 0.2)])
+def test_covariances_of_few_samples_are_shrunk_as_scikit_learn_does_it(
+    n: int, spread: float
+) -> None:
+    features = np.random.default_rng(2).normal(size=(n, 9)) * np.arange(1, 10) ** spread
+    got = moments_of(features, np.zeros(n), 1).covariance(0)
+    np.testing.assert_allclose(got, OAS().fit(features).covariance_, rtol=1e-9, atol=1e-12)
+
+
+def test_as_many_samples_as_features_are_enough_not_to_be_shrunk() -> None:
+    features = np.random.default_rng(2).normal(size=(4, 4))
+    got = moments_of(features, np.zeros(4), 1).covariance(0)
+    np.testing.assert_allclose(got, np.cov(features.T, ddof=0), atol=1e-12)
 
 
 def test_a_class_with_one_sample_has_no_spread_of_its_own() -> None:

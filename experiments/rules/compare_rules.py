@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python experiments/rules/compare_rules.py --data DATA --out runs/rules
     OMP_NUM_THREADS=1 python experiments/rules/compare_rules.py --data DATA --out runs/cifar \\
-        --study experiments/rules/cifar10.yaml
+        --study experiments/rules/rules-cifar10.yaml
 
 Each cell (who holds what) is a sweep, OUT/CELL, that ``fedcircuit compare`` reads too; a stopped
 program goes on where it was. Rules that fit something get the discovery half of the probe, 250
@@ -75,7 +75,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", required=True, help="folder of the data")
     parser.add_argument("--out", type=Path, default=Path("runs/rules"), help="folder of the sweeps")
-    parser.add_argument("--study", type=Path, default=here / "mnist.yaml", help="what arms change")
+    parser.add_argument(
+        "--study", type=Path, default=here / "rules-mnist.yaml", help="what arms change"
+    )
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", default="0-4")

@@ -18,15 +18,15 @@ Floats = NDArray[np.float64]
 # what our clients are asked for to send a key of the side record (fedcircuit.messages)
 COMES_WITH: Mapping[str, str] = {
     messages.CLASS_COUNTS: "client_app(class_counts=True)",
-    messages.CLASS_VARIANCES: "training.feature_variance",
-    messages.PATH_LAYERS: "training.path_importance",
-    messages.PATH_IMPORTANCE: "training.path_importance",
-    messages.FISHER: "training.fisher",
-    messages.MOMENTS_COUNT: "training.class_moments",
-    messages.MOMENTS_SUM: "training.class_moments",
-    messages.MOMENTS_OUTER: "training.class_moments",
-    messages.FEDDYN_ALPHA: "training.feddyn_alpha",
-    messages.SCAFFOLD_DELTA: "training.scaffold",
+    messages.CLASS_VARIANCES: "training.feature_variance: {}",
+    messages.PATH_LAYERS: "training.path_importance: true",
+    messages.PATH_IMPORTANCE: "training.path_importance: true",
+    messages.FISHER: "training.fisher: true",
+    messages.MOMENTS_COUNT: "training.class_moments: true",
+    messages.MOMENTS_SUM: "training.class_moments: true",
+    messages.MOMENTS_OUTER: "training.class_moments: true",
+    messages.FEDDYN_ALPHA: "training.feddyn_alpha: 0.01",
+    messages.SCAFFOLD_DELTA: "training.scaffold: true",
 }
 _STATISTICS = ("running_mean", "running_var")  # of batch norm
 

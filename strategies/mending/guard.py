@@ -209,12 +209,6 @@ def remember(memory: Memory, number: int, verdict: Verdict) -> None:
     memory.update({_ASKED: np.array(number), _APPLIED: np.array(verdict.applied)})
 
 
-def forget(memory: Memory) -> None:
-    """Keep no verdict."""
-    for name in held(memory):
-        del memory[name]
-
-
 def held(memory: Memory) -> Memory:
     """The entries of a memory that are the guard's."""
     return {name: values for name, values in memory.items() if name in (_ASKED, _APPLIED)}

@@ -25,7 +25,6 @@ from fedcircuit.strategies.mending.guard import (
     Verdict,
     applies,
     enough,
-    forget,
     remember,
     verdict_on_probe,
 )
@@ -123,10 +122,9 @@ class Guarding:
         Raises
         ------
         RuleError
-            If there is no verdict; then the next round asks again.
+            If there is no verdict; the next round then asks again, as the last one is too old.
         """
         if self.guard.asks(where.number, memory):
-            forget(memory)
             verdict = self._verdict(where, pair)
             for client, why in verdict.silent.items():
                 where.note(Failure(client, GUARD, why))

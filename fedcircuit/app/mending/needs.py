@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields
 
 from fedcircuit import messages
-from fedcircuit.aggregation import Setting, Updates
+from fedcircuit.aggregation import COMES_WITH, Updates
 
-_CIRCUITS = "circuits of every client: circuits.enabled: true, without circuits.max_clients"
-WHAT = {  # a need of `fedcircuit.aggregation.named.NEEDS`: what it is, and the option that gives it
+_SERVER = {  # what the server needs: what it is, and how it comes
     "n_classes": ("the number of classes", "give probe"),
     "model": ("the model", "give model"),
     "probe": ("a probe", "give probe"),
-    "masks": ("the clients' circuits", f"{_CIRCUITS}, in rounds that circuits.every divides"),
-    messages.CLASS_COUNTS: ("class counts", "client_app(class_counts=True), the default"),
-    messages.CLASS_VARIANCES: ("variances of features", "training.feature_variance: {}"),
-    messages.PATH_LAYERS: ("path importance", "training.path_importance: true"),
-    messages.PATH_IMPORTANCE: ("path importance", "training.path_importance: true"),
-    messages.FISHER: ("Fisher information", "training.fisher: true"),
-    messages.MOMENTS_SUM: ("class moments", "training.class_moments: true"),
-    messages.LOCAL_STEPS: ("the local steps", "clients of this version send them"),
-    messages.FEDDYN_ALPHA: ("training with FedDyn's penalty", "training.feddyn_alpha: 0.01"),
-    messages.SCAFFOLD_DELTA: ("changes of control variates", "training.scaffold: true"),
+    "masks": (
+        "circuits of every client",
+        "circuits.enabled: true, in rounds that circuits.every divides, without "
+        "circuits.max_clients",
+    ),
 }
-_OF_THE_SERVER = {field.name for field in fields(Setting)}
+_CLIENTS = {  # what clients say
+    messages.CLASS_COUNTS: "class counts",
+    messages.CLASS_VARIANCES: "variances of features",
+    messages.PATH_LAYERS: "path importance",
+    messages.PATH_IMPORTANCE: "path importance",
+    messages.FISHER: "Fisher information",
+    messages.MOMENTS_SUM: "class moments",
+    messages.LOCAL_STEPS: "local steps",
+    messages.FEDDYN_ALPHA: "training under FedDyn's penalty",
+    messages.SCAFFOLD_DELTA: "changes of control variates",
+}
 
 
 def in_words(missing: Iterable[str], updates: Updates) -> str:
@@ -45,11 +48,11 @@ def _one(need: str, updates: Updates) -> str:
 
 
 def _option(part: str, updates: Updates) -> str:
-    what, option = WHAT.get(part, (repr(part), "its clients must send it"))
-    if part in _OF_THE_SERVER:
-        return f"{what}: {option}"
+    if part in _SERVER:
+        return ": ".join(_SERVER[part])
     silent = [update.client for update in updates.clients if part not in update.said]
-    partly = (
-        f", which {', '.join(silent)} did not send" if len(silent) < len(updates.clients) else ""
-    )
-    return f"{what} of every client{partly}: {option}"
+    some = len(silent) < len(updates.clients)
+    partly = f", which {', '.join(silent)} did not send" if some else ""
+    option = COMES_WITH.get(part)
+    how = f"send it with {option}" if option else "of this version send it always"
+    return f"{_CLIENTS.get(part, part)} of every client{partly}: our clients {how}"

@@ -23,9 +23,9 @@ from toy_federation import SortedGrid, bits, build_net, initial_weights, samples
 
 from fedcircuit import messages
 from fedcircuit.aggregation import Rule, RuleError, Setting
-from fedcircuit.aggregation.drift import FedNova, Scaffold
+from fedcircuit.aggregation.drift import Scaffold
 from fedcircuit.aggregation.heads import LivarHead, LogitOffsets
-from fedcircuit.aggregation.layers import Ties
+from fedcircuit.aggregation.layers import Fisher, Ties
 from fedcircuit.aggregation.tensors import packed_tensors, trained
 from fedcircuit.clients.bridge import numpyclient_mod
 from fedcircuit.learning.training import FeatureVariance, LocalTraining
@@ -58,6 +58,7 @@ RULES: list[list[Rule | str]] = [
     [LivarHead()],
     [Ties(keep=0.5)],
     [LogitOffsets()],
+    ["fednova"],
     [Counting(), Doubling()],
 ]
 
@@ -149,7 +150,7 @@ def test_what_is_told_does_not_stay_in_the_strategy_s_own_instructions() -> None
 
 def test_a_rule_that_cannot_be_used_is_recorded_and_the_average_goes_on(tmp_path: Path) -> None:
     strategy = observe(
-        Mended(make(), [Counting(), "fednova"], param_names=NAMES),
+        Mended(make(), [Counting(), "fisher"], param_names=NAMES),
         run_dir=tmp_path / "run",
         param_names=NAMES,
         options=RecorderOptions(strict=True),
@@ -157,9 +158,9 @@ def test_a_rule_that_cannot_be_used_is_recorded_and_the_average_goes_on(tmp_path
     assert run(strategy) == run(observe(make()))
     ((row),) = last_record(strategy).failures
     assert (row.client, row.kind) == ("0", "rule")
-    assert messages.LOCAL_STEPS in row.reason
-    with pytest.raises(RuleError, match="'fednova' cannot be used: client 0"):
-        run(observe(Mended(make(), [FedNova()], param_names=NAMES, strict=True)))
+    assert messages.FISHER in row.reason
+    with pytest.raises(RuleError, match="'fisher' cannot be used: client 0"):
+        run(observe(Mended(make(), [Fisher()], param_names=NAMES, strict=True)))
 
 
 def test_a_round_without_results_is_left_to_the_strategy() -> None:

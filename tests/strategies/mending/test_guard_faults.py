@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,29 @@ def test_clients_without_validation_samples_refuse() -> None:
         go(Guard(), toy_app())
     assert go(Guard(), toy_app(test=data_of)).rule_state["guard/applied"]
     assert go(Guard(held_out=False), toy_app()).rule_state["guard/applied"]
+
+
+def test_a_second_answer_and_answers_to_other_messages_do_not_count(tmp_path: Path) -> None:
+    old: list[Message] = []
+
+    def more(replies: list[Message]) -> list[Message]:
+        if replies[0].metadata.message_type == "train":
+            old.extend(replies)
+            return replies
+        again = copy(replies[0])
+        wrong = MetricRecord({"loss": 1e6, "num-examples": 1})
+        again.content = RecordDict({"metrics": wrong})
+        return [*replies, again, *old]
+
+    def figures(lose: Callable[[list[Message]], list[Message]], folder: str) -> dict[str, object]:
+        mended = Mended(FedAvg(), [harm()], guard=asking())
+        strategy = observe(mended, run_dir=tmp_path / folder)
+        run_round(strategy, Counted(lose=lose).grid())
+        assert last_record(strategy).failures == ()
+        return dict(last_record(strategy).metrics)
+
+    assert figures(more, "more") == figures(list, "plain")
+    assert old
 
 
 def test_too_few_answers_decide_nothing() -> None:

@@ -1,7 +1,16 @@
-"""What is measured while a client trains, for rules that ask for it."""
+"""What is measured beside a client's training, for rules that ask for it."""
 
+from fedcircuit.learning.watching.class_moments import ClassMoments, class_moments
 from fedcircuit.learning.watching.feature_variance import FeatureVariance
 from fedcircuit.learning.watching.feature_watch import FeatureWatch
+from fedcircuit.learning.watching.fisher import diagonal_fisher
 from fedcircuit.learning.watching.path_importance import PathImportance
 
-__all__ = ["FeatureVariance", "FeatureWatch", "PathImportance"]
+__all__ = [
+    "ClassMoments",
+    "FeatureVariance",
+    "FeatureWatch",
+    "PathImportance",
+    "class_moments",
+    "diagonal_fisher",
+]

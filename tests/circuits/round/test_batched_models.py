@@ -75,11 +75,10 @@ class Around(Functional):
 
 
 def weights_of(make, seed: int, *, steps: int = 25, classes: int = N_CLASSES) -> dict:
-    """Trained once, and copied for every test."""
     return {name: value.copy() for name, value in trained(make, seed, steps, classes).items()}
 
 
-@cache
+@cache  # and copied for every test
 def trained(make, seed: int, steps: int, classes: int) -> dict:
     torch.manual_seed(seed)
     model, data = make(), blobs(80, seed)
@@ -161,12 +160,9 @@ def assert_same(quick: RoundCircuits, slow: RoundCircuits) -> None:
 )
 def test_a_round_together_is_the_round_one_by_one(make, settings) -> None:
     clients = clients_of(make)
-    quick, slow = (
-        a_round(make, settings, one_by_one=each, clients=clients) for each in (False, True)
-    )
-    assert_same(quick, slow)
-    valid = sum(one.status == "valid" for model in quick.models for one in model.validity)
-    assert valid > 0  # else nothing was compared
+    quick = a_round(make, settings, one_by_one=False, clients=clients)
+    assert_same(quick, a_round(make, settings, one_by_one=True, clients=clients))
+    assert any(one.status == "valid" for model in quick.models for one in model.validity)
 
 
 def test_models_are_really_examined_together(monkeypatch: pytest.MonkeyPatch) -> None:

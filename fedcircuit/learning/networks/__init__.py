@@ -13,6 +13,7 @@ from fedcircuit.learning.networks.layers import batch_norm_tensors, layer_weight
 from fedcircuit.learning.networks.lora import (
     LoRA,
     adapter_pairs,
+    low_rank_factors,
     peft_names,
     small_vit,
     with_lora,
@@ -41,6 +42,7 @@ __all__ = [
     "head_layer",
     "layer_weights",
     "linear_layers",
+    "low_rank_factors",
     "peft_names",
     "small_vit",
     "sparsified",

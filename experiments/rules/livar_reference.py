@@ -205,9 +205,7 @@ def print_table(folder: Path, seeds: int, init: str) -> None:
             lines.append(
                 f"| {cell} | {rule} | {apart.mean():+.3f} | {low:+.3f} to {high:+.3f} | {better} |"
             )
-    print(
-        "\n| cell | rule | difference to FedAvg | 95 % BCa interval | seeds |\n|---|---|---|---|---|"
-    )
+    print("\n| cell | rule | difference to FedAvg | 95 % interval | seeds |\n" + "|---" * 5 + "|")
     print("\n".join(lines))
 
 

@@ -3,17 +3,20 @@
     OMP_NUM_THREADS=1 python experiments/rules/livar_reference.py --data DATA --out runs/livar
 
 MNIST averaged to 14x14, MLP 196-64-64-10, 10 clients of 300 images, 5 local epochs, mini-batches
-of 30, SGD with momentum 0.9, 12 rounds, accuracy of the average on 5,000 test images. Cell A draws
-every client's classes from Dir(0.1); in cell B clients 0 to 4 hold {0,1} {2,3} {4,5} {6,7} {8,9}
-and clients 5 to 9 hold {0,2} {2,4} {4,6} {6,8} {8,0}, half each. Within a seed all rules have the
-same data, initial weights and order of mini-batches. CCVR fits the head anew once, after the last
-round, from class moments that clients take at the averaged body.
+of 30, SGD with momentum 0.9, 12 rounds. Clients' images are drawn from the first 20,000 of the
+training files, and accuracy is that of the average on the first 5,000 of the test files. Cell A
+draws every client's classes from Dir(0.1); in cell B clients 0 to 4 hold {0,1} {2,3} {4,5} {6,7}
+{8,9} and clients 5 to 9 hold {0,2} {2,4} {4,6} {6,8} {8,0}, half each. Within a seed all rules have
+the same data, initial weights and order of mini-batches. CCVR fits the head anew once, after the
+last round, from class moments that clients take at the averaged body.
 
-``--init torch`` starts from torch's initial weights instead of He's: how the known run began is not
-written down, and FedAvg in cell B depends on it (docs/mend.md).
+He's initial weights and the first images are guesses at what the known run had, made because they
+bring FedAvg and CCVR to its figures. ``--init torch`` starts from torch's initial weights, and
+``--images drawn`` draws images from all of the files, in the mix of their classes: docs/mend.md
+tells what each does.
 
-Every run is a file OUT/CELL-RULE-INIT-SEED.json; those that are there are not run again, so a
-stopped program goes on where it was. The table shows our mean and standard deviation over seeds
+Every run is a file OUT/CELL-RULE-INIT-IMAGES-SEED.json; those that are there are not run again, so
+a stopped program goes on where it was. The table shows our mean and standard deviation over seeds
 beside the known run, and paired differences to FedAvg with the interval of ``fedcircuit compare``.
 """
 
@@ -21,7 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,31 +68,46 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/livar"), help="folder of the runs")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to N - 1")
     parser.add_argument("--init", choices=("he", "torch"), default="he", help="initial weights")
+    parser.add_argument(
+        "--images", choices=("first", "drawn"), default="first", help="of the files"
+    )
+    parser.add_argument("--rules", default=",".join(TRAINED), help="of " + ", ".join(TRAINED))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    tasks = [(c, r, s) for s in range(options.seeds) for c in CELLS for r in TRAINED]
-    files = {task: file_of(options.out, *task, options.init) for task in tasks}
+    rules, kind = options.rules.split(","), f"{options.init}-{options.images}"
+    tasks = [(c, r, s) for s in range(options.seeds) for c in CELLS for r in rules]
+    files = {task: file_of(options.out, *task, kind) for task in tasks}
     missing = {task: path for task, path in files.items() if not path.exists()}
     print(f"{len(files) - len(missing)} runs are there, {len(missing)} to go", flush=True)
     torch.set_num_threads(1)
-    source = DataSource(
-        name="mnist", root=options.data, train_limit=20_000, test_limit=5_000, pool=2
-    )
-    data = load_dataset(source, seed=0) if missing else None
+    data = images(options.data, options.images) if missing else None
     for (cell, rule, seed), path in missing.items():
         assert data is not None
-        found = run((data.train, data.test), cell, rule, (options.init, seed))
+        found = run(data, cell, rule, (options.init, seed))
         partial = path.with_suffix(".partial")  # a file is whole or not there
         partial.write_text(json.dumps(found), encoding="utf-8")
         partial.replace(path)
         last = found["accuracies"][-1]
         print(f"{cell} {rule} seed {seed}: {last:.3f}, CCVR {found['ccvr'][0]:.3f}", flush=True)
-    print_table(options.out, options.seeds, options.init)
+    print_table(options.out, options.seeds, kind, rules)
 
 
-def file_of(folder: Path, cell: str, rule: str, seed: int, init: str) -> Path:
-    """Where a run's accuracies are."""
-    return folder / f"{cell}-{rule}-{init}-{seed}.json"
+def file_of(folder: Path, cell: str, rule: str, seed: int, kind: str) -> Path:
+    """Where a run's accuracies are; ``kind`` is INIT-IMAGES."""
+    return folder / f"{cell}-{rule}-{kind}-{seed}.json"
+
+
+def images(root: str, which: str) -> tuple[Samples, Samples]:
+    """20,000 images to draw clients from, and 5,000 for tests."""
+    limits = (20_000, 5_000)
+    if which == "drawn":
+        source = DataSource("mnist", root, train_limit=limits[0], test_limit=limits[1], pool=2)
+        data = load_dataset(source, seed=0)
+        return data.train, data.test
+    data = load_dataset(DataSource("mnist", root, pool=2), seed=0)
+    parts = zip((data.train, data.test), limits, strict=True)
+    train, test = (part.take(torch.arange(limit)) for part, limit in parts)
+    return train, test
 
 
 def run(
@@ -184,39 +202,43 @@ def partition(pool: Samples, split: str, seed: int) -> list[Samples]:
     return clients
 
 
-def print_table(folder: Path, seeds: int, init: str) -> None:
+def print_table(folder: Path, seeds: int, kind: str, trained: Sequence[str]) -> None:
     """Final accuracies of all runs that are there, beside the known run, as Markdown."""
-    print(
-        f"\naccuracy after the last round, mean (sd) over {seeds} seeds [known run]; init {init}\n"
-    )
-    print("| cell, learning rate | " + " | ".join(RULES) + " |\n|" + "---|" * (1 + len(RULES)))
+    rules = [*trained, *(f"{rule} + ccvr" for rule in trained)]
+    print(f"\nlast round, mean (sd) over {seeds} seeds, {kind} [known run]\n")
+    print("| cell, learning rate | " + " | ".join(rules) + " |\n|" + "---|" * (1 + len(rules)))
     lines = []
     for cell in CELLS:
-        last = final_accuracies(folder, cell, seeds, init)
-        cells = [
-            f"{own.mean():.3f} ({own.std(ddof=1) if seeds > 1 else float('nan'):.3f}) [{known:.3f}]"
-            for own, known in zip(last.values(), KNOWN[cell], strict=True)
-        ]
+        last = final_accuracies(folder, cell, seeds, kind, trained)
+        known = dict(zip(RULES, KNOWN[cell], strict=True))
+        cells = []
+        for rule in rules:
+            spread = last[rule].std(ddof=1) if seeds > 1 else float("nan")
+            cells.append(f"{last[rule].mean():.3f} ({spread:.3f}) [{known[rule]:.3f}]")
         print(f"| {cell} | " + " | ".join(cells) + " |")
-        for rule in RULES[1:]:
-            apart = last[rule] - last["fedavg"]
+        for rule in rules[1:]:
+            apart = last[rule] - last[rules[0]]
             low, high = bca_interval(apart)
             better = f"better in {(apart > 0).sum()} of {seeds}"
             lines.append(
                 f"| {cell} | {rule} | {apart.mean():+.3f} | {low:+.3f} to {high:+.3f} | {better} |"
             )
-    print("\n| cell | rule | difference to FedAvg | 95 % interval | seeds |\n" + "|---" * 5 + "|")
+    print(
+        f"\n| cell | rule | difference to {rules[0]} | 95 % interval | seeds |\n" + "|---" * 5 + "|"
+    )
     print("\n".join(lines))
 
 
-def final_accuracies(folder: Path, cell: str, seeds: int, init: str) -> dict[str, np.ndarray]:
-    """``[seeds]`` for each of RULES."""
-    last: dict[str, list[float]] = {rule: [] for rule in RULES}
-    for rule in TRAINED:
+def final_accuracies(
+    folder: Path, cell: str, seeds: int, kind: str, trained: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """``[seeds]`` for each of the rules, with and without CCVR."""
+    last: dict[str, list[float]] = {}
+    for rule in trained:
         for seed in range(seeds):
-            found = json.loads(file_of(folder, cell, rule, seed, init).read_text("utf-8"))
-            last[rule].append(found["accuracies"][-1])
-            last[f"{rule} + ccvr"].append(found["ccvr"][0])
+            found = json.loads(file_of(folder, cell, rule, seed, kind).read_text("utf-8"))
+            last.setdefault(rule, []).append(found["accuracies"][-1])
+            last.setdefault(f"{rule} + ccvr", []).append(found["ccvr"][0])
     return {rule: np.array(values) for rule, values in last.items()}
 
 

@@ -33,7 +33,7 @@ from fedcircuit.learning.training import (
 from fedcircuit.samples import Samples
 
 N_CLASSES, N_CLIENTS, SHAPE = 10, 10, (1, 28, 28)
-PRETRAINING = LocalTraining(epochs=12, batch_size=64, optimizer="adam", lr=1e-3)
+PRETRAINING = LocalTraining(epochs=8, batch_size=64, optimizer="adam", lr=1e-3)
 
 
 def cifar(root: Path) -> tuple[Samples, Samples]:

@@ -105,9 +105,9 @@ def test_the_table_of_the_cells_has_a_column_a_rule_and_the_known_run(
             for seed in range(3):
                 last = 0.5 + 0.01 * place * (seed + 1)
                 run = {"accuracies": [0.0, last], "ccvr": [last + 0.1]}
-                path = livar_reference.file_of(tmp_path, cell, rule, seed, "he")
+                path = livar_reference.file_of(tmp_path, cell, rule, seed, "he-first")
                 path.write_text(json.dumps(run), encoding="utf-8")
-    livar_reference.print_table(tmp_path, 3, "he")
+    livar_reference.print_table(tmp_path, 3, "he-first", list(livar_reference.TRAINED))
     text = capsys.readouterr().out
     assert "| A-0.01 | 0.500 (0.000) [0.767] | 0.520 (0.010) [0.784] | 0.540 (0.020)" in text
     assert "| B-0.03 | livar-head + ccvr | +0.120 | +0.1" in text

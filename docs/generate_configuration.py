@@ -164,6 +164,8 @@ def _type(annotation: Any) -> str:
 def _default(field: FieldInfo) -> str:
     if _inner(field) is not None and field.default != ():
         return "left out" if field.default is None else "see below"
+    if field.is_required():
+        return "none: must be given"
     value = field.get_default(call_default_factory=True)
     return "left out" if value is None else f"`{_scalar(value)}`"
 

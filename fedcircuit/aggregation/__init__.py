@@ -1,6 +1,7 @@
 """The mathematics of aggregation rules: what a rule is, and what all of them use."""
 
 from fedcircuit.aggregation import lips
+from fedcircuit.aggregation.controls import Control, ControlKind
 from fedcircuit.aggregation.lips import Include, LipsSettings, kept_entries, masked, unpacked
 from fedcircuit.aggregation.rule import (
     NO_STATE,
@@ -30,6 +31,8 @@ from fedcircuit.aggregation.units import Masks, Span, circuits_of, feature_masks
 
 __all__ = [
     "NO_STATE",
+    "Control",
+    "ControlKind",
     "Floats",
     "Include",
     "LipsSettings",

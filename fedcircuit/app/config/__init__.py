@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 from fedcircuit.app.config.data import PartitionConfig
 from fedcircuit.app.config.data_examples import EXAMPLES, DataExample
 from fedcircuit.app.config.files import ConfigError, load_study, parse_study
+from fedcircuit.app.config.rules import RuleConfig
+from fedcircuit.app.config.strategy import LipsConfig, StrategyConfig
 from fedcircuit.app.config.strategy_options import CLASSES, check_options
 from fedcircuit.app.config.study import (
     CircuitsConfig,
     EngineConfig,
     InertiaConfig,
     InformationConfig,
-    LipsConfig,
     StorageConfig,
-    StrategyConfig,
     StudyConfig,
 )
 from fedcircuit.app.config.trackers import TrackerConfig
@@ -29,6 +29,7 @@ __all__ = [
     "InformationConfig",
     "LipsConfig",
     "PartitionConfig",
+    "RuleConfig",
     "StorageConfig",
     "StrategyConfig",
     "StudyConfig",

@@ -114,6 +114,8 @@ def _sentence(problem: Any) -> str:
 def _known_keys(location: Sequence[str]) -> list[str]:
     section: type[BaseModel] = StudyConfig
     for part in location:
+        if part.isdigit():  # the place in a list of sections
+            continue
         field = section.model_fields.get(part)
         if field is None:
             return []

@@ -10,7 +10,7 @@ from typing import Any
 from flwr.serverapp import strategy as flower
 
 from fedcircuit.app.config.files import ConfigError
-from fedcircuit.app.config.study import StrategyConfig
+from fedcircuit.app.config.strategy import StrategyConfig
 from fedcircuit.app.config.yaml_text import brief
 
 CLASSES = {

@@ -10,67 +10,10 @@ from pydantic import Field, model_validator
 from fedcircuit.aggregation import LipsSettings
 from fedcircuit.analysis.estimators import InformationSettings
 from fedcircuit.app.config.data import DataConfig, PartitionConfig, Section
+from fedcircuit.app.config.rules import require_supplied
+from fedcircuit.app.config.strategy import StrategyConfig
 from fedcircuit.app.config.trackers import TrackerConfig, require_different
 from fedcircuit.app.config.training import ModelConfig, TrainingConfig
-
-
-class LipsConfig(Section):
-    """Masked downloads around the strategy (LIPS, arXiv 2506.00932)."""
-
-    period: int = Field(5, ge=1, description="Mask the download every so many rounds.")
-    d0: float = Field(0.5, gt=0, le=1, description="Share kept in the first masked round; 1: off.")
-    schedule: Literal["linear", "cosine", "const"] = Field(
-        "linear", description="How the share grows to 1 over the run; const: not at all."
-    )
-    score: Literal["magnitude", "sensitivity", "random", "low"] = Field(
-        "magnitude",
-        description="What is kept: the largest weights, the largest products of weight and the "
-        "client's own last gradient, any, or the smallest weights; the last two are controls.",
-    )
-    scope: Literal["per_layer", "global"] = Field(
-        "per_layer", description="Whether each layer keeps the share, or all of them together."
-    )
-    side: Literal["server", "client"] | None = Field(
-        None, description="Who masks; left out: the server, and the clients for sensitivity."
-    )
-    reset: Literal["zero", "init"] = Field(
-        "zero", description="What other entries become: zero, or their initial values."
-    )
-    sync_bn: bool = Field(
-        True, description="False: every client keeps its own batch norm and biases."
-    )
-    personalised_eval: bool = Field(
-        False, description="Clients measure the model they trained on their personal test images."
-    )
-    layers: tuple[str, ...] | None = Field(
-        None, description="Weights that may be masked; left out: all but the first and the last."
-    )
-
-
-class StrategyConfig(Section):
-    """The aggregation on the server."""
-
-    name: Literal[
-        "fedavg",
-        "fedavgm",
-        "fedprox",
-        "fedadam",
-        "fedyogi",
-        "fedadagrad",
-        "fedmedian",
-        "fedtrimmedavg",
-        "krum",
-        "multikrum",
-        "bulyan",
-        "qfedavg",
-    ] = Field("fedavg", description="A strategy of Flower; all of them are observed alike.")
-    fraction_train: float = Field(
-        1.0, gt=0, le=1, description="Share of the clients that train in a round."
-    )
-    options: dict[str, Any] = Field(
-        default_factory=dict, description="Further arguments of Flower's class."
-    )
-    lips: LipsConfig | None = Field(None, description="Left out: plain downloads.")
 
 
 class CircuitsConfig(Section):
@@ -285,4 +228,13 @@ class StudyConfig(Section):
                     "test images of each client, such as 400"
                 )
             LipsSettings(**lips.model_dump(exclude={"layers"}))  # what contradicts itself
+        require_supplied(self.strategy.rules, self._said_by_clients())
         return self
+
+    def _said_by_clients(self) -> dict[str, bool]:
+        training, circuits = self.training, self.circuits
+        return {
+            "training.feature_variance": training.feature_variance is not None,
+            "training.path_importance": training.path_importance,
+            "circuits.discover_on": circuits.enabled and circuits.discover_on == "clients",
+        }

@@ -18,6 +18,7 @@ from fedcircuit.aggregation import LipsSettings
 from fedcircuit.app.config import CLASSES, ConfigError, StudyConfig, check_options, parse_study
 from fedcircuit.app.engines import Engine, Federation, quiet_flower, run_federation
 from fedcircuit.app.study.memory import forgotten, kept_by_clients, own_tensors
+from fedcircuit.app.study.mending import mended
 from fedcircuit.app.study.observers import study_observers
 from fedcircuit.app.study.parts import Study, build_study, circuit_settings
 from fedcircuit.app.study.trackers import study_trackers, tracked
@@ -167,7 +168,7 @@ def _run(study: Study, store: RunStore, rounds: int, done: int, on_round: OnRoun
             study, lambda number: store.read(number).weights if number <= done else None
         )
         seeing = [*observers, *trackers]  # trackers pass on what the others saw
-        strategy = _with_lips(study, _strategy(study, store, seeing, options))
+        strategy = _with_lips(study, mended(study, _strategy(study, store, seeing, options)))
     if done:
         _warn_of_forgetting(config)
     initial = store.read(done).weights if done else study.initial_weights()

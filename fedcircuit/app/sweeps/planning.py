@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fedcircuit.app.config import ConfigError, StudyConfig
+from fedcircuit.app.config import ConfigError, StudyConfig, parse_study
 from fedcircuit.app.study import checked_study
 from fedcircuit.records.files import LOCK, RunError
 from fedcircuit.records.rounds import plain
@@ -68,6 +68,14 @@ def plan_sweep(
 def _without_seed(config: StudyConfig) -> dict[str, Any]:
     content: dict[str, Any] = plain(config.model_dump(mode="json", exclude={"seed"}), "config")
     return content
+
+
+def _of_this_version(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A recorded configuration with the defaults of keys that came later, where it can be read."""
+    try:
+        return _without_seed(parse_study(config))
+    except ConfigError:
+        return config
 
 
 def unpaired_keys(configs: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -130,7 +138,7 @@ def _with_known(sweep: Sweep) -> Sweep:
                 f"{path} holds a sweep with the arm {name!r}, which is not asked for; name all its "
                 f"arms ({', '.join(known.arms)}), or choose another folder with --out"
             )
-        changed = changes(config, sweep.arms[name])
+        changed = changes(_of_this_version(config), sweep.arms[name])
         if changed:
             raise RunError(
                 f"{path} holds a sweep whose arm {name!r} differs from the one asked for (there, "

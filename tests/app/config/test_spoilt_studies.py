@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fedcircuit.app.config.files import ConfigError, load_study, parse_study
+from fedcircuit.app.config.strategy import StrategyConfig
 from fedcircuit.app.config.strategy_options import check_options
-from fedcircuit.app.config.study import StrategyConfig
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "experiments" / "reliability"))
 from config_fuzz import fuzz

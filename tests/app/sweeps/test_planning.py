@@ -1,3 +1,5 @@
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,16 @@ def test_changes_name_the_innermost_keys() -> None:
         "a.c (2, 5)",
         "d (3, null)",
     ]
+
+
+def test_a_sweep_of_an_earlier_version_lacks_keys_that_came_later(tmp_path: Path) -> None:
+    sweep = tiny_sweep(tmp_path)
+    sweep.path.mkdir()
+    earlier = copy.deepcopy(dict(sweep.arms))
+    for config in earlier.values():
+        del config["strategy"]["rules"], config["inertia"]["snapshot"]
+    write_sweep(replace(sweep, arms=earlier))
+
+    assert tiny_sweep(tmp_path).seeds == (0, 1, 2)
+    with pytest.raises(RunError, match=r"'momentum' differs.*inertia.snapshot \(3, 2\)"):
+        tiny_sweep(tmp_path, ARMS[0], f"{ARMS[1]},inertia.snapshot=2")

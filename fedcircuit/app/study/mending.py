@@ -1,0 +1,39 @@
+"""The rules of a study around its strategy."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from flwr.serverapp.strategy import Strategy
+
+from fedcircuit.app.config import RuleConfig
+from fedcircuit.app.study.parts import Study
+from fedcircuit.strategies import Mended
+
+
+def mended(study: Study, strategy: Strategy) -> Strategy:
+    """The strategy with the study's rules around it, in their order; itself where there are none.
+
+    Rules that follow each other and mend in the same rounds share one wrapper.
+
+    Raises
+    ------
+    ValueError
+        If the probe does not fit the model.
+    """
+    for (every, last_only), rules in groupby(study.config.strategy.rules, _rounds):
+        strategy = Mended(
+            strategy,
+            [config.rule() for config in rules],
+            model=study.model(),
+            probe=study.probe,
+            n_classes=len(study.class_names),
+            every=every,
+            last_only=last_only,
+            seed=study.config.seed,
+        )
+    return strategy
+
+
+def _rounds(config: RuleConfig) -> tuple[int, bool]:
+    return config.every, config.last_only

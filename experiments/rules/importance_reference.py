@@ -4,7 +4,7 @@
 
 Proxy federations on MNIST, grey CIFAR-10 (images that the pretraining has not seen) and
 scikit-learn's digits, each with two seeds: 5 clients of 80 images in Dirichlet(0.5) shares train
-LoRA on the pretrained transformer (lora_setting.py) for two rounds of FedAvg. The last round is
+LoRA on the pretrained transformer (lora_setting.py) for eight rounds of FedAvg. The last round is
 then merged again and again with other weights, factors by themselves as in the released code; the
 loss is the cross-entropy on 250 other images. ``fit_importance`` fits the table and judges it on
 each data set by a table that was fitted without it.
@@ -42,7 +42,7 @@ from fedcircuit.learning.sources import DataSource
 from fedcircuit.learning.training import evaluate
 from fedcircuit.samples import Samples
 
-CLIENTS, OWN, JUDGED, SEEDS, LR = 5, 80, 250, 2, 3e-3
+CLIENTS, OWN, JUDGED, SEEDS, ROUNDS, LR = 5, 80, 250, 2, 8, 1e-2
 
 
 def main() -> None:
@@ -82,7 +82,7 @@ def data_sets(root: Path) -> dict[str, Samples]:
 
 
 def proxy(name: str, data: Samples, start: Path, seed: int) -> ProxyRun:
-    """A federation after its second round, of which any merge of the factors can be measured."""
+    """A federation after its last round, of which any merge of the factors can be measured."""
     order = np.random.default_rng(derived_seed(seed, name)).permutation(len(data))
     held = data.take(torch.from_numpy(order[: CLIENTS * OWN]))
     judged = data.take(torch.from_numpy(order[CLIENTS * OWN :][:JUDGED]))
@@ -91,7 +91,7 @@ def proxy(name: str, data: Samples, start: Path, seed: int) -> ProxyRun:
     )
     clients = [Client(held.take(torch.from_numpy(own)), {}) for own in parts.indices]
     model = network(start, seed, LoRA(rank=4, norms=False))
-    for number in (1, 2):
+    for number in range(1, ROUNDS + 1):
         updates = one_round(model, clients, local(LR, importance=True), number, seed).updates
         average, _ = averaged(updates, (), Setting(N_CLASSES, model))
         set_weights(model, average)

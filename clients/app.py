@@ -13,7 +13,7 @@ from flwr.clientapp import ClientApp
 from torch import nn
 
 from fedcircuit import messages
-from fedcircuit.clients import lips, memory, own_tensors, path_importance
+from fedcircuit.clients import for_rules, lips, memory, own_tensors, path_importance
 from fedcircuit.clients.arrays import array_record
 from fedcircuit.clients.circuits import ClientCircuits
 from fedcircuit.clients.identity import identity, partition_of
@@ -40,7 +40,7 @@ def client_app(
     personal_eval: bool = False,
     class_counts: bool = True,
     mods: Sequence[Mod] = (),
-    remembered: Mapping[int, Weights] | None = None,
+    remembered: Mapping[int, memory.Memories] | None = None,
 ) -> ClientApp:
     """A ClientApp for message-based strategies that can be sent to any worker.
 
@@ -70,8 +70,9 @@ def client_app(
     mods
         Flower's client mods, such as those for differential privacy; the first is outermost.
     remembered
-        For a run that goes on after it stopped: by partition, what the client kept for itself, its
-        own batch norm with ``training.batch_norm`` 'own'. Nodes that remember their own use that.
+        For a run that goes on after it stopped: by partition, what the client remembered, by the
+        keys of ``fedcircuit.clients.memory``, such as its own batch norm with
+        ``training.batch_norm`` 'own'. Nodes that remember their own use that.
     """
     app = ClientApp(mods=list(mods))
     clients = _Clients(
@@ -98,20 +99,23 @@ class _Clients:
     test: ClientData | None
     personal_eval: bool
     class_counts: bool
-    remembered: Mapping[int, Weights] = field(default_factory=dict)
+    remembered: Mapping[int, memory.Memories] = field(default_factory=dict)
 
     def train(self, message: Message, context: Context) -> Message:
         """Train, and say who did."""
         client = self._client(context)
         sent = _incoming(message, client.model)
         own = self._own_names(client.model, sent)
-        own_tensors.recall_from_before(self.remembered, context)
+        memory.recall_from_before(self.remembered, context)
+        moments = client.moments(sent.weights)
+        tensors = for_rules.Trained.of(client.model, sent.names)
+        drift = for_rules.drift_of(self.training, tensors, context, sent.config)
         whole = own_tensors.with_own(sent.weights, own, context)
         start, masked = lips.local_start(whole, sent.config, context, sent.names)
         kept = self.training.optimizer_state == "kept"
         before = memory.recalled(context, memory.OPTIMIZER) if kept else {}
         followed = path_importance.remembered(context) if self.training.path_importance else {}
-        result = client.train(start, sent.config, before, followed)
+        result = client.train(start, sent.config, before, followed, drift)
         if kept:
             memory.keep(context, memory.OPTIMIZER, result.optimizer)
         lips.remember(client.model, sent.config, context, sent.names, last_gradient)
@@ -125,6 +129,8 @@ class _Clients:
         if result.class_variances is not None:
             said[messages.CLASS_VARIANCES] = list(result.class_variances)
         said.update(path_importance.remember(result, context, sent.names))
+        said.update(for_rules.measured(result, moments, tensors))
+        said.update(for_rules.remembered(self.training, tensors, context, result, start, trained))
         number = round_of(sent.config)
         said.update(client.own_circuits(number))
         arrays = array_record({name: trained[known] for name, known in sent.names.items()})
@@ -145,9 +151,10 @@ class _Clients:
         """Evaluate the weights sent."""
         client = self._client(context)
         sent = _incoming(message, client.model)
-        own_tensors.recall_from_before(self.remembered, context)
+        memory.recall_from_before(self.remembered, context)
         own = self._own_names(client.model, sent)
-        result = client.assess(own_tensors.with_own(sent.weights, own, context))
+        weights = own_tensors.with_own(sent.weights, own, context)
+        result = client.assess(weights, sent.config)
         metrics = {"loss": result.loss, "accuracy": result.accuracy}
         record = MetricRecord({**metrics, "num-examples": len(client.test)})
         return Message(RecordDict({"metrics": record}), reply_to=message)
@@ -160,7 +167,13 @@ class _Clients:
     def _own_names(self, model: nn.Module, sent: _Incoming) -> tuple[str, ...]:
         """Tensors that the client keeps for itself, by FedBN, by LIPS or by both."""
         fedbn = own_tensors.own_names(model) if self.training.batch_norm == "own" else ()
-        return tuple(dict.fromkeys([*fedbn, *lips.local_names(sent.config, sent.names)]))
+        local = lips.local_names(sent.config, sent.names)
+        if local and self.training.feddyn_alpha:
+            raise ValueError(
+                f"feddyn_alpha needs every parameter averaged, {messages.LIPS_LOCAL} keeps {local} "
+                "with the clients; use LIPS with sync_bn, or leave feddyn_alpha out"
+            )
+        return tuple(dict.fromkeys([*fedbn, *local]))
 
     def _client(self, context: Context) -> SparseClient:
         partition = partition_of(context)  # first: its error says what is missing

@@ -85,7 +85,8 @@ def _answer(content: RecordDict, prefix: str, names: list[str] | None) -> Record
         metrics["loss"] = next(iter(content.metric_records[f"{prefix}.loss"].values()))
     extra: dict[str, Any] = {}
     for key, value in _items(content.config_records.get(f"{prefix}.metrics")).items():
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+        for_rules = key in messages.SIDE_KEYS  # and not to be averaged
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not for_rules:
             metrics[key] = value
         else:
             extra[key] = value

@@ -8,19 +8,17 @@ only a client that has none of its own yet uses them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from torch import nn
 
 from fedcircuit.clients.arrays import array_record
-from fedcircuit.clients.identity import partition_of
-from fedcircuit.clients.memory import keep, recalled
+from fedcircuit.clients.memory import OWN, keep, recalled
 from fedcircuit.learning import Weights
 from fedcircuit.learning.networks import batch_norm_tensors
 from fedcircuit.wire import decoded
 
-OWN = "training/own"
 CallNext = Callable[[Message, Context], Message]
 
 
@@ -52,14 +50,6 @@ def keep_own(weights: Weights, names: Iterable[str], context: Context) -> None:
     kept = {name: weights[name] for name in names}
     if kept:
         keep(context, OWN, kept)
-
-
-def recall_from_before(remembered: Mapping[int, Weights], context: Context) -> None:
-    """Give a node that remembers no tensors of its own those of an earlier run, by partition."""
-    if remembered and OWN not in context.state.array_records:
-        before = remembered.get(partition_of(context))
-        if before:
-            keep(context, OWN, before)
 
 
 class FedBNMod:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +15,11 @@ from torch import nn
 from fedcircuit import messages
 from fedcircuit.circuits.round import MessageValue, as_scalars
 from fedcircuit.clients.circuits import ClientCircuits, own_circuits
+from fedcircuit.clients.for_rules import Trained, measured
 from fedcircuit.learning import Weights, derived_seed, get_weights, set_weights
 from fedcircuit.learning.training import (
     Continuation,
+    Drift,
     Evaluation,
     LocalTraining,
     State,
@@ -25,6 +27,7 @@ from fedcircuit.learning.training import (
     evaluate,
     train_local,
 )
+from fedcircuit.learning.watching import ClassMoments, class_moments
 from fedcircuit.samples import Samples
 
 ROUND_KEYS = ("server-round", "server_round")
@@ -91,8 +94,8 @@ class SparseClient(NumPyClient):
         Raises
         ------
         ValueError
-            As for :meth:`train`, or if optimiser state, batch norm or path importance is to be
-            kept: a NumPyClient is not given the memory of its node.
+            As for :meth:`train`, or if optimiser state, batch norm, path importance or the state
+            of SCAFFOLD or FedDyn is to be kept: a NumPyClient is not given the memory of its node.
         """
         if self.training.optimizer_state == "kept":
             raise ValueError(
@@ -110,28 +113,56 @@ class SparseClient(NumPyClient):
                 "path_importance goes on over all rounds in the node's memory, which a NumPyClient "
                 "is not given; use fedcircuit.clients.client_app"
             )
+        for option in ("scaffold", "feddyn_alpha"):
+            if getattr(self.training, option):
+                raise ValueError(
+                    f"{option} goes on over all rounds in the node's memory, which a NumPyClient "
+                    "is not given; use fedcircuit.clients.client_app"
+                )
+        moments = self.moments(self._named(parameters))
         result = self.train(self._named(parameters), config)
         said = as_scalars(self.own_circuits(round_of(config)))
-        metrics = {**training_metrics(result), **said, **self._as_bytes(result)}
+        metrics = {
+            **training_metrics(result),
+            **said,
+            **self._as_bytes(result, moments),
+        }
         return self.get_parameters(config), result.num_examples, metrics
 
     def evaluate(
         self, parameters: list[NDArray[np.generic]], config: dict[str, Any]
     ) -> tuple[float, int, dict[str, Any]]:
         """Loss, number of samples and accuracy of the given weights."""
-        result = self.assess(self._named(parameters))
+        result = self.assess(self._named(parameters), config)
         return result.loss, len(self.test), {"accuracy": result.accuracy}
 
-    def _as_bytes(self, result: TrainingResult) -> dict[str, bytes]:
-        """Variances and the class counts they need, as metrics of a NumPyClient may be."""
-        if result.class_variances is None:
-            return {}
-        counts = self.samples.counts(self.n_classes).numpy()
-        said = {
-            messages.CLASS_VARIANCES: np.array(result.class_variances),
-            messages.CLASS_COUNTS: counts,
+    def _as_bytes(
+        self, result: TrainingResult, moments: ClassMoments | None
+    ) -> dict[str, bytes | int | float]:
+        """What rules need, as metrics of a NumPyClient may be: lists of numbers as bytes."""
+        names = {name: name for name in self.model.state_dict()}
+        said = measured(result, moments, Trained.of(self.model, names))
+        lists: dict[str, Sequence[float]] = {
+            key: value for key, value in said.items() if isinstance(value, list)
         }
-        return {key: values.astype("<f8").tobytes() for key, values in said.items()}
+        if result.class_variances is not None:
+            lists[messages.CLASS_VARIANCES] = result.class_variances
+            lists[messages.CLASS_COUNTS] = self.samples.counts(self.n_classes).tolist()
+        as_bytes = {key: np.array(values, "<f8").tobytes() for key, values in lists.items()}
+        return {key: v for key, v in said.items() if not isinstance(v, list)} | as_bytes
+
+    def moments(self, weights: Weights) -> ClassMoments | None:
+        """Class moments of the head's inputs under named weights; None where not asked for.
+
+        Raises
+        ------
+        ValueError
+            If the model has no linear head, or its features are not finite.
+        """
+        if not self.training.class_moments:
+            return None
+        set_weights(self.model, weights)
+        return class_moments(self.model, self.samples, n_classes=self.n_classes)
 
     def train(
         self,
@@ -139,6 +170,7 @@ class SparseClient(NumPyClient):
         config: Mapping[str, Any],
         optimizer: State | None = None,
         importance: Mapping[str, float] | None = None,
+        drift: Drift = Drift(),  # noqa: B008  # frozen
     ) -> TrainingResult:
         """Train the model from named weights.
 
@@ -152,6 +184,8 @@ class SparseClient(NumPyClient):
             State in which the client's last round left its optimiser; None or empty: fresh.
         importance
             Path importance of the client's rounds before, by weight; None or empty: 0.
+        drift
+            What SCAFFOLD or FedDyn correct the round by; empty: nothing.
 
         Raises
         ------
@@ -173,6 +207,7 @@ class SparseClient(NumPyClient):
                 optimizer={} if optimizer is None else optimizer,
                 importance={} if importance is None else importance,
                 frozen=self.frozen,
+                drift=drift,
             ),
         )
 
@@ -191,8 +226,19 @@ class SparseClient(NumPyClient):
             raise ValueError(f"rounds with training.steps count from 1, got round {number}")
         return (number - 1) * self.training.steps
 
-    def assess(self, weights: Weights) -> Evaluation:
-        """Evaluate named weights on the test samples."""
+    def assess(self, weights: Weights, config: Mapping[str, Any] | None = None) -> Evaluation:
+        """Evaluate named weights on the test samples.
+
+        Raises
+        ------
+        ValueError
+            If the config asks for samples that the client does not train on, and it has none.
+        """
+        if config and config.get(messages.HELD_OUT) and self.test is self.samples:
+            raise ValueError(
+                "it has no samples but those it trains on: give it test samples, or let the guard "
+                "ask for the loss on training samples, Guard(held_out=False)"
+            )
         set_weights(self.model, weights)
         return evaluate(self.model, self.test, n_classes=self.n_classes)
 

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from fedcircuit.report.notebook import Run
     from fedcircuit.report.tables import inertia_of_run
     from fedcircuit.samples import Samples
-    from fedcircuit.strategies import LIPS, CircuitFedAvg, Mended, observe
+    from fedcircuit.strategies import LIPS, CircuitFedAvg, Guard, Mended, observe
     from fedcircuit.strategies.recording import RecorderOptions
 
 _HOMES = {
     "InertiaObserver": "fedcircuit.observers",
     "InformationObserver": "fedcircuit.observers",
     "LIPS": "fedcircuit.strategies",
+    "Guard": "fedcircuit.strategies",
     "Mended": "fedcircuit.strategies",
     "MlflowTracker": "fedcircuit.observers.trackers",
     "TensorBoardTracker": "fedcircuit.observers.trackers",
@@ -62,6 +63,7 @@ __all__ = [
     "CircuitFedAvg",
     "CircuitSettings",
     "CircuitStack",
+    "Guard",
     "InertiaObserver",
     "InformationObserver",
     "Mended",

@@ -28,6 +28,7 @@ LIPS_LOCAL = "lips-local"  # list[str]: tensors that every client keeps for itse
 LIPS_SEED = "lips-seed"  # int: for random masks made by clients
 LIPS_KEPT = "lips-kept"  # bytes, in a reply: packed bits of the entries the client kept
 PERSONAL_EVAL = "personal-eval"  # bool: clients measure the model they trained on their own tests
+HELD_OUT = "held-out"  # bool, in an evaluate config: measure on no training samples, or refuse
 
 # What aggregation rules read in the side channel, and what they tell clients in the train config.
 LOCAL_STEPS = "local-steps"  # int: optimiser steps behind the update (FedNova)
@@ -44,5 +45,6 @@ RULE_KEYS = (
 
 # What a NumPyClient of ours says among its metrics: the legacy API has no records beside them.
 SIDE_KEYS = frozenset(
-    {PARTITION_ID, CODE_VERSION, CLASS_COUNTS, *CLIENT_CIRCUIT_KEYS, LIPS_KEPT, *RULE_KEYS}
+    {PARTITION_ID, CODE_VERSION, CLASS_COUNTS, CLASS_VARIANCES, *CLIENT_CIRCUIT_KEYS, LIPS_KEPT}
+    | {*RULE_KEYS}
 )

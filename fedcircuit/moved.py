@@ -109,7 +109,7 @@ MOVED = {  # below ``fedcircuit``
     "app.demo": "app.commands.demo",
     "app.doctor": "app.commands.doctor",
     "app.engine": "app.engines.engine",
-    "app.expected": "app.commands.user_errors",
+    "app.expected": "app.commands.cli",
     "app.federation": "app.study.federation",
     "app.grid": "app.engines.grid",
     "app.look": "app.study.looking",

@@ -8,9 +8,17 @@ if __name__ != "fedcircuit.strategies":
 
 from fedcircuit.strategies.circuit_fedavg import CircuitFedAvg
 from fedcircuit.strategies.lips import LIPS
-from fedcircuit.strategies.mending import Mended
+from fedcircuit.strategies.mending import Guard, Mended
 from fedcircuit.strategies.observing import observe
 from fedcircuit.strategies.recording import RecorderOptions
 from fedcircuit.strategies.replies import AllClientsFailedError
 
-__all__ = ["LIPS", "AllClientsFailedError", "CircuitFedAvg", "Mended", "RecorderOptions", "observe"]
+__all__ = [
+    "LIPS",
+    "AllClientsFailedError",
+    "CircuitFedAvg",
+    "Guard",
+    "Mended",
+    "RecorderOptions",
+    "observe",
+]

@@ -185,13 +185,12 @@ def test_a_name_that_never_was_is_not_found() -> None:
         importlib.import_module("fedcircuit.circuits.never")
 
 
-def test_hooks_are_registered_in_one_file_and_those_of_training_in_two() -> None:
+def test_hooks_are_registered_in_one_file_and_those_of_training_in_another() -> None:
     # training must not know circuits: the input of a model's head is read beside the networks
     users = {name for name, text in SOURCES.items() if rules.registered_hooks(text)}
     assert users == {
         "fedcircuit.circuits.sites.hooks",
         "fedcircuit.learning.networks.features",
-        "fedcircuit.learning.training.decorrelation",  # features with their graph
     }
 
 

@@ -14,9 +14,11 @@ from fedcircuit.aggregation.rule import (
     Updates,
 )
 from fedcircuit.aggregation.tensors import (
+    COMES_WITH,
     Floats,
     class_shares,
     floating,
+    hint,
     in_float64,
     loaded,
     moved,
@@ -30,6 +32,7 @@ from fedcircuit.aggregation.tensors import (
 from fedcircuit.aggregation.units import Masks, Span, circuits_of, feature_masks
 
 __all__ = [
+    "COMES_WITH",
     "NO_STATE",
     "Control",
     "ControlKind",
@@ -49,6 +52,7 @@ __all__ = [
     "class_shares",
     "feature_masks",
     "floating",
+    "hint",
     "in_float64",
     "kept_entries",
     "lips",

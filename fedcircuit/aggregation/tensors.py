@@ -10,10 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from fedcircuit import messages
 from fedcircuit.aggregation.rule import RuleError, Setting, Update, Updates
 from fedcircuit.learning import Weights, set_weights
 
 Floats = NDArray[np.float64]
+# what our clients are asked for to send a key of the side record (fedcircuit.messages)
+COMES_WITH: Mapping[str, str] = {
+    messages.CLASS_COUNTS: "client_app(class_counts=True)",
+    messages.CLASS_VARIANCES: "training.feature_variance: {}",
+    messages.PATH_LAYERS: "training.path_importance: true",
+    messages.PATH_IMPORTANCE: "training.path_importance: true",
+    messages.FISHER: "training.fisher: true",
+    messages.MOMENTS_COUNT: "training.class_moments: true",
+    messages.MOMENTS_SUM: "training.class_moments: true",
+    messages.MOMENTS_OUTER: "training.class_moments: true",
+    messages.FEDDYN_ALPHA: "training.feddyn_alpha: 0.01",
+    messages.SCAFFOLD_DELTA: "training.scaffold: true",
+}
 _STATISTICS = ("running_mean", "running_var")  # of batch norm
 
 
@@ -97,6 +111,12 @@ def class_shares(counts: Floats) -> Floats:
     return shares
 
 
+def hint(key: str) -> str:
+    """What to add to the word that a client did not say something: how clients of ours do."""
+    option = COMES_WITH.get(key)
+    return f"; our clients send it with {option}" if option else ""
+
+
 def said_number(rule: str, update: Update, key: str, what: str, *, least: float) -> float:
     """A finite number >= ``least`` that a client said.
 
@@ -108,7 +128,7 @@ def said_number(rule: str, update: Update, key: str, what: str, *, least: float)
     value = update.said.get(key)
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not plain or not math.isfinite(value) or value < least:  # type: ignore[arg-type, operator]
-        needs = f"needs {what}, a number >= {least:g} as {key!r}, got {_brief(value)}"
+        needs = f"needs {what}, a number >= {least:g} as {key!r}, got {_brief(value, key)}"
         raise RuleError(rule, needs, update.client)
     return float(value)  # type: ignore[arg-type]
 
@@ -126,7 +146,7 @@ def said_array(
     value = update.said.get(key)
     expected = math.prod(shape) * np.dtype(dtype).itemsize
     if not isinstance(value, bytes) or len(value) != expected:
-        got = f"{len(value)} bytes" if isinstance(value, bytes) else _brief(value)
+        got = f"{len(value)} bytes" if isinstance(value, bytes) else _brief(value, key)
         raise RuleError(
             rule, f"needs {what}, {expected} bytes of {dtype} as {key!r}, got {got}", update.client
         )
@@ -160,8 +180,8 @@ def packed_tensors(tensors: Weights) -> bytes:
     return b"".join(np.asarray(values, "<f4").tobytes() for values in tensors.values())
 
 
-def _brief(value: object) -> str:
+def _brief(value: object, key: str) -> str:
     if value is None:
-        return "nothing"
+        return f"nothing{hint(key)}"
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

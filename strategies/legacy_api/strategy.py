@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 from flwr.common import (
@@ -18,25 +17,15 @@ from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import Strategy
 
-from fedcircuit import messages
 from fedcircuit.learning import Weights
-from fedcircuit.records.files import in_short
 from fedcircuit.records.rounds import Metric
 from fedcircuit.strategies.legacy_api.clients import OrderedClients, grid_of, hides_clients
 from fedcircuit.strategies.legacy_api.failures import reasons_of
+from fedcircuit.strategies.legacy_api.results import reply_of, weights_of
 from fedcircuit.strategies.nodes import NodeWait, Roster, seeded_sampling
 from fedcircuit.strategies.preflight import WeightNames
 from fedcircuit.strategies.recording import RoundRecorder, as_returned, put_around, strategy_state
-from fedcircuit.strategies.replies import (
-    ClientError,
-    Reply,
-    client_name,
-    client_order,
-    kept_extra,
-    kept_metrics,
-    short,
-)
-from fedcircuit.wire import decoded
+from fedcircuit.strategies.replies import ClientError, Reply, client_order
 
 Result = tuple[ClientProxy, FitRes]
 Evaluated = tuple[ClientProxy, EvaluateRes]
@@ -174,30 +163,7 @@ class LegacyHooks:
         return next((error for error in errors if error.round == self._number), None)
 
     def _reply(self, proxy: ClientProxy, result: FitRes, *, hidden: bool) -> Reply:
-        """A result as plain values, or why it cannot be read: one bad result costs no other."""
-        try:
-            said = result.metrics.get(messages.PARTITION_ID)
-            if said is not None:
-                self.roster.call(proxy.node_id, client_name(said))
-        except ValueError as error:
-            name = self.roster.name(proxy.node_id)
-            return Reply(name, error=("identity", short(str(error))))
-        self.roster.settle(proxy.node_id)
-        client = self.roster.name(proxy.node_id)
-        try:
-            told = dict(result.metrics)
-            beside = kept_extra({k: v for k, v in told.items() if k in messages.SIDE_KEYS})
-            own = {k: v for k, v in told.items() if k not in messages.SIDE_KEYS}
-            metrics, extra = kept_metrics(own, beside)
-            return Reply(
-                client,
-                num_examples=result.num_examples,
-                weights={} if hidden else self._weights(result.parameters),
-                metrics=metrics,
-                extra=extra,
-            )
-        except Exception as error:  # noqa: BLE001  # whatever a client has sent
-            return Reply(client, error=("unreadable", short(in_short(error))))
+        return reply_of(proxy, result, self.roster, None if hidden else self._names)
 
     def aggregate_evaluate(
         self,
@@ -217,21 +183,7 @@ class LegacyHooks:
         return client_order(self.roster.name(proxy.node_id))
 
     def _weights(self, parameters: Parameters) -> Weights:
-        """Copies by name: deserialising makes new arrays."""
-        return self._names.of(_numbered(parameters))
-
-
-def _numbered(parameters: Parameters) -> Weights:
-    arrays = [decoded(_Tensor(data, parameters.tensor_type)) for data in parameters.tensors]
-    return {str(index): array for index, array in enumerate(arrays)}
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    """A tensor of the legacy API as ``wire.decoded`` reads it."""
-
-    data: bytes
-    stype: str
+        return weights_of(parameters, self._names)
 
 
 def observe_legacy(strategy: object, recorder: RoundRecorder, names: WeightNames) -> None:

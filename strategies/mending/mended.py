@@ -12,14 +12,15 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from torch import nn
 
-from fedcircuit import messages
-from fedcircuit.aggregation import Rule, RuleError, Setting, Updates, named
+from fedcircuit.aggregation import Rule, RuleError, Setting, Updates
 from fedcircuit.circuits.probes import ProbeLike
 from fedcircuit.learning import Weights
 from fedcircuit.records.rounds import GLOBAL, Failure
-from fedcircuit.samples import Samples
 from fedcircuit.strategies.mending.applying import Memory, mend, state_of
-from fedcircuit.strategies.mending.reading import SentRound, circuits_said, weights_of
+from fedcircuit.strategies.mending.guard import Guard, held
+from fedcircuit.strategies.mending.guarding import Guarding, Where
+from fedcircuit.strategies.mending.preparing import as_rule, depth_of, given, warn_of_noise
+from fedcircuit.strategies.mending.reading import SentRound, weights_of
 from fedcircuit.strategies.message_api import Aggregate, put_in, replaced
 from fedcircuit.strategies.nodes import Roster
 from fedcircuit.strategies.preflight import WeightNames
@@ -57,8 +58,10 @@ class Mended(Strategy):
         (``feddyn``, ``scaffold``) want 1.
     last_only
         Mend in the last round of ``start`` alone.
+    guard
+        Let mended weights go on only where clients confirm that they are better.
     strict
-        Raise where a rule cannot be used.
+        Raise where a rule cannot be used, or the guard cannot decide.
     seed
         Of rules that draw.
 
@@ -80,31 +83,35 @@ class Mended(Strategy):
         n_classes: int | None = None,
         every: int = 1,
         last_only: bool = False,
+        guard: Guard | None = None,
         strict: bool = False,
         seed: int = 0,
     ) -> None:
         if not isinstance(strategy, Strategy):
             raise TypeError(
                 "Mended wraps message-based strategies (flwr.serverapp.strategy), got "
-                f"{type(strategy).__module__}.{type(strategy).__qualname__}"
+                f"{type(strategy).__module__}.{type(strategy).__qualname__}; those of "
+                "flwr.server.strategy have fedcircuit.strategies.legacy_api.Mended"
             )
         if every < 1:
             raise ValueError(f"every must be >= 1 round, got {every}")
         if probe is not None and model is None:
             raise ValueError("a probe needs the model that it is given to: give model too")
         self.strategy = strategy
-        self.rules = tuple(_rule(one) for one in rules)
+        self.rules = tuple(as_rule(one) for one in rules)
         self.every, self.last_only, self.strict = every, last_only, strict
-        samples = None
+        known = None
         if probe is not None and model is not None:
-            samples = fitting_probe(probe, model, seed).discovery
+            known = fitting_probe(probe, model, seed)
+        samples = None if known is None else known.discovery
         self.setting = Setting(n_classes, model, samples, seed=seed)
+        self._guarding = None if guard is None else Guarding(guard, strategy, model, known)
         self.rule_state: Memory = {}  # recorded and restored with the strategy's own state
         self._names = WeightNames(None, model)
         self._roster = Roster(ask=False)
         self._round: SentRound | None = None
         self._last: int | None = None
-        _warn_of_noise(strategy, self.rules)
+        warn_of_noise(strategy, self.rules)
         self._join_recorder()
 
     def __getattr__(self, name: str) -> Any:
@@ -119,6 +126,8 @@ class Mended(Strategy):
         hooks = getattr(self, "fedcircuit_hooks", None)
         done = 0 if hooks is None else int(hooks.recorder.options.round_offset)
         self.expect_rounds(num_rounds + done)
+        if self._guarding is not None:
+            self._guarding.started(grid, initial_arrays, num_rounds, *args, **kwargs)
         return super().start(grid, initial_arrays, num_rounds, *args, **kwargs)
 
     def expect_rounds(self, n_rounds: int) -> None:
@@ -149,6 +158,8 @@ class Mended(Strategy):
             raise ValueError("last_only needs the number of rounds: call start() of this strategy")
         sent = list(self.strategy.configure_train(server_round, arrays, config, grid))
         self._round = SentRound(arrays, sent)
+        if self._guarding is not None:
+            self._guarding.grid = grid
         said: dict[str, Any] = {}
         for place, rule in enumerate(self.rules):
             told = getattr(rule, "told", None)
@@ -178,6 +189,8 @@ class Mended(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The wrapped strategy's messages."""
+        if self._guarding is not None:
+            self._guarding.configured(config)
         return self.strategy.configure_evaluate(server_round, arrays, config, grid)
 
     def aggregate_evaluate(
@@ -204,15 +217,19 @@ class Mended(Strategy):
         if arrays is None or updates is None:
             return arrays, metrics
         try:
-            return self._mended(updates, arrays), metrics
+            mended = self._mended(updates, arrays)
+            if self._guarding is None or mended is arrays:
+                return mended, metrics
+            where, pair = self._where(number), (arrays, mended)
+            return self._guarding.chosen(where, pair, self.rule_state, metrics)
         except RuleError as error:
             self._refused(number, error)
             return arrays, metrics
 
     def _mended(self, updates: Updates, arrays: ArrayRecord) -> ArrayRecord:
         average = weights_of(arrays, self._names)
-        found = mend(self.rules, updates, average, self._given(updates), self.rule_state)
-        self.rule_state = found.memory
+        found = mend(self.rules, updates, average, given(self.setting, updates), self.rule_state)
+        self.rule_state = {**found.memory, **held(self.rule_state)}
         changed = {
             key: Array(**array_fields(found.weights[name]))
             for key, name in zip(arrays, average, strict=True)
@@ -220,11 +237,14 @@ class Mended(Strategy):
         }
         return replaced(arrays, changed) if changed else arrays
 
-    def _given(self, updates: Updates) -> Setting:
-        known = self.setting
-        n_classes = known.n_classes or _n_classes(updates, known.probe)
-        masks = circuits_said(updates)
-        return Setting(n_classes, known.model, known.probe, masks, known.seed)
+    def _where(self, number: int) -> Where:
+        """A round as the guard has to know it."""
+        hooks, counted, seed = getattr(self, "fedcircuit_hooks", None), number, self.setting.seed
+        if hooks is not None:
+            seed = hooks.recorder.options.seed
+            counted -= hooks.recorder.options.round_offset if self._records_inside() else 0
+        roster = self._roster if hooks is None else hooks.roster
+        return Where(number, counted, seed, self._names, roster, self._note)
 
     def _due(self, number: int) -> bool:
         return number == self._last if self.last_only else number % self.every == 0
@@ -233,9 +253,12 @@ class Mended(Strategy):
         if self.strict:
             raise error
         logger.error("round %d goes on with the strategy's own average: %s", number, error)
+        self._note(Failure(error.client or GLOBAL, "rule", str(error)))
+
+    def _note(self, failure: Failure) -> None:
         hooks = getattr(self, "fedcircuit_hooks", None)
         if hooks is not None:
-            hooks.recorder.note(Failure(error.client or GLOBAL, "rule", str(error)))
+            hooks.recorder.note(failure)
 
     def _records_inside(self) -> bool:
         return getattr(self.strategy, "fedcircuit_hooks", None) is not None
@@ -250,7 +273,7 @@ class Mended(Strategy):
         def mending(inner: Aggregate) -> Aggregate:
             return partial(self._aggregated, inner if before is None else before(inner))
 
-        more, depth = hooks.more_state, f"{_RECORDED}{_depth(self.strategy)}:"
+        more, depth = hooks.more_state, f"{_RECORDED}{depth_of(self.strategy, Mended)}:"
 
         def state() -> Weights:
             return {**more(), **{f"{depth}{name}": v for name, v in self.rule_state.items()}}
@@ -262,39 +285,3 @@ class Mended(Strategy):
             self.rule_state = {
                 name.removeprefix(depth): v for name, v in recorded if name.startswith(depth)
             }
-
-
-def _depth(strategy: object) -> int:
-    """How many of this kind are among the strategies that a strategy is made of."""
-    inner = vars(strategy).get("strategy")
-    return isinstance(strategy, Mended) + (0 if inner is None else _depth(inner))
-
-
-def _rule(one: Rule | str) -> Rule:
-    if isinstance(one, str):
-        return named.rule(one)
-    known = callable(one) and isinstance(getattr(one, "name", None), str)
-    if isinstance(one, type) or not known:
-        raise TypeError(
-            "rules must be names or rules (fedcircuit.aggregation.Rule), such as 'ccvr' or CCVR(), "
-            f"got {one!r}"
-        )
-    return one
-
-
-def _n_classes(updates: Updates, probe: Samples | None) -> int | None:
-    counts = updates.clients[0].said.get(messages.CLASS_COUNTS)
-    if isinstance(counts, list):
-        return len(counts)
-    return None if probe is None or not len(probe) else int(probe.labels.max()) + 1
-
-
-def _warn_of_noise(strategy: Strategy, rules: Sequence[Rule]) -> None:
-    """Noise that is added to the average is not in what rules make of the updates."""
-    kinds = [kind.__name__ for kind in type(strategy).__mro__]
-    if rules and any(name.startswith("DifferentialPrivacyServerSide") for name in kinds):
-        logger.warning(
-            "%s adds its noise to the average alone; rules read every client's own update, and "
-            "what they make of it has no noise. Put the noise around them: DP(Mended(...))",
-            kinds[0],
-        )

@@ -59,19 +59,30 @@ class SentRound:
             node = message.metadata.src_node_id if to is None else to.metadata.dst_node_id
             reply = reader.read(message, node)
             found.append(reply if to is None else with_start(reply, to, downloads))
-        found.sort(key=lambda reply: client_order(reply.client))
-        clients = tuple(_update(reply, before) for reply in found)
-        if not sum(update.num_examples for update in clients):
-            raise RuleError(READING, "needs samples behind the replies, all clients have 0")
-        try:
-            return Updates(number, before, clients)
-        except ValueError as error:
-            raise RuleError(READING, str(error)) from error
+        return updates_of(number, before, found)
 
 
 def weights_of(arrays: ArrayRecord, names: WeightNames) -> dict[str, NDArray[np.generic]]:
     """Copies by name: deserialising an Array makes a new one."""
     return names.of({name: decoded(array) for name, array in arrays.items()})
+
+
+def updates_of(number: int, before: Weights, replies: Iterable[Reply]) -> Updates:
+    """The updates of a round, sorted by client, whatever API the replies came by.
+
+    Raises
+    ------
+    RuleError
+        If a reply could not be read, or does not fit the weights sent.
+    """
+    found = sorted(replies, key=lambda reply: client_order(reply.client))
+    clients = tuple(_update(reply, before) for reply in found)
+    if not sum(update.num_examples for update in clients):
+        raise RuleError(READING, "needs samples behind the replies, all clients have 0")
+    try:
+        return Updates(number, before, clients)
+    except ValueError as error:
+        raise RuleError(READING, str(error)) from error
 
 
 def _update(reply: Reply, before: Weights) -> Update:

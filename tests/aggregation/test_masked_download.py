@@ -49,6 +49,12 @@ def test_at_the_last_i_the_density_is_one_or_what_the_schedule_says() -> None:
     )
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_after_the_last_round_nothing_is_masked_any_more(schedule: str) -> None:
+    settings = LipsSettings(period=1, d0=0.3, schedule=schedule)  # type: ignore[arg-type]
+    assert [settings.density(2 + i, 10) for i in (10, 15, 20)] == [1.0, 1.0, 1.0]
+
+
 def test_schedules_start_at_d0_and_differ_in_between() -> None:
     by_name = {
         name: LipsSettings(period=10, d0=0.2, schedule=name)  # type: ignore[arg-type]

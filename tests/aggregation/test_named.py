@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from rule_rounds import setting, whole_round
 
 from fedcircuit import messages
-from fedcircuit.aggregation import Setting
+from fedcircuit.aggregation import COMES_WITH, Setting
 from fedcircuit.aggregation.heads import CCVR, Refit
 from fedcircuit.aggregation.named import NEEDS, RULE_NAMES, lacking, rule
+from fedcircuit.learning.training import LocalTraining
 
 
 @pytest.mark.parametrize("name", RULE_NAMES)
@@ -37,6 +38,21 @@ def test_what_is_unknown_is_refused_with_the_nearest_known(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         rule(name, **options)
+
+
+def test_every_key_that_rules_need_is_said_with_the_option_that_sends_it() -> None:
+    always = {messages.LOCAL_STEPS}
+    keys = {
+        one
+        for needs in NEEDS.values()
+        for need in needs
+        for one in need.split("|")
+        if not hasattr(Setting(), one)
+    }
+    assert keys - always <= set(COMES_WITH)
+    options = {field.name for field in fields(LocalTraining)}
+    for option in COMES_WITH.values():
+        assert option.startswith("client_app(") or option[9:].partition(":")[0] in options
 
 
 def test_what_a_round_lacks_is_said_for_each_rule() -> None:

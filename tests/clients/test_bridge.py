@@ -113,6 +113,14 @@ def test_evaluation_gives_one_metric_record_and_no_arrays() -> None:
     assert dict(content["extra"]) == {"note": "ho"}
 
 
+def test_what_is_for_rules_is_said_beside_the_metrics_which_are_averaged() -> None:
+    sent = RecordDict({"arrays": arrays_of(initial_weights())})
+    sent["config"] = ConfigRecord({"server-round": 1})
+    content = call(bridged(), "train", sent).content
+    assert set(content["metrics"]) == {"num-examples", "train_loss", "train_accuracy"}
+    assert dict(content["extra"]) == {"local-steps": 8}  # two epochs of 28 samples by 8
+
+
 def test_the_strategys_message_is_given_back_as_it_was() -> None:
     content = instruction()
     arrays = content["arrays"]

@@ -75,18 +75,19 @@ def test_training_replies_what_a_sparse_client_would() -> None:
     assert content["metrics"]["num-examples"] == 28
 
 
-def test_the_side_channel_says_partition_version_and_class_counts() -> None:
+def test_the_side_channel_says_partition_version_class_counts_and_steps() -> None:
     assert dict(call(toy_app()).content[SIDE_CHANNEL]) == {
         "partition-id": 1,
         "version": importlib.metadata.version("fedcircuit"),
         "class-counts": [10, 9, 9],
+        "local-steps": 8,  # two epochs of 28 samples by 8
     }
 
 
 def test_class_counts_are_kept_back_on_request() -> None:
     said = dict(call(toy_app(class_counts=False)).content[SIDE_CHANNEL])
 
-    assert set(said) == {"partition-id", "version"}
+    assert set(said) == {"partition-id", "version", "local-steps"}
 
 
 def test_evaluation_replies_loss_accuracy_and_count_alone() -> None:

@@ -29,6 +29,7 @@ from fedcircuit.clients.bridge import numpyclient_mod
 from fedcircuit.clients.circuits import ClientCircuits
 from fedcircuit.clients.sparse_client import SparseClient
 from fedcircuit.flower import identify_process
+from fedcircuit.learning.training import FeatureVariance
 from fedcircuit.learning.training.local_training import LocalTraining
 
 LIPS = {
@@ -65,7 +66,15 @@ def optimiser_keeping_client() -> ClientApp:
     return client_app(build_net, data_of, training, n_classes=N_CLASSES)
 
 
+def client_for_rules(**more: object) -> ClientApp:
+    options = {"fisher": True, "class_moments": True, "path_importance": True, **more}
+    training = LocalTraining(batch_size=8, feature_variance=FeatureVariance(), **options)  # type: ignore[arg-type]
+    return client_app(build_net, data_of, training, n_classes=N_CLASSES)
+
+
 CLIENTS = {
+    "for all rules, with SCAFFOLD": client_for_rules(scaffold=True),
+    "for all rules, with FedDyn": client_for_rules(feddyn_alpha=0.1),
     "plain": toy_app(),
     "with circuits": toy_app(circuits=ClientCircuits(CircuitSettings(controls=2))),
     "with tests of its own": toy_app(test=data_of, personal_eval=True),
@@ -114,6 +123,17 @@ def test_masks_and_memory_of_a_masked_download_arrive() -> None:
 
     assert isinstance(arrived[messages.SIDE_CHANNEL][messages.LIPS_KEPT], bytes)
     assert {"lips/grad", "training/own"} <= set(delivered(context.state).array_records)
+
+
+def test_the_server_s_control_variate_arrives_and_is_obeyed() -> None:
+    app, size = CLIENTS["for all rules, with SCAFFOLD"], 4 * 63  # all parameters of the net
+    control = np.ones(63, "<f4").tobytes()
+    assert len(control) == size
+    told, untold = (
+        weights_of(asked(app, "train", a_context(), **config)["arrays"])
+        for config in ({messages.SCAFFOLD_CONTROL: control}, {})
+    )
+    assert (told["3.bias"] < untold["3.bias"] - 0.1).all()
 
 
 def test_what_the_grid_made_fast_to_read_can_still_be_sent() -> None:

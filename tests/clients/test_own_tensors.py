@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.client import Client
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
@@ -25,8 +25,8 @@ from toy_federation import (
 
 from fedcircuit.clients.app import client_app
 from fedcircuit.clients.bridge import numpyclient_mod
-from fedcircuit.clients.memory import keep, recalled
-from fedcircuit.clients.own_tensors import OWN, FedBNMod
+from fedcircuit.clients.memory import OWN, keep, recalled
+from fedcircuit.clients.own_tensors import FedBNMod
 from fedcircuit.clients.sparse_client import SparseClient
 from fedcircuit.flower import identify_process
 from fedcircuit.learning.networks.layers import batch_norm_tensors
@@ -134,7 +134,11 @@ def one(app: ClientApp, context: Context, weights: Weights) -> Weights:
 def test_a_node_that_remembers_nothing_takes_what_an_earlier_run_kept() -> None:
     own = {name: np.asarray(initial_weights()[name] + 1) for name in NORM}
     app = client_app(
-        build_net, data_of, OWN_NORM, n_classes=N_CLASSES, remembered={1: own, 2: initial_weights()}
+        build_net,
+        data_of,
+        OWN_NORM,
+        n_classes=N_CLASSES,
+        remembered={1: {OWN: own}, 2: {OWN: initial_weights()}},
     )
     empty = Context(1, 9, {"partition-id": 1}, RecordDict(), {})
     knowing = Context(1, 9, {"partition-id": 1}, RecordDict(), {})
@@ -155,6 +159,91 @@ def test_one_record_is_not_written_to_and_other_messages_pass() -> None:
     modded_app()(Message(sent, 9, "train"), context)
     assert bits(weights_of(sent["arrays"])) == bits(initial_weights())
     assert modded_app()(Message(RecordDict(), 9, "query"), context).has_content()
+
+
+class Echo:
+    """A client of one's own under the mod: shows what it was given, replies it moved by one."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, Weights]] = []
+        self.fails = False
+        self.app = ClientApp(mods=[FedBNMod(build_net)])
+        self.context = Context(1, 9, {"partition-id": 1}, RecordDict(), {})
+        for kind in (self.app.train, self.app.evaluate, self.app.query):
+            kind()(self.answer)
+            kind("own")(self.answer)
+
+    def answer(self, message: Message, context: Context) -> Message:
+        given = weights_of(message.content["arrays"])
+        self.seen.append((message.metadata.message_type, given))
+        if self.fails:
+            raise OSError("no battery")
+        moved = {name: np.asarray(values + 1) for name, values in given.items()}
+        return Message(RecordDict({"arrays": arrays_of(moved)}), reply_to=message)
+
+    def send(self, kind: str, weights: Weights) -> RecordDict:
+        identify_process()
+        content = RecordDict({"arrays": arrays_of(weights)})
+        self.app(Message(content, 9, kind), self.context)
+        return content
+
+    def own(self) -> Weights:
+        return recalled(self.context, OWN)
+
+
+def norm_of(weights: Weights) -> dict[str, tuple[str, bytes]]:
+    return bits({name: weights[name] for name in NORM})
+
+
+@pytest.mark.parametrize("end", ["", ".own"])
+def test_the_mod_keeps_what_training_replies_and_only_shows_it_to_evaluation(end: str) -> None:
+    client, start = Echo(), initial_weights()
+    other = {name: np.asarray(values + 5) for name, values in start.items()}
+    client.send(f"evaluate{end}", start)
+    assert client.own() == {}  # the reply of an evaluation has arrays too, and nothing is kept
+    client.send(f"train{end}", start)
+    trained = {name: np.asarray(start[name] + 1) for name in NORM}
+    assert bits(client.own()) == bits(trained)
+    client.send(f"evaluate{end}", other)
+    assert bits(client.own()) == bits(trained)
+    client.send(f"train{end}", other)
+    assert norm_of(client.own()) == norm_of({n: np.asarray(trained[n] + 1) for n in NORM})
+    shown = [norm_of(given) for _, given in client.seen]
+    assert shown == [norm_of(start), norm_of(start), norm_of(trained), norm_of(trained)]
+    for number, sent in ((2, other), (3, other)):  # all else is as it was sent
+        given = client.seen[number][1]
+        rest = [name for name in start if name not in NORM]
+        assert all(given[name].tobytes() == sent[name].tobytes() for name in rest)
+
+
+def test_the_mod_leaves_questions_alone_and_keeps_nothing_of_a_training_that_failed() -> None:
+    client, start = Echo(), initial_weights()
+    client.send("train", start)
+    before = bits(client.own())
+    client.send("query", start)
+    assert norm_of(client.seen[-1][1]) == norm_of(start)
+    assert bits(client.own()) == before
+    client.fails = True
+    content = RecordDict({"arrays": arrays_of(start)})
+    message = Message(content, 9, "train")
+    identify_process()
+    with pytest.raises(OSError, match="no battery"):
+        client.app(message, client.context)
+    assert bits(client.own()) == before
+    assert message.content is content  # given back, as other clients may share it
+
+
+def test_the_mod_keeps_nothing_of_a_training_that_replies_an_error() -> None:
+    context = Context(1, 9, {"partition-id": 1}, RecordDict(), {})
+    identify_process()
+    message = Message(RecordDict({"arrays": arrays_of(initial_weights())}), 9, "train")
+
+    def refuse(message: Message, context: Context) -> Message:
+        return Message(Error(7, "busy"), reply_to=message)
+
+    reply = FedBNMod(build_net)(message, context, refuse)
+    assert reply.error.code == 7
+    assert recalled(context, OWN) == {}
 
 
 def no_norm() -> nn.Module:

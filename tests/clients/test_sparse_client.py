@@ -7,6 +7,7 @@ import pytest
 import torch
 from toy_federation import N_CLASSES, build_net, initial_weights, samples_of
 
+from fedcircuit import messages
 from fedcircuit.clients.sparse_client import SparseClient
 from fedcircuit.learning.networks.sparsity import WeightSparsity
 from fedcircuit.learning.seeds import derived_seed
@@ -34,7 +35,9 @@ def test_fitting_is_local_training_seeded_by_seed_round_and_client() -> None:
     )
     assert [w.tobytes() for w in weights] == [w.tobytes() for w in get_weights(model).values()]
     assert count == 28
-    assert metrics == {"train_loss": result.loss, "train_accuracy": result.accuracy}
+    assert metrics == {
+        "train_loss": result.loss, "train_accuracy": result.accuracy, "local-steps": result.steps
+    }  # fmt: skip
     assert (type(count), type(metrics["train_loss"])) == (int, float)  # Flower takes no NumPy types
 
 
@@ -119,3 +122,14 @@ def test_weights_of_another_model_are_refused() -> None:
 
 def test_parameters_are_the_models_in_its_own_order() -> None:
     assert [w.tobytes() for w in client().get_parameters({})] == [w.tobytes() for w in start()]
+
+
+def test_without_test_samples_a_loss_on_held_out_ones_is_refused() -> None:
+    asked = {**ROUND, messages.HELD_OUT: True}
+    with pytest.raises(ValueError, match="no samples but those it trains on: give it test samples"):
+        client().evaluate(start(), asked)
+    other = SparseClient(
+        build_net(), samples_of(1), TRAINING, n_classes=N_CLASSES, test=samples_of(2)
+    )
+    assert other.evaluate(start(), asked) == other.evaluate(start(), ROUND)
+    assert client().evaluate(start(), {messages.HELD_OUT: False})[1] == 28

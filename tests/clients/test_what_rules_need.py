@@ -62,7 +62,7 @@ def plain(training: LocalTraining, number: int, **start: object) -> object:
 
 def test_nothing_more_is_said_where_nothing_is_asked_for() -> None:
     said, _ = said_by(app(LocalTraining(batch_size=8)), node(), 1)
-    assert set(said) == {"partition-id", "version", "class-counts"}
+    assert set(said) == {"partition-id", "version", "class-counts", "local-steps"}
 
 
 @pytest.mark.parametrize("source", ["adapted", "frozen"])
@@ -119,6 +119,7 @@ def test_a_numpy_client_sends_variances_as_bytes() -> None:
     assert set(without.fit(list(initial_weights().values()), {"server-round": 1})[2]) == {
         "train_loss",
         "train_accuracy",
+        "local-steps",
     }
 
 

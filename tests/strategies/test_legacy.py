@@ -10,26 +10,20 @@ import numpy as np
 import pytest
 from flwr.app import Context
 from flwr.client import Client
-from flwr.clientapp import ClientApp
-from flwr.common import Code, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
-from flwr.server import Server, ServerConfig, SimpleClientManager
+from flwr.common import Code, FitRes, Status, ndarrays_to_parameters
+from flwr.server import SimpleClientManager
 from flwr.server import strategy as legacy
-from flwr.server.compat import start_grid
 from flwr.server.strategy import Strategy
+from legacy_helpers import NAMES, run, sorting, sparse
 from observing_helpers import last_record, recorder_of
-from toy_federation import N_CLASSES, bits, build_net, initial_weights, samples_of
+from toy_federation import initial_weights
 
-from fedcircuit.app.engines.grid import InProcessGrid
-from fedcircuit.clients.bridge import numpyclient_mod
-from fedcircuit.clients.sparse_client import SparseClient
-from fedcircuit.learning.training.local_training import LocalTraining
 from fedcircuit.records.runs.run import Run
 from fedcircuit.strategies.legacy_api.clients import hides_clients
 from fedcircuit.strategies.observing import observe
 from fedcircuit.strategies.recording.options import RecorderOptions
 from fedcircuit.strategies.replies.failures import AllClientsFailedError
 
-NAMES = list(initial_weights())
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "FedAvg": legacy.FedAvg,
     "FedAvg not in place": lambda **options: legacy.FedAvg(inplace=False, **options),
@@ -42,33 +36,10 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
 }
 
 
-def sparse(context: Context) -> Client:
-    partition = int(context.node_config["partition-id"])
-    training = LocalTraining(batch_size=8)
-    return SparseClient(
-        build_net(), samples_of(partition), training, n_classes=N_CLASSES, client=partition
-    ).to_client()
-
-
 def broken(context: Context) -> Client:
     if context.node_config["partition-id"] == 1:
         raise ValueError("my mistake")
     return sparse(context)
-
-
-def sorting(base: type) -> type:
-    """A bare strategy that sums in the order of the nodes, as futures come in any."""
-
-    class Sorting(base):  # type: ignore[misc]
-        def aggregate_fit(self, number: int, results: list, failures: list) -> Any:
-            results = sorted(results, key=lambda result: result[0].node_id)
-            return super().aggregate_fit(number, results, failures)
-
-        def aggregate_evaluate(self, number: int, results: list, failures: list) -> Any:
-            results = sorted(results, key=lambda result: result[0].node_id)
-            return super().aggregate_evaluate(number, results, failures)
-
-    return Sorting
 
 
 def make(name: str) -> Strategy:
@@ -76,16 +47,6 @@ def make(name: str) -> Strategy:
         initial_parameters=ndarrays_to_parameters(list(initial_weights().values())),
         on_fit_config_fn=lambda number: {"server-round": number},
     )
-
-
-def run(strategy: Strategy, client_fn: Callable[[Context], Client] = sparse, *, n: int = 4) -> Any:
-    app = ClientApp(client_fn=client_fn, mods=[numpyclient_mod])
-    server = Server(client_manager=SimpleClientManager(), strategy=strategy)
-    history = start_grid(
-        grid=InProcessGrid(app, n), server=server, config=ServerConfig(num_rounds=2)
-    )
-    weights = dict(zip(NAMES, parameters_to_ndarrays(server.parameters), strict=True))
-    return bits(weights), history.losses_distributed
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

@@ -21,7 +21,7 @@ from lips_helpers import (
     start,
     typed,
 )
-from observing_helpers import floats, outcome
+from observing_helpers import floats, last_record, outcome
 from observing_helpers import run as run_toy
 from torch import nn
 from toy_federation import (
@@ -235,6 +235,22 @@ def test_the_config_that_a_strategy_keeps_for_all_rounds_is_not_written_to() -> 
     strategy = LIPS(FedAvg(), period=1, d0=0.5, score="sensitivity", sync_bn=False)
     strategy.start(SortedGrid(Spied().app, N), arrays_of(start()), 2, train_config=config)
     assert set(config) == {"mine", "server-round"}  # the round is Flower's own
+
+
+def test_masked_rounds_are_those_of_the_run_where_the_recorder_is_inside(tmp_path: Path) -> None:
+    """With period 2 rounds 2 and 4 are masked, though round 2 is the second strategy's first."""
+    densities = {}
+    for done, rounds in ((0, 1), (1, 3)):
+        inner = observe(FedAvg(), run_dir=tmp_path / "run", resume=True)
+        clients, strategy = Spied(), LIPS(inner, period=2, d0=0.5, schedule="const")
+        weights = start() if not done else last_record(inner).weights
+        strategy.start(SortedGrid(clients.app, N), arrays_of(weights), num_rounds=rounds)
+        densities |= {
+            number: config[messages.LIPS_DENSITY]
+            for (kind, number, _), config in clients.configs.items()
+            if kind == "train"
+        }
+    assert densities == {1: 1.0, 2: 0.5, 3: 1.0, 4: 0.5}
 
 
 def test_layers_can_be_named_or_picked_from_a_model() -> None:

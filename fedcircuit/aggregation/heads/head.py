@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedcircuit import messages
-from fedcircuit.aggregation import RuleError, Setting, Updates
+from fedcircuit.aggregation import RuleError, Setting, Updates, hint
 from fedcircuit.learning import Weights
 from fedcircuit.learning.networks import NameFitError, fitted, head_layer, linear_layers
 
@@ -187,7 +187,9 @@ def said_by_class(updates: Updates, key: str, n_classes: int, rule: str) -> NDAr
         value = update.said.get(key)
         if value is None:
             raise RuleError(
-                rule, f"it needs {key!r} in the side record, which did not come", update.client
+                rule,
+                f"it needs {key!r} in the side record, which did not come{hint(key)}",
+                update.client,
             )
         row = _numbers(value)
         if row is None or row.shape != (n_classes,):

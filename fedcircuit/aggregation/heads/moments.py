@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit import messages
-from fedcircuit.aggregation import Floats, RuleError, Setting, Updates, loaded, said_array
+from fedcircuit.aggregation import Floats, RuleError, Setting, Updates, hint, loaded, said_array
 from fedcircuit.aggregation.heads.head import said_by_class
 from fedcircuit.learning import Weights
 
@@ -44,16 +44,18 @@ class Moments:
         size = len(mean)
         if n < 1:
             return np.zeros((size, size))
-        own: Floats = self.outer[index] / n - np.outer(mean, mean)
+        own: Floats = self.outer[index] / n
+        own -= mean[:, None] * mean
         own = (own + own.T) / 2.0
         if n >= size:
             return own
         level = float(np.trace(own)) / size
-        squares = float((own**2).mean())
+        squares = float(np.vdot(own, own)) / size**2
         least = (n + 1.0) * (squares - level**2 / size)
         share = 1.0 if least <= 0 else min(1.0, (squares + level**2) / least)
-        shrunk: Floats = (1.0 - share) * own + share * level * np.eye(size)
-        return shrunk
+        own *= 1.0 - share
+        own.flat[:: size + 1] += share * level
+        return own
 
 
 def moments_of(features: Floats, labels: Floats, n_classes: int) -> Moments:
@@ -99,7 +101,8 @@ def pooled_moments(
             total = total + Moments(n, sums, outer)
         return total
     if setting.model is None or setting.probe is None:
-        raise RuleError(rule, "needs class moments from every client, or a model and a probe")
+        needs = "needs a model and a probe, or class moments from every client"
+        raise RuleError(rule, needs + hint(messages.MOMENTS_SUM))
     features, _ = probe_features(rule, average, setting, head)
     return moments_of(features, setting.probe.labels.numpy(), n_classes)
 
@@ -121,9 +124,11 @@ class _Kept(nn.Module):
 
 @torch.no_grad()
 def probe_features(
-    rule: str, weights: Weights, setting: Setting, head: str, *, rows: int = 500
+    rule: str, weights: Weights, setting: Setting, head: str, *, rows: int = 32
 ) -> tuple[Floats, Floats]:
     """What the head reads on the probe ``[n, D]``, and the logits ``[n, classes]``, float64.
+
+    ``rows`` samples at a time: convolutions in float64 are slow on many.
 
     Raises
     ------

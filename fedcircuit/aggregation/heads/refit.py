@@ -93,12 +93,27 @@ def virtual_features(
     rectified = bool((means[moments.n > 0] >= 0).all())
     parts, labels = [], []
     for index in np.flatnonzero(moments.n > 0):
-        values, vectors = np.linalg.eigh(moments.covariance(int(index)))
-        root = vectors * np.sqrt(np.maximum(values, 0.0) + _RIDGE)
+        root = root_of(moments.covariance(int(index)))
         drawn = means[index] + rng.standard_normal((per_class, means.shape[1])) @ root.T
         parts.append(np.maximum(drawn, 0.0) if rectified else drawn)
         labels.append(np.full(per_class, index, dtype=np.int64))
     return np.concatenate(parts), np.concatenate(labels)
+
+
+def root_of(covariance: Floats) -> Floats:
+    """``[D, D]`` R with ``R R^T`` the covariance, its variances in every direction raised a little.
+
+    Cholesky's, some twenty times faster than that of the eigenvectors, which is taken where the
+    covariance has a variance below 0, by rounding: these count as 0.
+    """
+    raised = covariance.copy()
+    raised.flat[:: len(raised) + 1] += _RIDGE
+    try:
+        return np.asarray(np.linalg.cholesky(raised), np.float64)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(covariance)
+        root: Floats = vectors * np.sqrt(np.maximum(values, 0.0) + _RIDGE)
+        return root
 
 
 def softmax(logits: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""The command line: its door, and every command but those for many runs (`sweep_command`)."""
+"""The command line: its door, and every command that has no file of its own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from fedcircuit.app.commands import completion, sweep_command
-from fedcircuit.app.commands.user_errors import is_expected
+from fedcircuit.app.commands import completion, sweep_command, what_if_command
 from fedcircuit.app.commands.verbosity import Quiet, Verbose, Voice
 
 if TYPE_CHECKING:
@@ -216,21 +215,7 @@ def plot(
 
 sweep = app.command(epilog=sweep_command.SWEEP_EXAMPLE)(sweep_command.sweep)
 compare = app.command(epilog=sweep_command.COMPARE_EXAMPLE)(sweep_command.compare)
-
-
-@app.command(name="what-if", epilog="Example: fedcircuit what-if runs/first --rules ccvr,ties")
-def what_if(
-    run: RunFolder,
-    rules: Annotated[str | None, typer.Option(help="Such as ccvr,ties; left out: all.")] = None,
-    rounds: Annotated[str | None, typer.Option(help="Such as 1,4,8; left out: the last.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the table there too.")] = None,
-    *,
-    quiet: Quiet = False,
-) -> None:
-    """Aggregate recorded updates again under other rules: one step ahead, without training."""
-    from fedcircuit.app.mending import asked_for, tell
-
-    tell(asked_for(run, rules, rounds), Voice(console, quiet=quiet), csv)
+what_if = app.command(name="what-if", epilog=what_if_command.EXAMPLE)(what_if_command.what_if)
 
 
 @app.command(epilog="Example: fedcircuit partition study.yaml --set partition.clients=10")
@@ -278,6 +263,17 @@ def doctor(
         console.print(f"{mark} {finding.topic}: {finding.text}", highlight=False)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
+
+
+def is_expected(error: Exception) -> bool:
+    """Whether an error speaks to the user; anything else is a defect and keeps its traceback."""
+    if isinstance(error, (ValueError, OSError, ImportError)):
+        return True
+    from fedcircuit.app.engines import EngineError
+    from fedcircuit.records.files import RunError
+    from fedcircuit.strategies.replies import AllClientsFailedError
+
+    return isinstance(error, (EngineError, RunError, AllClientsFailedError))
 
 
 def main() -> None:

@@ -7,20 +7,11 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from fedcircuit import messages
-from fedcircuit.aggregation import Control, ControlKind, Rule, named
+from fedcircuit.aggregation import COMES_WITH, Control, ControlKind, Rule, named
 from fedcircuit.app.config.data import Section
 
-# Which key of a study makes clients say, or find, what a rule needs.
-SUPPLIED_BY: Mapping[str, str] = {
-    messages.CLASS_VARIANCES: "training.feature_variance",
-    messages.PATH_IMPORTANCE: "training.path_importance",
-    "masks": "circuits.discover_on",
-}
-_SUPPLYING: Mapping[str, object] = {  # values to give it, where true will not do
-    "training.feature_variance": {},
-    "circuits.discover_on": "clients",
-}
+_OFF = (None, False, 0.0)
+BY_CLIENTS = "circuits.discover_on: clients"  # circuits that reach the rules
 
 
 class RuleConfig(Section):
@@ -63,15 +54,19 @@ class RuleConfig(Section):
         return made if self.control is None else Control(made, self.control)
 
 
-def require_supplied(rules: Sequence[RuleConfig], keys: Mapping[str, Any]) -> None:
+def require_supplied(
+    rules: Sequence[RuleConfig], training: Mapping[str, Any], *, circuits_by_clients: bool
+) -> None:
     """Refuse rules whose clients would not say what they need.
 
     Parameters
     ----------
     rules
         Of the study.
-    keys
-        The study's values of the keys in `SUPPLIED_BY`, false where clients will not.
+    training
+        Its section ``training``.
+    circuits_by_clients
+        Whether clients find and send circuits.
 
     Raises
     ------
@@ -80,9 +75,10 @@ def require_supplied(rules: Sequence[RuleConfig], keys: Mapping[str, Any]) -> No
     """
     for config in rules:
         for need in named.NEEDS[config.name]:
-            key = SUPPLIED_BY.get(need)
-            if key is not None and not keys[key]:
-                value = _SUPPLYING.get(key, "true")
+            option = BY_CLIENTS if need == "masks" else COMES_WITH.get(need, "")
+            section, _, key = option.partition(":")[0].partition(".")
+            said = circuits_by_clients if need == "masks" else training.get(key) not in _OFF
+            if section in ("training", "circuits") and not said:
                 raise ValueError(
-                    f"strategy.rules: {config.name} needs what clients say with {key}: {value}"
+                    f"strategy.rules: {config.name} needs what clients say with {option}"
                 )

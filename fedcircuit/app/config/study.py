@@ -228,13 +228,8 @@ class StudyConfig(Section):
                     "test images of each client, such as 400"
                 )
             LipsSettings(**lips.model_dump(exclude={"layers"}))  # what contradicts itself
-        require_supplied(self.strategy.rules, self._said_by_clients())
+        by_clients = self.circuits.enabled and self.circuits.discover_on == "clients"
+        require_supplied(
+            self.strategy.rules, self.training.model_dump(), circuits_by_clients=by_clients
+        )
         return self
-
-    def _said_by_clients(self) -> dict[str, bool]:
-        training, circuits = self.training, self.circuits
-        return {
-            "training.feature_variance": training.feature_variance is not None,
-            "training.path_importance": training.path_importance,
-            "circuits.discover_on": circuits.enabled and circuits.discover_on == "clients",
-        }

@@ -148,6 +148,28 @@ class TrainingConfig(Section):
     path_importance: bool = Field(
         False, description="Clients say how much their steps on each layer have changed the loss."
     )
+    fisher: bool = Field(
+        False,
+        description="Clients say the diagonal Fisher information of their trained network, for the "
+        "rule fisher; every sample takes a pass of its own.",
+    )
+    class_moments: bool = Field(
+        False,
+        description="Clients say moments, by class, of what the last layer takes under the weights "
+        "they receive, for the rules ccvr and circuit-calibration; 8 bytes times classes times "
+        "features squared a client and round, which tell of its data.",
+    )
+    feddyn_alpha: float = Field(
+        0.0,
+        ge=0,
+        description="FedDyn (arXiv 2111.04263): strength of the clients' dynamic penalty; the rule "
+        "feddyn needs the same alpha.",
+    )
+    scaffold: bool = Field(
+        False,
+        description="SCAFFOLD (arXiv 1910.06378): clients correct their steps by control variates, "
+        "for the rule scaffold; with sgd.",
+    )
 
     @model_validator(mode="after")
     def _one_of_each(self) -> TrainingConfig:
@@ -160,5 +182,28 @@ class TrainingConfig(Section):
             raise ValueError(
                 "a client has one objective, got fedrs and objective; leave one out, or set it to "
                 "null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _corrects_drift_once(self) -> TrainingConfig:
+        if self.scaffold and self.optimizer == "adam":
+            raise ValueError(
+                "scaffold corrects the gradients of sgd, the optimizer is adam; use optimizer sgd, "
+                "or leave scaffold out"
+            )
+        if self.scaffold and self.feddyn_alpha:
+            raise ValueError(
+                "scaffold and feddyn_alpha both correct the same drift; leave one of them out"
+            )
+        if self.feddyn_alpha and self.proximal_mu:
+            raise ValueError(
+                "feddyn_alpha and proximal_mu are both terms towards the weights received; leave "
+                "one of them out"
+            )
+        if self.feddyn_alpha and self.batch_norm == "own":
+            raise ValueError(
+                "feddyn_alpha needs every parameter averaged, batch_norm own keeps some with the "
+                "clients; use batch_norm shared, or leave feddyn_alpha out"
             )
         return self

@@ -7,37 +7,31 @@ what the next model would have been, not where a federation under the rule would
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from math import isnan, nan
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from math import nan
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from fedcircuit.aggregation import NO_STATE, Rule, RuleError, Setting, Update, Updates
-from fedcircuit.aggregation.named import NEEDS, RULE_NAMES, lacking, rule
-from fedcircuit.app.study import build_study, study_of
+from fedcircuit.aggregation import Rule, RuleError
+from fedcircuit.aggregation.named import RULE_NAMES, rule
+from fedcircuit.app.mending.known import MOST_SAMPLES, Given, Known, known_of
+from fedcircuit.app.mending.measuring import Meter, digest
+from fedcircuit.app.mending.replay import Replay, averaged, mended, replay_of, tell_of_storage
+from fedcircuit.app.mending.verdicts import OUTCOMES, Judge, client_circuits
 from fedcircuit.circuits.probes import Probe
-from fedcircuit.learning import Weights, set_weights
-from fedcircuit.learning.training import Evaluation, evaluate
+from fedcircuit.circuits.round import CircuitSettings
+from fedcircuit.learning import Weights
 from fedcircuit.records.files import RunError
-from fedcircuit.records.rounds import ClientRecord
 from fedcircuit.records.runs import Run
 from fedcircuit.samples import Samples
 
 RECORDED, FEDAVG = "as recorded", "fedavg"
-LEARNED = 0.5  # recall from which a model counts as recognising a class, as in ValidityThresholds
-NOT_RECORDED = {  # how a record comes to hold what rules need
-    "probe": "give probe",
-    "model": "give model",
-    "masks": "circuits of all clients: observe with a probe",
-    "class-counts": "clients of ours send them: client_app(class_counts=True)",
-}
+COUNTS = ("kept", "learned", *OUTCOMES)  # of pairs of client and class
+COLUMNS = ("round", "rule", "accuracy", "worst recall", *COUNTS, "seconds")
 
 
 @dataclass(frozen=True)
@@ -47,18 +41,23 @@ class Measured:
     Parameters
     ----------
     round, rule
-        ``as recorded`` is the model that the run went on with, ``fedcircuit`` names the others.
+        ``as recorded`` is the model that the run went on with, ``fedavg`` names the plain average.
     accuracy, worst_recall
         On the test samples; the chance level of accuracy is one over the classes.
     recall
         Of every class; NaN where there is no sample.
     kept, learned
         Pairs of client and class that the client's own model recognises, and how many of these the
-        new model still does.
+        new model still does; on the checking half of the probe, where there is one.
     seconds
         Of the aggregation alone.
     lacks
         Why the rule could not be used; the figures are then NaN.
+    verdicts
+        How many valid circuits of clients are preserved, relocated, degraded, collapsed in the new
+        model, or undecided; empty where they were not judged.
+    same
+        The first model of the round whose weights are these, bit for bit; empty for the first.
     """
 
     round: int
@@ -70,48 +69,57 @@ class Measured:
     learned: int | None = None
     seconds: float = nan
     lacks: str = ""
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    same: str = ""
 
 
 @dataclass(frozen=True)
 class WhatIf:
-    """All rules over all rounds that were asked for."""
+    """All rules over all rounds that were asked for.
+
+    Parameters
+    ----------
+    run, class_names
+        Of what.
+    rows
+        A row a round and rule.
+    n_test, of_test
+        Test samples that were measured on, and how many there are.
+    unjudged
+        By round, why there are no verdicts.
+    """
 
     run: Path
     class_names: tuple[str, ...]
     rows: tuple[Measured, ...]
+    n_test: int = 0
+    of_test: int = 0
+    unjudged: Mapping[int, str] = field(default_factory=dict)
 
     def table(self) -> pd.DataFrame:
-        """A row a round and rule: accuracy, worst-class recall, classes kept, recall by class."""
-        return pd.DataFrame(
-            [
-                {
-                    "round": row.round,
-                    "rule": row.rule,
-                    "accuracy": row.accuracy,
-                    "worst recall": row.worst_recall,
-                    "kept": row.kept,
-                    "learned": row.learned,
-                    "seconds": row.seconds,
-                    **dict(zip(self.class_names, row.recall, strict=False)),
-                    "lacks": row.lacks,
-                }
-                for row in self.rows
-            ]
-        )
+        """A row a round and rule: figures, verdicts, recall by class, what it lacks.
+
+        A class that is called as another column stands under ``class NAME``.
+        """
+        taken = {*COLUMNS, "same as", "lacks"}
+        names = [f"class {name}" if name in taken else name for name in self.class_names]
+        table = pd.DataFrame([_cells(row, names) for row in self.rows])
+        return table.astype(dict.fromkeys(COUNTS, "Int64")) if len(table) else table
 
     def _repr_html_(self) -> str:
         return str(self.table().to_html(index=False, float_format="{:.3f}".format))
 
 
-@dataclass(frozen=True)
-class Known:
-    """What is known beside the record: the network, samples to fit on, others to measure on."""
-
-    model: nn.Module
-    probe: Probe | None
-    test: Samples
-    class_names: tuple[str, ...]
-    seed: int
+def _cells(row: Measured, names: list[str]) -> dict[str, object]:
+    figures = (row.accuracy, row.worst_recall, row.kept, row.learned)
+    outcomes = [row.verdicts.get(outcome) for outcome in OUTCOMES]
+    recalls = row.recall or (nan,) * len(names)
+    return {
+        **dict(zip(COLUMNS, (row.round, row.rule, *figures, *outcomes, row.seconds), strict=True)),
+        **dict(zip(names, recalls, strict=True)),
+        "same as": row.same,
+        "lacks": row.lacks,
+    }
 
 
 def what_if(
@@ -122,6 +130,9 @@ def what_if(
     model: nn.Module | None = None,
     probe: Probe | None = None,
     test: Samples | None = None,
+    circuits: CircuitSettings | None = None,
+    verdicts: bool = True,
+    samples: int | None = MOST_SAMPLES,
 ) -> WhatIf:
     """Aggregate the recorded updates of rounds again under other rules, and measure what comes.
 
@@ -134,24 +145,38 @@ def what_if(
         own; None is all of them, with their default options.
     rounds
         None is the last one.
-    model, probe, test
-        For a run of one's own program: its network, the samples that rules may fit on, and those
-        to measure on (the probe's checking half where left out). A study brings its own.
+    model, probe, test, circuits
+        For a run of one's own program: its network, the samples that rules may fit on, those to
+        measure on (the probe's checking half where left out), and how it found circuits. A study
+        brings its own.
+    verdicts
+        Judge the clients' recorded circuits in every new model, whose own are looked for.
+    samples
+        Measure on at most so many test samples, with the classes in the same shares; None is all.
 
     Raises
     ------
     ValueError
         If a rule or a round is not there, or what is given does not fit the run.
     RunError
-        If the run keeps no client weights.
+        If the run keeps no client weights, or is damaged.
     """
     loaded = run if isinstance(run, Run) else Run.load(run)
     asked = _rules(rules)
     chosen = _rounds(loaded, rounds)
-    known = _known(loaded, model, probe, test)
-    with torch.no_grad():
-        rows = [row for number in chosen for row in _of_round(loaded, number, asked, known)]
-    return WhatIf(loaded.path, known.class_names, tuple(rows))
+    known = known_of(loaded, Given(model, probe, test, circuits), samples, verdicts=verdicts)
+    tell_of_storage(loaded)
+    rows: list[Measured] = []
+    unjudged: dict[int, str] = {}
+    for number in chosen:
+        with torch.no_grad():
+            replay = replay_of(loaded, number, known)
+            judge, why = _judge(loaded, replay, known)
+            if verdicts and why:
+                unjudged[number] = why
+            rows += _Round(replay, known, judge).rows(asked)
+    names = known.class_names
+    return WhatIf(loaded.path, names, tuple(rows), len(known.test), known.n_test, unjudged)
 
 
 def _rules(rules: Collection[str] | Mapping[str, Rule] | None) -> dict[str, Rule]:
@@ -164,6 +189,8 @@ def _rounds(run: Run, rounds: Collection[int] | None) -> list[int]:
     if not run.rounds:
         raise RunError(f"{run.path} has no round yet to aggregate again")
     chosen = [max(run.rounds)] if rounds is None else sorted(set(rounds))
+    if not chosen:
+        raise ValueError(f"name some rounds of 1 to {max(run.rounds)}, got none")
     if unknown := [number for number in chosen if number not in run.rounds]:
         raise ValueError(
             f"{run.path} has no round {unknown[0]}; its rounds are {min(run.rounds)} to "
@@ -172,116 +199,51 @@ def _rounds(run: Run, rounds: Collection[int] | None) -> list[int]:
     return chosen
 
 
-def _known(run: Run, model: nn.Module | None, probe: Probe | None, test: Samples | None) -> Known:
-    if model is None:
-        if not run.manifest.get("config"):
-            raise RunError(
-                f"{run.path} was recorded by a program of its own, which alone knows the network "
-                "and the samples: give what_if(RUN, model=..., probe=...)"
-            )
-        study = build_study(study_of(run.manifest, run.path))
-        return Known(study.model(), study.probe, study.test, study.class_names, study.config.seed)
-    measured = probe.checking if test is None and probe is not None else test
-    if measured is None:
-        raise ValueError("give test samples, or a probe, to measure the new models on")
-    names = tuple(run.manifest.get("class_names") or (() if probe is None else probe.class_names))
-    return Known(model, probe, measured, names, int(run.manifest.get("seed", 0)))
-
-
-def _of_round(run: Run, number: int, rules: Mapping[str, Rule], known: Known) -> list[Measured]:
-    record = run.record(number)
-    before = run.weights(number - 1)
-    clients = [client for client in record.clients if client.weights]
-    if not clients:
-        raise RunError(
-            f"{run.path} keeps no client weights of round {number}: record with "
-            "storage.updates full or delta-fp16"
+def _judge(run: Run, replay: Replay, known: Known) -> tuple[Judge | None, str]:
+    """Who judges models of the round; without one, why."""
+    number = replay.updates.round
+    if known.circuits is None:
+        return None, "there is no probe to judge circuits on: give probe"
+    clients = client_circuits(run, number, replay.clients)
+    if clients is None:
+        return None, (
+            "the record holds no circuits of the clients: circuits.enabled: true, in rounds that "
+            "circuits.every divides; or look again, with 'fedcircuit look', and ask of the look"
         )
-    updates = Updates(number, before, tuple(_update(client) for client in clients))
-    n_classes = len(known.class_names) or None
-    setting = Setting(
-        n_classes=n_classes,
-        model=known.model,
-        probe=None if known.probe is None else known.probe.discovery,
-        masks=_masks(run, number, [client.client for client in clients]),
-        seed=known.seed,
-    )
-    own = [_evaluated(known, client.weights).recall for client in clients]
-    average = averaged(updates)
-    rows = [
-        _measured(number, RECORDED, run.weights(number), known, own, nan),
-    ]
-    start = time.perf_counter()
-    average = averaged(updates)
-    rows.append(_measured(number, FEDAVG, average, known, own, time.perf_counter() - start))
-    for name, made in rules.items():
-        rows.append(_under(number, name, made, updates, average, setting, known, own))
-    return rows
+    return Judge(known, number, clients), ""
 
 
-def _under(
-    number: int, name: str, made: Rule, updates: Updates, average: Weights, setting: Setting,
-    known: Known, own: Sequence[Sequence[float]],
-) -> Measured:  # fmt: skip
-    missing = lacking(made.name, updates, setting) if made.name in NEEDS else ()
-    if missing:
-        return Measured(number, name, lacks="the record lacks " + ", ".join(map(_hint, missing)))
-    start = time.perf_counter()
-    try:
-        with torch.enable_grad():
-            mended, _ = made(updates, average, setting, NO_STATE)
-    except RuleError as error:
-        return Measured(number, name, lacks=error.needs)
-    return _measured(number, name, mended, known, own, time.perf_counter() - start)
+class _Round:
+    """The rows of one round."""
 
+    def __init__(self, replay: Replay, known: Known, judge: Judge | None) -> None:
+        self._replay, self._judge = replay, judge
+        self._meter = Meter(known, [update.weights for update in replay.updates.clients])
+        self._first: dict[str, str] = {}  # who gave these weights first, by digest
 
-def _hint(need: str) -> str:
-    options = need.split("|")
-    told = [NOT_RECORDED[one] for one in options if one in NOT_RECORDED]
-    return " or ".join(options) + (f" ({told[0]})" if told else " (its clients must send it)")
+    def rows(self, rules: Mapping[str, Rule]) -> list[Measured]:
+        """As recorded, under FedAvg, then under every rule."""
+        found = [self._row(RECORDED, self._replay.recorded, nan)]
+        start = time.perf_counter()
+        average = averaged(self._replay.updates)
+        found.append(self._row(FEDAVG, average, time.perf_counter() - start))
+        return [*found, *(self._under(name, one, average) for name, one in rules.items())]
 
+    def _under(self, name: str, one: Rule, average: Weights) -> Measured:
+        start = time.perf_counter()
+        try:
+            weights = mended(one, self._replay, average)
+        except RuleError as error:
+            who = f"client {error.client}: " if error.client else ""
+            return Measured(self._replay.updates.round, name, lacks=f"{who}{error.needs}")
+        return self._row(name, weights, time.perf_counter() - start)
 
-def averaged(updates: Updates) -> dict[str, NDArray[np.generic]]:
-    """FedAvg: the mean by samples, in float64, with the dtypes of the weights before."""
-    result: dict[str, NDArray[np.generic]] = {}
-    for name, values in updates.before.items():
-        mean = sum(
-            share * update.weights[name].astype(np.float64)
-            for share, update in zip(updates.shares, updates.clients, strict=True)
-        )
-        result[name] = np.asarray(mean).astype(values.dtype)
-    return result
-
-
-def _update(client: ClientRecord) -> Update:
-    said: dict[str, Any] = dict(client.extra)
-    return Update(client.client, client.num_examples, client.weights, said, client.received)
-
-
-def _masks(run: Run, number: int, clients: Sequence[str]) -> NDArray[np.bool_] | None:
-    """``[clients, classes, units]`` of the circuits that the run found; None without them."""
-    stack = run.masks(number)
-    if stack is None or not set(clients) <= set(stack.models):
-        return None
-    places = [stack.models.index(client) for client in clients]
-    masks: NDArray[np.bool_] = (stack.masks & stack.found.unsqueeze(-1))[places].numpy()
-    return masks
-
-
-def _evaluated(known: Known, weights: Weights) -> Evaluation:
-    set_weights(known.model, weights)
-    return evaluate(known.model, known.test, n_classes=len(known.class_names))
-
-
-def _measured(
-    number: int, name: str, weights: Weights, known: Known, own: Sequence[Sequence[float]],
-    seconds: float,
-) -> Measured:  # fmt: skip
-    found = _evaluated(known, weights)
-    defined = [value for value in found.recall if not isnan(value)]
-    pairs = [(c, r) for recalls in own for c, r in enumerate(recalls) if r >= LEARNED]
-    kept = sum(found.recall[c] >= LEARNED for c, _ in pairs)
-    return Measured(
-        number, name, found.accuracy, min(defined, default=nan), found.recall, kept, len(pairs),
-        seconds,
-    )  # fmt: skip
+    def _row(self, name: str, weights: Weights, seconds: float) -> Measured:
+        figures = self._meter.measured(weights)
+        first = self._first.setdefault(digest(weights), name)
+        row = Measured(
+            self._replay.updates.round, name, figures.accuracy, figures.worst_recall,
+            figures.recall, figures.kept, figures.learned, seconds,
+        )  # fmt: skip
+        verdicts = {} if self._judge is None else self._judge.counted(weights)
+        return replace(row, verdicts=verdicts, same="" if first == name else first)

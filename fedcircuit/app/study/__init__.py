@@ -11,7 +11,7 @@ from fedcircuit.app.study.federation import (
     study_of,
 )
 from fedcircuit.app.study.looking import look
-from fedcircuit.app.study.memory import forgotten
+from fedcircuit.app.study.memory import forgotten, kept_by_clients
 from fedcircuit.app.study.parts import (
     ModelFactory,
     Study,
@@ -31,6 +31,7 @@ __all__ = [
     "circuit_settings",
     "dataset_of",
     "forgotten",
+    "kept_by_clients",
     "local_training",
     "look",
     "new_run_path",

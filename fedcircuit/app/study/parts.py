@@ -21,7 +21,7 @@ from fedcircuit.app.study.data import (
 )
 from fedcircuit.circuits.probes import Probe
 from fedcircuit.circuits.round import CircuitSettings
-from fedcircuit.clients import ClientCircuits, client_app
+from fedcircuit.clients import ClientCircuits, client_app, memory
 from fedcircuit.learning import Weights, derived_seed, get_weights
 from fedcircuit.learning.networks import (
     Activation,
@@ -97,7 +97,9 @@ class Study:
         return get_weights(self.model())
 
 
-def build_study(config: StudyConfig, remembered: Mapping[int, Weights] | None = None) -> Study:
+def build_study(
+    config: StudyConfig, remembered: Mapping[int, memory.Memories] | None = None
+) -> Study:
     """Read the data, split them and make the clients.
 
     Parameters
@@ -105,7 +107,7 @@ def build_study(config: StudyConfig, remembered: Mapping[int, Weights] | None = 
     config
         Of the study.
     remembered
-        What clients kept for themselves in the rounds before a resumed run; see ``client_app``.
+        What clients remembered of the rounds before a resumed run; see ``client_app``.
 
     Raises
     ------

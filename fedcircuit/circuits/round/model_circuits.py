@@ -145,7 +145,12 @@ class Search:
         return cls(sites, probe, settings, seed, round_, clock, memory)
 
     def examine(
-        self, model: nn.Module, name: str, *, sent: SentCircuits | None = None
+        self,
+        model: nn.Module,
+        name: str,
+        *,
+        sent: SentCircuits | None = None,
+        thorough: bool = True,
     ) -> tuple[ModelCircuits, CheckedModel]:
         """Circuits of a model with their checks, and the model ready for further circuits.
 
@@ -156,6 +161,8 @@ class Search:
             identity alone.
         sent
             Circuits to check instead of searching for any.
+        thorough
+            False leaves out selective necessity, which no status and no verdict depends on.
         """
         n_classes, scores, again = self.probe.n_classes, None, None
         reasons = ("the client sent none",) * n_classes
@@ -182,7 +189,7 @@ class Search:
             )
             validity = check_circuits(
                 subject,
-                Candidates(sent.masks, sent.found, scores, again),
+                Candidates(sent.masks, sent.found, scores if thorough else None, again),
                 self.settings.checks(),
                 stream(self.seed, self.round, name, "controls"),
             )

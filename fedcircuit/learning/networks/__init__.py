@@ -1,7 +1,14 @@
 """Networks, the weights they keep, and the names under which these are exchanged."""
 
 from fedcircuit.learning.networks.exchanged_names import NameFit, NameFitError, fitted
-from fedcircuit.learning.networks.features import head_inputs, head_layer, linear_layers
+from fedcircuit.learning.networks.features import (
+    LayerCall,
+    evaluating,
+    head_inputs,
+    head_layer,
+    last_call,
+    linear_layers,
+)
 from fedcircuit.learning.networks.frozen_heads import (
     FrozenLinear,
     Head,
@@ -26,6 +33,7 @@ __all__ = [
     "FrozenLinear",
     "Head",
     "Initialisation",
+    "LayerCall",
     "LoRA",
     "NameFit",
     "NameFitError",
@@ -36,10 +44,12 @@ __all__ = [
     "batch_norm_tensors",
     "build_model",
     "density",
+    "evaluating",
     "fitted",
     "frozen_rows",
     "head_inputs",
     "head_layer",
+    "last_call",
     "layer_weights",
     "linear_layers",
     "low_rank_factors",

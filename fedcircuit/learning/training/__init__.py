@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fedcircuit.learning.training.decorrelation import Penultimate, decorrelation, penultimate
+from fedcircuit.learning.training.drift import Drift, next_gradient
 from fedcircuit.learning.training.evaluation import Evaluation, evaluate
 from fedcircuit.learning.training.local_training import train_local
 from fedcircuit.learning.training.objectives import FedLC, FedRS, LogitAdjustment, Objective
@@ -12,6 +13,7 @@ from fedcircuit.learning.watching import FeatureVariance
 
 __all__ = [
     "Continuation",
+    "Drift",
     "Evaluation",
     "FedLC",
     "FeatureVariance",
@@ -25,6 +27,7 @@ __all__ = [
     "decorrelation",
     "evaluate",
     "last_gradient",
+    "next_gradient",
     "penultimate",
     "train_local",
 ]

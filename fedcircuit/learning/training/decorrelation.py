@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+
+from fedcircuit.learning.networks import LayerCall, last_call, linear_layers
 
 _EPSILON = 1e-8  # added to variances, as in the published code
 
@@ -40,18 +41,17 @@ def decorrelation(features: Tensor) -> Tensor:
     return product.square().sum() / (n * d) ** 2
 
 
-@dataclass
 class Penultimate:
     """What the last linear layer was given in the latest forward pass.
 
     Parameters
     ----------
-    taken, given
-        Its input ``[n, d]`` and its output; None before the first pass.
+    call
+        The latest call of a linear layer.
     """
 
-    taken: Tensor | None = field(default=None)
-    given: Tensor | None = field(default=None)
+    def __init__(self, call: LayerCall) -> None:
+        self._call = call
 
     def features(self, logits: Tensor) -> Tensor:
         """The penultimate features ``[n, d]`` behind logits ``[n, classes]``, with their graph.
@@ -61,14 +61,14 @@ class Penultimate:
         ValueError
             If the model's logits are not the output of a linear layer.
         """
-        found = self.given
-        if self.taken is None or found is None or self.taken.ndim != 2 or not _same(found, logits):
+        taken, found = self._call.taken, self._call.given
+        if taken is None or found is None or taken.ndim != 2 or not _same(found, logits):
             raise ValueError(
                 "penultimate features are what the last linear layer takes, but the model's logits "
                 "are not the output of a linear layer on [n, features]; put nothing behind it, or "
                 "train without FedDecorr"
             )
-        return self.taken
+        return taken
 
 
 def _same(found: Tensor, logits: Tensor) -> bool:
@@ -84,18 +84,5 @@ def penultimate(model: nn.Module) -> Iterator[Penultimate]:
 
     Nothing is changed, and the hooks are removed at the end, whatever is raised.
     """
-    seen = Penultimate()
-
-    def watch(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.taken, seen.given = args[0], output
-
-    handles = [
-        module.register_forward_hook(watch)
-        for module in model.modules()
-        if isinstance(module, nn.Linear)
-    ]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
+    with last_call(linear_layers(model)) as seen:
+        yield Penultimate(seen)

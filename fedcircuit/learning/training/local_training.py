@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,13 @@ from fedcircuit.learning.networks import Pruning, density, layer_weights
 from fedcircuit.learning.training.batch_statistics import takes_batch_statistics, training_logits
 from fedcircuit.learning.training.batches import Passes, batches_from, batches_of_epochs
 from fedcircuit.learning.training.decorrelation import Penultimate, decorrelation, penultimate
+from fedcircuit.learning.training.drift import CorrectedSteps, dynamic_gradient, dynamic_term
 from fedcircuit.learning.training.objectives import proximal_term
 from fedcircuit.learning.training.optimizer_state import optimizer_arrays, restore_optimizer_
 from fedcircuit.learning.training.optimizer_steps import Optimizer, adam, sgd
 from fedcircuit.learning.training.progress import Progress
 from fedcircuit.learning.training.settings import START, Continuation, LocalTraining, TrainingResult
-from fedcircuit.learning.watching import FeatureWatch, PathImportance
+from fedcircuit.learning.watching import FeatureWatch, PathImportance, diagonal_fisher
 from fedcircuit.samples import Samples
 
 
@@ -78,9 +79,12 @@ def train_local(
             frozen=start.frozen,
         )
         path = PathImportance(model, start.importance, on=training.path_importance)
-        task = _Task(training, passes, samples.counts(n_classes), watch, path)
+        steps = CorrectedSteps(model, start.drift.correction, on=training.scaffold)
+        settled = dynamic_gradient(model, start.drift.gradient)
+        task = _Task(training, passes, samples.counts(n_classes), watch, path, steps, settled)
         with penultimate(model) if training.feddecorr_beta > 0 else nullcontext() as seen:
-            return _train(model, task, batches, optimizer, seen)
+            result = _train(model, task, batches, optimizer, seen)
+        return replace(result, fisher=diagonal_fisher(model, samples) if training.fisher else {})
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,8 @@ class _Task:
     counts: Tensor
     watch: FeatureWatch
     path: PathImportance
+    steps: CorrectedSteps
+    settled: Mapping[str, Tensor]  # FedDyn's gradient of the client
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean of the objective over a mini-batch."""
@@ -103,9 +109,11 @@ class _Task:
     def penalties(
         self, model: nn.Module, start: Mapping[str, Tensor], features: Tensor | None
     ) -> Iterator[Tensor]:
-        """What is added to the loss: FedProx's and FedDecorr's terms, where asked for."""
+        """What is added to the loss: terms of FedProx, FedDyn and FedDecorr, where asked for."""
         if self.training.proximal_mu > 0:
             yield self.training.proximal_mu * proximal_term(model, start)
+        if self.training.feddyn_alpha > 0:
+            yield dynamic_term(model, start, self.settled, self.training.feddyn_alpha)
         if features is not None:
             yield self.training.feddecorr_beta * decorrelation(features)
 
@@ -121,6 +129,7 @@ def _train(
     start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     n_steps, epoch = training.n_steps(task.passes), task.passes.steps
     prune = Pruning(model, training.sparsity, n_steps)
+    take = task.steps.around(optimizer.step)
     model.train()
     progress = Progress(epoch)
     with task.watch:
@@ -132,7 +141,7 @@ def _train(
             total = sum(task.penalties(model, start, features), loss)
             optimizer.zero_grad()
             total.backward()  # type: ignore[no-untyped-call]
-            task.path.take(optimizer.step)
+            task.path.take(take)
             prune.after_step(step - 1)
             progress.add(loss, logits, batch.labels)
             if step % epoch == 0 or step == n_steps:
@@ -149,6 +158,7 @@ def _train(
         optimizer=optimizer_arrays(model, optimizer) if training.optimizer_state == "kept" else {},
         class_variances=task.watch.variances(),
         importance=task.path.sums(),
+        mean_gradient=task.steps.mean_gradient(),
     )
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 from torch import nn
 
+from fedcircuit.learning import Weights
 from fedcircuit.learning.networks import WeightSparsity
 from fedcircuit.learning.training.batches import Passes
+from fedcircuit.learning.training.drift import Drift
 from fedcircuit.learning.training.objectives import FedRS, Objective
 from fedcircuit.learning.training.optimizer_state import State
 from fedcircuit.learning.watching import FeatureVariance
@@ -46,11 +49,23 @@ class LocalTraining:
         Measure per class how much the inputs of the last linear layer vary; None: do not.
     path_importance
         Sum |<gradient, step>| of every layer's weight, over all rounds.
+    fisher
+        Measure the diagonal Fisher information of the trained model on the client's samples.
+    class_moments
+        Clients say moments, by class, of what the head reads of the weights that they receive.
+    feddyn_alpha
+        FedDyn: ``alpha / 2`` times the squared distance to the weights received, minus the product
+        with the client's kept gradient, is added to the loss; 0: it is not. The rule ``feddyn``
+        needs the same alpha.
+    scaffold
+        Steps are corrected by SCAFFOLD's control variates, of the client and of the server.
 
     Raises
     ------
     ValueError
-        If a number is out of its range, both epochs and steps are given, or two objectives are.
+        If a number is out of its range, both epochs and steps are given, or two objectives are; if
+        options cannot be combined: ``scaffold`` with Adam or FedDyn, FedDyn with a second term
+        towards the weights received or with batch norm that is not averaged.
     """
 
     epochs: int | None = None
@@ -69,6 +84,10 @@ class LocalTraining:
     batch_norm: Literal["shared", "own"] = "shared"
     feature_variance: FeatureVariance | None = None
     path_importance: bool = False
+    fisher: bool = False
+    class_moments: bool = False
+    feddyn_alpha: float = 0.0
+    scaffold: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.steps is not None:
@@ -82,9 +101,11 @@ class LocalTraining:
                 raise ValueError(f"{name} must be >= 1, got {value}")
         if self.lr <= 0:
             raise ValueError(f"lr must be > 0, got {self.lr}")
-        for name in ("momentum", "weight_decay", "proximal_mu", "feddecorr_beta"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+        for name in ("momentum", "weight_decay", "proximal_mu", "feddecorr_beta", "feddyn_alpha"):
+            value = getattr(self, name)
+            if not value >= 0 or value == inf:
+                finite = "a finite number " if value == inf else ""
+                raise ValueError(f"{name} must be {finite}>= 0, got {value}")
         if self.objective is not None and self.fedrs is not None:
             raise ValueError(
                 f"a client has one objective, got objective {self.objective} and fedrs "
@@ -93,6 +114,30 @@ class LocalTraining:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+        self._check_drift()
+
+    def _check_drift(self) -> None:
+        if self.scaffold and self.optimizer == "adam":
+            raise ValueError(
+                "scaffold corrects the gradients of sgd; Adam would rescale the correction entry "
+                "by entry: use optimizer 'sgd', or leave scaffold out"
+            )
+        if self.scaffold and self.feddyn_alpha:
+            raise ValueError(
+                f"scaffold and feddyn_alpha {self.feddyn_alpha} both correct the same drift; leave "
+                "one of them out"
+            )
+        if self.feddyn_alpha and self.proximal_mu:
+            raise ValueError(
+                f"feddyn_alpha {self.feddyn_alpha} and proximal_mu {self.proximal_mu} are both "
+                "terms towards the weights received, and FedDyn's server knows of its own alone; "
+                "leave one of them out"
+            )
+        if self.feddyn_alpha and self.batch_norm == "own":
+            raise ValueError(
+                "feddyn_alpha needs every parameter averaged, batch_norm 'own' keeps some with the "
+                "client; use batch_norm 'shared', or leave feddyn_alpha out"
+            )
 
     def n_steps(self, passes: Passes) -> int:
         """Mini-batches of a round of a client whose samples are cut like this."""
@@ -125,6 +170,8 @@ class Continuation:
         Path importance of the rounds before, by weight.
     frozen
         The network as it was built, for features of a frozen network.
+    drift
+        What SCAFFOLD or FedDyn correct the round by.
     """
 
     first: int = 0
@@ -132,6 +179,7 @@ class Continuation:
     optimizer: State = field(default_factory=dict)
     importance: Mapping[str, float] = field(default_factory=dict)
     frozen: nn.Module | None = None
+    drift: Drift = field(default_factory=Drift)
 
 
 START = Continuation()
@@ -155,6 +203,11 @@ class TrainingResult:
         Per class, NaN where unknown; None unless they are asked for.
     importance
         Path importance of all rounds so far, by weight; empty unless it is asked for.
+    fisher
+        Diagonal Fisher information of the trained model, by parameter; empty unless it is asked
+        for.
+    mean_gradient
+        Mean of the gradients of all steps, by parameter; empty unless SCAFFOLD asks for it.
     """
 
     loss: float
@@ -165,3 +218,5 @@ class TrainingResult:
     optimizer: State = field(default_factory=dict)
     class_variances: tuple[float, ...] | None = None
     importance: Mapping[str, float] = field(default_factory=dict)
+    fisher: Weights = field(default_factory=dict)
+    mean_gradient: Weights = field(default_factory=dict)

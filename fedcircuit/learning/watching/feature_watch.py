@@ -7,14 +7,22 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.learning.networks import head_inputs, head_layer, linear_layers
+from fedcircuit.learning.networks import (
+    LayerCall,
+    evaluating,
+    head_inputs,
+    head_layer,
+    linear_layers,
+)
 from fedcircuit.learning.watching.feature_variance import FeatureMoments, FeatureVariance
 from fedcircuit.logits import logits_of, predicted
 from fedcircuit.samples import Samples
 
 
-def head_of(model: nn.Module, samples: Samples, n_classes: int) -> str:
-    """Name of the layer whose inputs are the features.
+def head_of(
+    model: nn.Module, samples: Samples, n_classes: int, who: str = "feature_variance"
+) -> str:
+    """Name of the layer whose inputs are the features that an option asks for.
 
     Raises
     ------
@@ -25,7 +33,7 @@ def head_of(model: nn.Module, samples: Samples, n_classes: int) -> str:
     if name is None:
         sizes = {layer: own.out_features for layer, own in linear_layers(model).items()}
         raise ValueError(
-            f"feature_variance needs a last linear layer with {n_classes} outputs, one a class; "
+            f"{who} needs a last linear layer with {n_classes} outputs, one a class; "
             f"the outputs of the linear layers of {type(model).__name__} are {sizes or 'none'}"
         )
     return name
@@ -86,7 +94,7 @@ class FeatureWatch:
         self._first = 1 if options is not None and options.epoch == "all" else last
         self._live = options is not None and options.while_training
         self._stack = ExitStack()
-        self._seen: list[Tensor] = []
+        self._seen = LayerCall()
         self._moments: FeatureMoments | None = None
 
     def __enter__(self) -> FeatureWatch:
@@ -101,7 +109,7 @@ class FeatureWatch:
         """Count the mini-batch that has just gone forward: ``[n, classes]`` and ``[n]``."""
         if self._options is None or not self._live or step < self._first:
             return
-        features = features_in(self._seen, self._head)
+        features = self._seen.features(self._head)
         own = seen_batch(features, logits, labels, correct_only=self._options.correct_only)
         self._moments = own if self._moments is None else self._moments.merged(own)
 
@@ -117,22 +125,6 @@ class FeatureWatch:
             n_classes=self._n_classes,
             correct_only=self._options.correct_only,
         )
-
-
-def features_in(seen: list[Tensor], head: str) -> Tensor:
-    """What the head has taken in the last forward pass.
-
-    Raises
-    ------
-    ValueError
-        If it was not called as a module.
-    """
-    if not seen:
-        raise ValueError(
-            f"the last linear layer {head!r} was not called in a forward pass, so there are no "
-            "features; call it as a module"
-        )
-    return seen[0]
 
 
 @torch.no_grad()
@@ -165,19 +157,13 @@ def variances_of(
         If the model has no linear head, or it does not take one row of features a sample.
     """
     head = head_of(model, samples, n_classes)
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     total: FeatureMoments | None = None
-    try:
-        with head_inputs(model, head) as seen:
-            for index in torch.split(torch.arange(len(samples)), batch_size):
-                batch = samples.take(index)
-                logits = logits_of(model, batch.inputs)
-                features = features_in(seen, head)
-                found = seen_batch(features, logits, batch.labels, correct_only=correct_only)
-                total = found if total is None else total.merged(found)
-    finally:
-        for module, training in modes:
-            module.training = training
+    with evaluating(model), head_inputs(model, head) as seen:
+        for index in torch.split(torch.arange(len(samples)), batch_size):
+            batch = samples.take(index)
+            logits = logits_of(model, batch.inputs)
+            features = seen.features(head)
+            found = seen_batch(features, logits, batch.labels, correct_only=correct_only)
+            total = found if total is None else total.merged(found)
     assert total is not None
     return total.variances()

@@ -24,7 +24,7 @@ from fedcircuit.aggregation.heads import (
     moments_of,
 )
 from fedcircuit.aggregation.heads.moments import Moments, pooled_moments, probe_features
-from fedcircuit.aggregation.heads.refit import softmax, virtual_features
+from fedcircuit.aggregation.heads.refit import root_of, softmax, virtual_features
 from fedcircuit.aggregation.named import rule
 from fedcircuit.learning import get_weights, set_weights
 
@@ -66,10 +66,19 @@ def test_pooled_moments_are_those_of_all_samples_together() -> None:
         np.testing.assert_allclose(got.covariance(index), np.cov(own.T, ddof=0), atol=1e-12)
 
 
-def test_covariances_of_few_samples_are_shrunk_as_scikit_learn_does_it() -> None:
-    features = np.random.default_rng(2).normal(size=(6, 9)) * np.arange(1, 10)
-    got = moments_of(features, np.zeros(6), 1).covariance(0)
-    np.testing.assert_allclose(got, OAS().fit(features).covariance_, rtol=1e-9)
+@pytest.mark.parametrize(("n", "spread"), [(6, 1.0), (2, 0.0), (3, 0.0), (8, 0.2)])
+def test_covariances_of_few_samples_are_shrunk_as_scikit_learn_does_it(
+    n: int, spread: float
+) -> None:
+    features = np.random.default_rng(2).normal(size=(n, 9)) * np.arange(1, 10) ** spread
+    got = moments_of(features, np.zeros(n), 1).covariance(0)
+    np.testing.assert_allclose(got, OAS().fit(features).covariance_, rtol=1e-9, atol=1e-12)
+
+
+def test_as_many_samples_as_features_are_enough_not_to_be_shrunk() -> None:
+    features = np.random.default_rng(2).normal(size=(4, 4))
+    got = moments_of(features, np.zeros(4), 1).covariance(0)
+    np.testing.assert_allclose(got, np.cov(features.T, ddof=0), atol=1e-12)
 
 
 def test_a_class_with_one_sample_has_no_spread_of_its_own() -> None:
@@ -95,6 +104,14 @@ def test_virtual_features_have_the_moments_and_are_clipped_only_where_they_come_
             np.testing.assert_allclose(np.cov(drawn.T), cov + 1e-3 * np.eye(2), atol=0.08)
         else:
             assert drawn.min() == 0.0
+
+
+def test_roots_give_back_the_covariance_and_count_what_rounding_made_negative_as_nothing() -> None:
+    axes, _ = np.linalg.qr(np.array([[1.0, 2, 0], [0, 1, 3], [4, 0, 1]]))
+    for variances, known in (([4, 1, 0], [4, 1, 0]), ([4, 1, -0.5], [4, 1, 0])):
+        root = root_of(axes @ np.diag(np.array(variances, float)) @ axes.T)
+        expected = axes @ np.diag(np.array(known) + 1e-3) @ axes.T
+        np.testing.assert_allclose(root @ root.T, expected, atol=1e-12)
 
 
 def test_the_features_of_the_probe_are_what_the_head_reads() -> None:

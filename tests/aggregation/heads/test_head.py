@@ -105,6 +105,7 @@ def test_shares_of_another_shape_are_refused() -> None:
         ({"class-counts": "12"}, "client b: 'class-counts' must be a list of 2 numbers"),
         ({"class-counts": [1, -1]}, "client b: 'class-counts' must be numbers >= 0"),
         ({"class-counts": [1, np.nan]}, "client b: 'class-counts' must be numbers >= 0"),
+        ({"class-counts": [1, np.inf]}, "client b: 'class-counts' must be numbers >= 0"),
     ],
 )
 def test_what_a_client_did_not_say_is_named(said: dict, words: str) -> None:

@@ -131,6 +131,19 @@ def test_everywhere_projects_units_outside_circuits_too() -> None:
     assert bits(one) == bits(other)  # unit 1 has no conflict
 
 
+def test_a_client_that_stayed_where_it_was_has_no_conflict() -> None:
+    movement = np.array([[[1.0, 0.0]], [[0.0, 0.0]], [[-2.0, 1.0]]])
+    got = projection(movement, np.ones((3, 1), dtype=bool))
+    np.testing.assert_array_equal(got[1], 0.0)
+    assert got[0].any()
+
+
+def test_covered_average_that_is_off_needs_nothing() -> None:
+    updates, _ = small()
+    average = fedavg(updates)
+    assert CoveredAverage(lam=0.0)(updates, average, Setting(), NO_STATE)[0] is average
+
+
 def test_covered_average_by_hand() -> None:
     updates, given_ = small()
     got, _ = CoveredAverage(lam=1.0, eps=0.1)(updates, fedavg(updates), given_, NO_STATE)

@@ -6,33 +6,23 @@ from math import isnan
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-import torch
+from flwr.serverapp.strategy import FedAvg
+from made_up_mending import STUDY, own_run
 from record_examples import files_of
-from torch import nn
 
-from fedcircuit.aggregation import NO_STATE, Update, Updates
-from fedcircuit.aggregation.named import rule
-from fedcircuit.app.config.files import ConfigError, parse_study
-from fedcircuit.app.mending.telling import asked_for, tell
-from fedcircuit.app.mending.what_if import FEDAVG, RECORDED, averaged, what_if
+from fedcircuit.aggregation import NO_STATE
+from fedcircuit.aggregation.heads import ClassCountHead
+from fedcircuit.aggregation.named import RULE_NAMES, rule
+from fedcircuit.app.config.files import parse_study
+from fedcircuit.app.mending.known import Given, known_of
+from fedcircuit.app.mending.replay import averaged, mended, replay_of
+from fedcircuit.app.mending.verdicts import OUTCOMES
+from fedcircuit.app.mending.what_if import FEDAVG, RECORDED, what_if
 from fedcircuit.app.study.federation import run_study
-from fedcircuit.circuits.probes.probe import Probe
-from fedcircuit.learning.weights import get_weights
 from fedcircuit.records.files.read_errors import RunError
-from fedcircuit.records.rounds.manifest import build_manifest
-from fedcircuit.records.rounds.round_record import ClientRecord, RoundRecord
 from fedcircuit.records.runs.run import Run
-from fedcircuit.records.runs.store import RunStore
-from fedcircuit.samples import Samples
-
-STUDY = {
-    "name": "broken",
-    "partition": {"kind": "classes", "classes": [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9]]},
-    "model": {"name": "mlp", "widths": [12]},
-    "training": {"rounds": 2, "epochs": 1},
-    "circuits": {"probe_per_class": 6, "controls": 1},
-}
 
 
 @pytest.fixture(scope="module")
@@ -42,27 +32,50 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run.load(folder)
 
 
+def rows_of(table: pd.DataFrame, number: int) -> pd.DataFrame:
+    return table[table["round"] == number].set_index("rule")
+
+
 def test_the_recorded_model_has_the_recorded_accuracy_and_fedavg_made_it(run: Run) -> None:
-    found = what_if(run, ["ties"], rounds=[1, 2]).table()
+    found = what_if(run, ["ties"], rounds=[1, 2], verdicts=False).table()
     table = run.table("accuracy")
     for number in (1, 2):
-        rows = found[found["round"] == number].set_index("rule")
+        rows = rows_of(found, number)
         everything = table[(table["round"] == number) & (table["class"] == -1)]
         accuracy = pytest.approx(everything["recall"].iloc[0], abs=1e-9)  # recorded to 9 digits
         assert rows.loc[RECORDED, "accuracy"] == accuracy
+        assert rows.loc[FEDAVG, "same as"] == RECORDED  # bit for bit
         assert rows.loc[FEDAVG, "accuracy"] == rows.loc[RECORDED, "accuracy"]
         recalls = table[(table["round"] == number) & (table["class"] >= 0)]["recall"]
         assert rows.loc[RECORDED, "worst recall"] == pytest.approx(recalls.min(), abs=1e-9)
+        by_class = rows.loc[RECORDED, [str(c) for c in range(10)]].astype(float)
+        np.testing.assert_allclose(by_class, recalls, atol=1e-9)
         assert list(rows.index) == [RECORDED, FEDAVG, "ties"]
 
 
+def test_the_recorded_model_gets_the_recorded_verdicts(run: Run) -> None:
+    table = run.table("verdicts").merge(run.table("validity"), left_on=["round", "client", "class"],
+                                        right_on=["round", "model", "class"])  # fmt: skip
+    valid = table[table["status"] == "valid"]
+    found = what_if(run, ["class-count-head"], rounds=[1, 2]).table()
+    assert len(valid)
+    for number in (1, 2):
+        counts = valid[valid["round"] == number]["verdict"].fillna("undecided").value_counts()
+        told = rows_of(found, number).loc[RECORDED, list(OUTCOMES)]
+        assert {k: n for k, n in told.items() if n} == counts.to_dict()
+        every = rows_of(found, number)[list(OUTCOMES)].sum(axis=1)
+        assert set(every) == {int(counts.sum())}  # the same circuits under every rule
+
+
 def test_pairs_that_clients_recognise_are_counted_again_in_the_new_model(run: Run) -> None:
-    rows = what_if(run, ["class-count-head"]).rows
-    clients = run.table("validity")
-    assert {row.learned for row in rows} == {rows[0].learned}
-    assert rows[0].learned is not None
-    assert 0 < rows[0].learned <= len(clients[clients["model"] != "global"])
-    assert all(0 <= (row.kept or 0) <= (row.learned or 0) for row in rows)
+    rows = what_if(run, ["class-count-head"], verdicts=False).rows
+    checks = run.table("validity")
+    clients = checks[(checks["round"] == 2) & (checks["model"] != "global")]
+    known = clients[clients["full_recall"] >= 0.5]
+    assert {row.learned for row in rows} == {len(known)}
+    average = checks[(checks["round"] == 2) & (checks["model"] == "global")]
+    still = set(average[average["full_recall"] >= 0.5]["class"])
+    assert rows[0].kept == known["class"].isin(still).sum()
 
 
 def test_looking_changes_nothing_on_disk(run: Run) -> None:
@@ -71,49 +84,42 @@ def test_looking_changes_nothing_on_disk(run: Run) -> None:
     assert files_of(run.path) == before
 
 
-def test_what_the_record_lacks_is_named_with_what_would_record_it(run: Run) -> None:
-    rows = {row.rule: row for row in what_if(run).rows}
-    assert rows["scaffold"].lacks == "the record lacks scaffold-delta (its clients must send it)"
+def test_what_the_record_lacks_is_named_with_the_option_that_records_it(run: Run) -> None:
+    rows = {row.rule: row for row in what_if(run, verdicts=False).rows}
+    assert set(rows) == {RECORDED, FEDAVG, *RULE_NAMES}
+    said = {"scaffold": "training.scaffold: true", "livar-head": "training.feature_variance: {}",
+            "livar-layers": "training.path_importance: true"}  # fmt: skip
+    for name, option in said.items():
+        assert rows[name].lacks.startswith("needs ")
+        assert rows[name].lacks.endswith(f"of every client: {option}")
     assert isnan(rows["scaffold"].accuracy)
     assert rows["scaffold"].kept is None
     assert rows["ccvr"].lacks == rows["ties"].lacks == ""
+    assert rows["covered-average"].same == RECORDED  # it is off by default
 
 
-def test_the_average_is_that_of_the_samples_in_the_dtypes_of_before() -> None:
-    before = {"w": np.zeros(2, np.float32), "n": np.array(7)}
-    clients = tuple(
-        Update(str(k), n, {"w": np.full(2, w, np.float32), "n": np.array(m)})
-        for k, (n, w, m) in enumerate([(1, 0.0, 7), (3, 4.0, 11)])
-    )
-    found = averaged(Updates(1, before, clients))
-    assert found["w"].tolist() == [3.0, 3.0]  # (1 * 0 + 3 * 4) / 4
-    assert found["w"].dtype == np.float32
-    assert found["n"] == 10  # (7 + 3 * 11) / 4
-    assert found["n"].dtype == before["n"].dtype
+def test_fedavg_is_flowers_own_bit_for_bit(run: Run) -> None:
+    """The study's aggregation is Flower's; what-if aggregates the record for itself."""
+    assert run.manifest["config"]["strategy"]["name"] == FedAvg.__name__.lower()
+    for number in (1, 2):
+        replay = replay_of(run, number, known_of(run, Given(), None, verdicts=False))
+        average = averaged(replay.updates)
+        assert list(average) == list(replay.recorded)
+        for name, values in replay.recorded.items():
+            assert average[name].dtype == values.dtype
+            assert average[name].tobytes() == values.tobytes(), name
 
 
-def own_run(folder: Path, *, weights: bool = True) -> tuple[Path, nn.Module, Probe]:
-    """A run of a program of its own: two clients of a linear network, one knows each class."""
-    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 2))
-    start = get_weights(model)
-    eye = {**start, "0.weight": np.eye(2, dtype=np.float32), "2.bias": np.zeros(2, np.float32)}
-    heads = np.array([[[3.0, 0], [0, 0]], [[0, 0], [0, 3.0]]], np.float32)
-    clients = tuple(
-        ClientRecord(
-            str(k),
-            4,
-            {**eye, "2.weight": head} if weights else {},
-            {},
-            {"class-counts": [8 * (1 - k), 8 * k]},
-        )
-        for k, head in enumerate(heads)
-    )
-    manifest = build_manifest("own", seed=0, class_names=("a", "b"))
-    with RunStore.create(folder, manifest) as store:
-        store.append(RoundRecord(0, start))
-        store.append(RoundRecord(1, {**eye, "2.weight": heads.mean(0)}, clients))
-    labels = torch.arange(20) % 2
-    return folder, model, Probe.split(Samples(torch.eye(2)[labels], labels), ("a", "b"), seed=0)
+def test_rows_of_the_head_are_averaged_by_hand(tmp_path: Path) -> None:
+    """Client 0 has 6 samples of a and 2 of b, client 1 has 2 of a and 6 of b, 4 examples each."""
+    folder, model, probe = own_run(tmp_path / "run", counts=[[6, 2], [2, 6]])
+    known = known_of(Run.load(folder), Given(model, probe), None, verdicts=False)
+    replay = replay_of(Run.load(folder), 1, known)
+    made = mended(rule("class-count-head"), replay, averaged(replay.updates))
+    # row a: 6/8 of (3, 0) and 2/8 of (0, 0); row b: 2/8 of (0, 0) and 6/8 of (0, 3)
+    np.testing.assert_array_equal(made["2.weight"], np.float32([[2.25, 0], [0, 2.25]]))
+    np.testing.assert_array_equal(made["0.weight"], np.eye(2, dtype=np.float32))
+    np.testing.assert_array_equal(made["2.bias"], np.float32([0, 0]))
 
 
 def test_a_run_of_ones_own_program_is_looked_at_with_model_and_probe(tmp_path: Path) -> None:
@@ -121,52 +127,39 @@ def test_a_run_of_ones_own_program_is_looked_at_with_model_and_probe(tmp_path: P
     with pytest.raises(RunError, match=r"give what_if\(RUN, model=\.\.\., probe=\.\.\.\)"):
         what_if(folder)
     found = what_if(folder, {"mine": rule("class-count-head")}, model=model, probe=probe)
-    assert [row.rule for row in found.rows] == [RECORDED, FEDAVG, "mine"]
     assert [row.accuracy for row in found.rows] == [1.0, 1.0, 1.0]
     assert found.class_names == ("a", "b")
+    assert found.unjudged[1].startswith("the record holds no circuits of the clients")
 
 
-def test_without_client_weights_there_is_nothing_to_aggregate(tmp_path: Path) -> None:
-    folder, model, probe = own_run(tmp_path / "run", weights=False)
-    with pytest.raises(RunError, match="keeps no client weights of round 1: record with"):
-        what_if(folder, model=model, probe=probe)
+def test_a_class_called_like_a_column_stands_beside_it(tmp_path: Path) -> None:
+    folder, model, probe = own_run(tmp_path / "run", names=("rule", "b"))
+    table = what_if(folder, ["ties"], model=model, probe=probe).table()
+    assert list(table["rule"]) == [RECORDED, FEDAVG, "ties"]
+    assert list(table["class rule"])[:2] == [1.0, 1.0]
 
 
-@pytest.mark.parametrize(
-    ("rules", "rounds", "words"),
-    [
-        ("ccrv", None, "unknown rule 'ccrv'; did you mean 'ccvr'"),
-        (" , ", None, "--rules expects some of class-count-head"),
-        (None, "x", "--rounds expects numbers such as 1,4,8, got 'x'"),
-        (None, "7", "has no round 7; its rounds are 1 to 2"),
-    ],
-)
-def test_what_cannot_be_asked_is_refused_in_words(
-    run: Run, rules: str | None, rounds: str | None, words: str
-) -> None:
-    with pytest.raises(ConfigError, match=words):
-        asked_for(run.path, rules, rounds)
+def test_a_rule_of_ones_own_that_fails_costs_the_others_nothing(tmp_path: Path) -> None:
+    folder, model, probe = own_run(tmp_path / "run")
+
+    class Broken(ClassCountHead):
+        def __call__(self, *args: object) -> object:  # type: ignore[override]
+            raise KeyError("nothing of that name")
+
+    rows = what_if(
+        folder, {"broken": Broken(), "ties": rule("ties")}, model=model, probe=probe
+    ).rows
+    assert "it failed with KeyError" in rows[2].lacks
+    assert not rows[3].lacks
+    assert not isnan(rows[3].accuracy)
 
 
-class Said:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-    last = say
+def test_a_client_that_did_not_say_what_a_rule_needs_is_named(tmp_path: Path) -> None:
+    folder, model, probe = own_run(tmp_path / "run", counts=[[8, 0], None])
+    rows = what_if(folder, ["class-count-head"], model=model, probe=probe).rows
+    assert "class counts of every client, which 1 did not send" in rows[2].lacks
 
 
-def test_the_terminal_shows_the_best_first_and_what_was_not_used_last(
-    run: Run, tmp_path: Path
-) -> None:
-    found, said = asked_for(run.path, "ties,scaffold,ccvr", None), Said()
-    tell(found, said, tmp_path / "table.csv")
-    assert said.lines[0].startswith("round 2")
-    worst = [float(line.split()[-3]) for line in said.lines[1:5] if "recorded" not in line]
-    assert worst == sorted(worst, reverse=True)
-    assert said.lines[5].startswith("  scaffold               not used: the record lacks")
-    assert "accuracy by chance: 0.100" in said.lines[6]
-    assert len((tmp_path / "table.csv").read_text().splitlines()) == 6
+def test_nothing_remembered_is_put_into_the_empty_state(run: Run) -> None:
+    what_if(run, ["ties"], verdicts=False)
     assert NO_STATE == {}

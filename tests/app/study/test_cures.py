@@ -94,7 +94,8 @@ def test_clients_that_did_not_take_part_lately_get_back_what_they_kept_before(
     assert sorted(kept) == sorted(int(client) for client in last)
     for client, number in last.items():
         sent = whole.client_weights(number, client)
-        for name, values in kept[int(client)].items():
+        assert list(kept[int(client)]) == ["training/own"]
+        for name, values in kept[int(client)]["training/own"].items():
             assert values.tobytes() == sent[name].tobytes()
     resumed = Run.load(resume_run(stopped, rounds=5))
     assert bits(whole, 5) == bits(resumed, 5)

@@ -83,10 +83,11 @@ def test_every_nth_round_is_mended_and_a_second_wrapper_follows_the_first(tmp_pa
         [{"name": "ccvr", "last_only": True}],
         ["ties", {"name": "logit-offsets", "every": 2}],
         ["livar-head", {"name": "ccvr", "last_only": True}],
+        ["scaffold", "logit-offsets"],
     ],
 )
 def test_a_resumed_study_is_mended_as_an_undisturbed_one(tmp_path: Path, rules: list[Any]) -> None:
-    raw = study(rules, rounds=3, feature_variance={})
+    raw = study(rules, rounds=3, feature_variance={}, scaffold=True)
     whole = run_of(tmp_path / "whole", raw)
 
     def stop(record: Any) -> None:
@@ -132,6 +133,10 @@ def test_rules_go_inside_masked_downloads(tmp_path: Path) -> None:
         ([{"nam": "ccvr"}], "strategy.rules.0.nam: unknown key; did you mean 'name'?"),
         (["livar-head"], "livar-head needs what clients say with training.feature_variance: {}"),
         (["livar-layers"], "livar-layers needs what clients say with training.path_importance"),
+        (["fisher"], "fisher needs what clients say with training.fisher: true"),
+        (["feddyn"], "feddyn needs what clients say with training.feddyn_alpha: 0.01"),
+        (["fedavg", "scaffold"], "unknown rule 'fedavg'"),
+        (["ties", "scaffold"], "scaffold needs what clients say with training.scaffold: true"),
         (["conflict-projection"], "circuits.discover_on: clients"),
         ("ccvr", "strategy.rules"),
     ],

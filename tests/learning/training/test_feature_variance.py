@@ -257,9 +257,10 @@ def test_looking_for_the_head_counts_no_forward_pass() -> None:
 def test_what_goes_into_the_head_is_read_without_its_graph() -> None:
     model = mlp()
     with head_inputs(model, "5") as seen:
-        assert seen == []
+        with pytest.raises(ValueError, match="'5' was not called in a forward pass"):
+            seen.features("5")
         model(data(3).inputs)
-    (features,) = seen
+    features = seen.features("5")
     assert features.shape == (3, 5)
     assert not features.requires_grad
 
@@ -268,4 +269,4 @@ def test_the_hook_on_the_head_is_removed_when_training_fails() -> None:
     model = mlp()
     with pytest.raises(RuntimeError), head_inputs(model, "5"):
         model(torch.zeros(1, 9))
-    assert not model[5]._forward_pre_hooks
+    assert not model[5]._forward_hooks

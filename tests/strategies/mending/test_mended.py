@@ -26,8 +26,8 @@ from toy_federation import (
 
 from fedcircuit import messages
 from fedcircuit.aggregation import NO_STATE, RuleError, Setting, State, Updates
-from fedcircuit.aggregation.drift import FedNova
 from fedcircuit.aggregation.heads import CCVR, ClassCountHead, Refit
+from fedcircuit.aggregation.layers import Fisher
 from fedcircuit.learning import Weights
 from fedcircuit.records.runs import RunStore
 from fedcircuit.strategies import Mended, observe
@@ -108,24 +108,24 @@ def test_what_cannot_be_used_is_named_recorded_and_costs_the_round_nothing(tmp_p
     def strategy(rules: list[object]) -> Strategy:
         return Mended(FedAvg(), rules)  # type: ignore[arg-type]
 
-    observed = observe(strategy([Counting(), "fednova"]), run_dir=tmp_path / "run")
+    observed = observe(strategy([Counting(), "fisher"]), run_dir=tmp_path / "run")
     got = run_toy(observed, rounds=2)
     plain = run_toy(observe(FedAvg()), rounds=2)
     assert bits(weights_of(got.arrays)) == bits(weights_of(plain.arrays))
     with RunStore.open(tmp_path / "run") as store:
         rows = [one for record in store for one in record.failures]
     assert [(one.client, one.kind) for one in rows] == [("0", "rule")] * 2
-    assert "'fednova'" in rows[0].reason
-    assert messages.LOCAL_STEPS in rows[0].reason
+    assert "'fisher'" in rows[0].reason
+    assert repr(messages.FISHER) in rows[0].reason
 
 
 @pytest.mark.parametrize("where", ["inside", "outside", "nowhere"])
 def test_strict_raises_where_a_rule_cannot_be_used(where: str) -> None:
     inner = observe(FedAvg()) if where == "inside" else FedAvg()
-    strategy = Mended(inner, [FedNova()], strict=True)
+    strategy = Mended(inner, [Fisher()], strict=True)
     if where == "outside":
         observe(strategy)
-    with pytest.raises(RuleError, match=r"'fednova' cannot be used: client (0|node-\d+)"):
+    with pytest.raises(RuleError, match=r"'fisher' cannot be used: client (0|node-\d+)"):
         run_toy(strategy, rounds=1)
 
 

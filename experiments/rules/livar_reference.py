@@ -33,12 +33,13 @@ import torch
 
 from fedcircuit import messages
 from fedcircuit.aggregation import Rule, Said, Setting, Update, Updates
-from fedcircuit.aggregation.heads import CCVR, ClassCountHead, LivarHead, moments_of
+from fedcircuit.aggregation.heads import CCVR, ClassCountHead, LivarHead
 from fedcircuit.learning import Weights, derived_seed, get_weights, set_weights
 from fedcircuit.learning.data import load_dataset
-from fedcircuit.learning.networks import Initialisation, build_model, head_inputs
+from fedcircuit.learning.networks import Initialisation, build_model
 from fedcircuit.learning.sources import DataSource
 from fedcircuit.learning.training import FeatureVariance, LocalTraining, evaluate, train_local
+from fedcircuit.learning.watching import class_moments
 from fedcircuit.report.sweeps import bca_interval
 from fedcircuit.samples import Samples
 
@@ -162,16 +163,13 @@ def run(
     return {"accuracies": accuracies, "ccvr": [ccvr]}
 
 
-@torch.no_grad()
 def moments_said(model: torch.nn.Module, samples: Samples) -> dict[str, Said]:
     """Class moments of what the head reads of a client's samples, as the client would say them."""
-    with head_inputs(model, "5") as seen:
-        model(samples.inputs)
-    moments = moments_of(seen[0].numpy(), samples.labels.numpy(), N_CLASSES)
+    moments = class_moments(model, samples, n_classes=N_CLASSES)
     return {
-        messages.MOMENTS_COUNT: moments.n.astype(int).tolist(),
-        messages.MOMENTS_SUM: moments.sums.astype("<f8").tobytes(),
-        messages.MOMENTS_OUTER: moments.outer.astype("<f8").tobytes(),
+        messages.MOMENTS_COUNT: moments.counts.tolist(),
+        messages.MOMENTS_SUM: moments.sums.numpy().astype("<f8").tobytes(),
+        messages.MOMENTS_OUTER: moments.outer.numpy().astype("<f8").tobytes(),
     }
 
 

@@ -229,7 +229,7 @@ def table(out: Path, arms: Sequence[str], seeds: int, rates: dict[str, float]) -
         lines.append(
             f"| {arm} | {rates[ARMS[arm].kind]:g} | {last[arm].mean():.3f} ({spread:.3f}) "
             f"| {difference(last, arm, 'fedavg')} | {versus} "
-            f"| {own[0]['down']:,}, {own[0]['up']:,} | {f'{np.mean(lost):.2f}' if lost else ''} |"
+            f"| {own[0]['down']:,}, {own[0]['up']:,} | {f'{np.mean(lost):.3f}' if lost else ''} |"
         )
     return "\n".join(lines) + "\n"
 

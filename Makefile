@@ -30,7 +30,7 @@ demo: $(VENV)/.installed
 	$(BIN)/fedcircuit demo $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The oldest release lies in a folder of its own that sees everything else of .venv: 400 MB, no torch.
 FLOWER_OLDEST := 1.22.0

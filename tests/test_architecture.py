@@ -6,6 +6,7 @@ Every rule is shown to fail on a small example beside holding on the tree.
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -217,6 +218,12 @@ def test_importing_the_package_imports_neither_torch_nor_flower() -> None:
     loaded = set(ran.stdout.split())
     assert "fedcircuit" in loaded
     assert not loaded & {"torch", "flwr", "ray", "numpy", "pandas", "seaborn", "typer", "pydantic"}
+
+
+def test_what_takes_long_to_import_is_imported_where_it_is_used() -> None:
+    slow = re.compile(r"(?:from|import) (?:sklearn|scipy\.(?:stats|optimize|spatial)|scipy import)")
+    lines = [(name, line) for name, text in SOURCES.items() for line in text.splitlines()]
+    assert [(name, line) for name, line in lines if slow.match(line)] == []
 
 
 def test_files_and_functions_are_short() -> None:

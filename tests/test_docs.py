@@ -6,8 +6,6 @@ import doctest
 import importlib
 import importlib.util
 import re
-import subprocess
-import sys
 import tomllib
 from dataclasses import asdict
 from enum import StrEnum
@@ -17,6 +15,7 @@ from types import ModuleType
 import pytest
 import source_rules as rules
 import yaml
+from command_line import script
 
 import fedcircuit
 from fedcircuit import messages
@@ -286,8 +285,5 @@ def test_the_examples_in_docstrings_are_true(name: str) -> None:
 )
 def test_the_examples_of_a_page_run(name: str, tmp_path: Path) -> None:
     (tmp_path / "example.py").write_text(examples(page(name)), encoding="utf-8")
-    ran = subprocess.run(
-        [sys.executable, "-W", "error::FutureWarning", "example.py"],
-        cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stdout[-3000:]
+    ran = script(tmp_path / "example.py", cwd=tmp_path)
+    assert ran.returncode == 0, (ran.stdout + ran.stderr)[-3000:]

@@ -75,7 +75,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", required=True, help="folder of the data")
     parser.add_argument("--out", type=Path, default=Path("runs/rules"), help="folder of the sweeps")
-    parser.add_argument("--study", type=Path, default=here / "rules-mnist.yaml", help="what arms change")
+    parser.add_argument(
+        "--study", type=Path, default=here / "rules-mnist.yaml", help="what arms change"
+    )
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", default="0-4")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.optimize import minimize
 
 from fedcircuit.aggregation import NO_STATE, Floats, RuleError, Setting, State, Updates, result
 from fedcircuit.aggregation.heads.head import find_head
@@ -63,6 +62,8 @@ class LogitOffsets:
 
 def fitted_offsets(logits: Floats, labels: Floats, ridge: float) -> Floats:
     """Offsets ``[classes]``, 0 of absent classes, for logits ``[n, classes]``, labels ``[n]``."""
+    from scipy.optimize import minimize  # takes half a second
+
     n_classes = logits.shape[1]
     counts = np.bincount(labels, minlength=n_classes)
     present = counts > 0

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
-from sklearn.ensemble import GradientBoostingRegressor
 
 from fedcircuit.aggregation.layers.importance_table import (
     A_QUANTILES,
@@ -208,6 +206,8 @@ def shapley_of_two(values: ArrayLike) -> tuple[Floats, Floats]:
 
 def _table(known: Sequence[tuple[ProxyRun, Floats]], seed: int) -> tuple[Floats, Floats, float]:
     """Raw weights ``[3, 3]``, the contributions behind them, and their strength."""
+    from sklearn.ensemble import GradientBoostingRegressor  # takes about a second
+
     ranks_a = np.concatenate([_ranks(run.a) for run, _ in known])
     ranks_b = np.concatenate([_ranks(run.b) for run, _ in known])
     effects = np.concatenate([_scaled(own).ravel() for _, own in known])
@@ -235,6 +235,8 @@ def _table(known: Sequence[tuple[ProxyRun, Floats]], seed: int) -> tuple[Floats,
 
 def _ranks(importance: ArrayLike) -> Floats:
     """Ranks of all (client, layer) pairs of a run in (0, 1], equal ones the same."""
+    from scipy.stats import rankdata  # takes half a second
+
     flat = np.asarray(importance, np.float64).ravel()
     ranks: Floats = rankdata(flat) / len(flat)
     return ranks

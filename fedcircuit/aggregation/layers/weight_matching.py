@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from fedcircuit.aggregation import (
     NO_STATE,
@@ -113,6 +112,8 @@ def _best(alike: Floats, order: Permutation) -> Permutation:
 
     What gains nothing beyond rounding is left as it is.
     """
+    from scipy.optimize import linear_sum_assignment  # takes half a second
+
     rows, columns = linear_sum_assignment(alike, maximize=True)
     gain = alike[rows, columns].sum() - np.trace(alike)
     scale = np.abs(alike).max(initial=0.0) * len(alike)

@@ -7,22 +7,25 @@ from collections.abc import Iterable
 from fedcircuit import messages
 from fedcircuit.aggregation import COMES_WITH, Updates
 
-_CIRCUITS = "circuits of every client: circuits.enabled: true, without circuits.max_clients"
-_GIVEN = {  # fields of `Setting`: what they are, and how the record or the caller gives them
+_SERVER = {  # what the server needs: what it is, and how it comes
     "n_classes": ("the number of classes", "give probe"),
     "model": ("the model", "give model"),
     "probe": ("a probe", "give probe"),
-    "masks": ("the clients' circuits", f"{_CIRCUITS}, in rounds that circuits.every divides"),
+    "masks": (
+        "circuits of every client",
+        "circuits.enabled: true, in rounds that circuits.every divides, without "
+        "circuits.max_clients",
+    ),
 }
-_SAID = {  # keys that clients say, in words
+_CLIENTS = {  # what clients say
     messages.CLASS_COUNTS: "class counts",
     messages.CLASS_VARIANCES: "variances of features",
     messages.PATH_LAYERS: "path importance",
     messages.PATH_IMPORTANCE: "path importance",
     messages.FISHER: "Fisher information",
     messages.MOMENTS_SUM: "class moments",
-    messages.LOCAL_STEPS: "the local steps",
-    messages.FEDDYN_ALPHA: "training with FedDyn's penalty",
+    messages.LOCAL_STEPS: "local steps",
+    messages.FEDDYN_ALPHA: "training under FedDyn's penalty",
     messages.SCAFFOLD_DELTA: "changes of control variates",
 }
 
@@ -45,12 +48,11 @@ def _one(need: str, updates: Updates) -> str:
 
 
 def _option(part: str, updates: Updates) -> str:
-    if part in _GIVEN:
-        return ": ".join(_GIVEN[part])
-    what = _SAID.get(part, repr(part))
-    option = COMES_WITH.get(part, "its clients must send it")
+    if part in _SERVER:
+        return ": ".join(_SERVER[part])
     silent = [update.client for update in updates.clients if part not in update.said]
-    partly = (
-        f", which {', '.join(silent)} did not send" if len(silent) < len(updates.clients) else ""
-    )
-    return f"{what} of every client{partly}: {option}"
+    some = len(silent) < len(updates.clients)
+    partly = f", which {', '.join(silent)} did not send" if some else ""
+    option = COMES_WITH.get(part)
+    how = f"send it with {option}" if option else "of this version send it always"
+    return f"{_CLIENTS.get(part, part)} of every client{partly}: our clients {how}"

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
 from pathlib import Path
@@ -73,13 +74,17 @@ def build_manifest(
 
 def versions() -> dict[str, str | None]:
     """Versions of Python and of the packages a result depends on; None where not installed."""
-    found: dict[str, str | None] = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
+    found = {package: _version(package) for package in _PACKAGES}
     return {**found, "python": platform.python_version()}
+
+
+@cache  # looking through the installed packages takes as long as writing a small round
+def _version(package: str) -> str | None:
+    """Version of an installed package; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def commit_of(folder: Path) -> str | None:

@@ -8,7 +8,6 @@ from math import isnan, nan
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 FEWEST = 3  # pairs: below it no interval is given
 CONFIDENCE = 0.95
@@ -45,6 +44,8 @@ def bca_interval(
     given = _checked(values)
     if len(given) < FEWEST or _constant(given):
         return nan, nan
+    from scipy import stats  # takes half a second
+
     middle, span = given.mean(), np.ptp(given)
     with warnings.catch_warnings():  # a degenerate distribution gives NaN, as is said above
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
@@ -84,6 +85,8 @@ def paired_p(values: Sequence[float] | NDArray[np.float64]) -> float:
     given = _checked(values)
     if len(given) < FEWEST or _constant(given):
         return nan
+    from scipy import stats
+
     return float(stats.ttest_1samp(given, 0.0).pvalue)
 
 

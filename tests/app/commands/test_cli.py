@@ -1,7 +1,4 @@
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -27,20 +24,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "round 2/2  accuracy 0." in result.stdout
     assert "report: run/report.html" in result.stdout
     return folder
-
-
-def test_the_demo_ends_with_a_verdict_and_the_path_of_a_report(tmp_path: Path) -> None:
-    result = subprocess.run(  # as a shell does it, imports and all
-        [sys.executable, "-m", "fedcircuit", "demo", "--out", "out"],
-        capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False,
-        env={**os.environ, "COLUMNS": "120"},
-    )  # fmt: skip
-
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-    assert "circuits in round 4" in result.stdout
-    assert result.stdout.rstrip().endswith("report: out/report.html")
-    assert (tmp_path / "out" / "report.html").stat().st_size > 20_000
 
 
 def test_reports_plots_and_comparisons_are_made_from_a_run(finished: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import fedcircuit
 
 from fedcircuit.app.commands.stopping import how_to_go_on
 from fedcircuit.records.runs.run import Run
@@ -64,13 +65,10 @@ def test_a_stopped_run_says_how_to_go_on_and_goes_on(
     line = f"stopped after round {done}, which is recorded; go on with 'fedcircuit resume {run}'"
     assert said.strip().splitlines()[-1] == line
     assert all(not finding.damage for finding in verify_run(run))
-    on = started(tmp_path, "resume", str(run), "--rounds", str(done + 1))
-    _, said = on.communicate(timeout=120)
-    assert on.returncode == 0, said
-    whole = tmp_path / "whole"
-    rounds = f"training.rounds={done + 1}"
-    again = started(tmp_path, "run", "s.yaml", "--set", rounds, "--out", str(whole))
-    again.communicate(timeout=240)
+    on = fedcircuit("resume", run, "--rounds", str(done + 1), cwd=tmp_path)
+    assert on.returncode == 0, on.stderr
+    whole, rounds = tmp_path / "whole", f"training.rounds={done + 1}"
+    fedcircuit("run", "s.yaml", "--set", rounds, "--out", whole, cwd=tmp_path)
     a, b = Run.load(run).weights(done + 1), Run.load(whole).weights(done + 1)
     assert all(np.array_equal(a[name], b[name]) for name in b)
 

@@ -87,11 +87,16 @@ def test_looking_changes_nothing_on_disk(run: Run) -> None:
 def test_what_the_record_lacks_is_named_with_the_option_that_records_it(run: Run) -> None:
     rows = {row.rule: row for row in what_if(run, verdicts=False).rows}
     assert set(rows) == {RECORDED, FEDAVG, *RULE_NAMES}
-    said = {"scaffold": "training.scaffold: true", "livar-head": "training.feature_variance: {}",
-            "livar-layers": "training.path_importance: true"}  # fmt: skip
-    for name, option in said.items():
-        assert rows[name].lacks.startswith("needs ")
-        assert rows[name].lacks.endswith(f"of every client: {option}")
+    said = {
+        "scaffold": "changes of control variates of every client: our clients send it with "
+        "training.scaffold",
+        "livar-head": "variances of features of every client: our clients send it with "
+        "training.feature_variance",
+        "livar-layers": "path importance of every client: our clients send it with "
+        "training.path_importance",
+        "fisher": "Fisher information of every client: our clients send it with training.fisher",
+    }
+    assert {name: rows[name].lacks for name in said} == {k: f"needs {v}" for k, v in said.items()}
     assert isnan(rows["scaffold"].accuracy)
     assert rows["scaffold"].kept is None
     assert rows["ccvr"].lacks == rows["ties"].lacks == ""

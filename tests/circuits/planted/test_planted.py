@@ -19,14 +19,19 @@ BUILDERS = [planted_cnn, planted_mlp]
 ON_PATHS = ("shared", "veto", "redundant", "two_routes")
 
 
-def logits(net, samples, kept=None):
+def reference_of(net, samples):
+    """Mean activations of the network."""
+    return reference_activations(
+        net.model, net.sites, samples, n_classes=net.n_classes, ablation="mean"
+    )
+
+
+def logits(net, samples, kept=None, reference=None):
     """Of the network, reduced to the kept units ``[units]`` by mean ablation if given."""
     with torch.no_grad():
         if kept is None:
             return net.model(samples.inputs)
-        reference = reference_activations(
-            net.model, net.sites, samples, n_classes=net.n_classes, ablation="mean"
-        )
+        reference = reference_of(net, samples) if reference is None else reference
         with masked(net.model, net.sites, Circuit(split_by_site(kept, net.sites)), reference):
             return net.model(samples.inputs)
 
@@ -100,9 +105,11 @@ def test_true_edges_join_true_units_only_and_leave_none_alone(build) -> None:
 def test_the_true_units_alone_carry_the_class_and_nothing_else_does(build, density) -> None:
     net = build(HARD - {"prior", "distractors"}, density=density, seed=1)
     samples = net.samples(24, seed=2)
-    full = logits(net, samples)
+    full, means = logits(net, samples), reference_of(net, samples)
     for c in range(net.n_classes):
-        alone, without = (logits(net, samples, kept) for kept in (net.truth[c], ~net.truth[c]))
+        alone, without = (
+            logits(net, samples, kept, means) for kept in (net.truth[c], ~net.truth[c])
+        )
         assert balanced_accuracy(alone, samples.labels, c) > 0.98
         share = own_separation(alone, samples.labels, c) / own_separation(full, samples.labels, c)
         assert share == pytest.approx(1.0, abs=0.01 if density == "sparse" else 0.06)
@@ -127,11 +134,11 @@ def test_units_of_no_circuit_change_no_separation(build, density) -> None:
 def test_every_true_unit_counts(build) -> None:
     net = build(HARD, n_classes=4, seed=5)
     samples = net.samples(20, seed=2)
-    full = logits(net, samples)
+    full, means = logits(net, samples), reference_of(net, samples)
     # what each single unit does, exactly, against the mean of the other logits
     for c, unit in net.truth.nonzero().tolist():
         kept = torch.arange(net.truth.shape[1]) != unit
-        left = centred_separation(logits(net, samples, kept), samples.labels, c)
+        left = centred_separation(logits(net, samples, kept, means), samples.labels, c)
         assert abs(left / centred_separation(full, samples.labels, c) - 1) > 0.01
 
 

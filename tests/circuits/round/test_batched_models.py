@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import astuple, replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -78,6 +79,12 @@ class Around(Functional):
 
 
 def weights_of(make, seed: int, *, steps: int = 25, classes: int = N_CLASSES) -> dict:
+    """Trained once, and copied for every test."""
+    return {name: value.copy() for name, value in trained(make, seed, steps, classes).items()}
+
+
+@cache
+def trained(make, seed: int, steps: int, classes: int) -> dict:
     torch.manual_seed(seed)
     model, data = make(), blobs(80, seed)
     data = data.take(data.labels < classes)

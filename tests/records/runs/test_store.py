@@ -227,17 +227,26 @@ def test_another_process_cannot_write_the_run_and_is_told_who_does(store: RunSto
     store.append(a_round(0))
     code = (
         "import sys; from fedcircuit.records.runs.store import RunStore, RunError\n"
-        "try: RunStore.open(sys.argv[1])\n"
-        "except RunError as error: print(error)"
+        "for _ in sys.stdin:\n"
+        "    try: RunStore.open(sys.argv[1])\n"
+        "    except RunError as error: print(error, flush=True)\n"
+        "    else: print('opened', flush=True)"
     )
+    command = [sys.executable, "-c", code, str(store.path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
 
-    def other() -> str:
-        command = [sys.executable, "-c", code, str(store.path)]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        def other() -> str:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            print(file=process.stdin, flush=True)
+            return process.stdout.readline()
 
-    assert f"is being written by another process (process {os.getpid()} on" in other()
-    store.close()
-    assert other() == ""
+        assert f"is being written by another process (process {os.getpid()} on" in other()
+        store.close()
+        assert other() == "opened\n"
+        process.communicate()
+    assert process.returncode == 0
 
 
 def test_stores_of_one_process_share_the_lock_and_see_each_others_rounds(store: RunStore) -> None:

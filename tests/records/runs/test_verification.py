@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 from damage import DAMAGE, N, change_json, lines_of, put_lines, write_run
-from record_examples import a_round
+from record_examples import a_round, forked
 
 from fedcircuit.records.files.read_errors import RunError
 from fedcircuit.records.runs.run import Run
@@ -106,14 +106,11 @@ def _write_on(path: Path) -> None:
 
 
 def test_a_run_that_is_being_written_is_not_called_damaged(run: Path) -> None:
-    writer = multiprocessing.get_context("spawn").Process(target=_write_on, args=(run,))
-    writer.start()
-    found = set()
-    while writer.is_alive():
+    writer, found = forked(lambda: _write_on(run)), set()
+    while (ended := os.waitpid(writer, os.WNOHANG)) == (0, 0):
         found |= set(verify_run(run))
-    writer.join()
 
-    assert writer.exitcode == 0
+    assert ended == (writer, 0)
     assert not any(finding.damage for finding in found), found
     assert not any("belongs to no round" in finding.words for finding in found), found
     assert verify_run(run) == ()

@@ -112,6 +112,8 @@ else
 	-$(BENCH)/analysis_cost.py --data "$(DATA)"
 	-$(BENCH)/round_cost.py --data "$(DATA)" --clients 3
 	-$(BENCH)/information_cost.py --data "$(DATA)" --images 4000 --clients 2 --pool 300
+	-$(BENCH)/what_if_cost.py --data "$(DATA)" --clients 3 --epochs 1 --repeats 1
+	-$(BENCH)/rules_overhead.py --data "$(DATA)" --clients 3 --images 600 --repeats 1
 endif
 
 # A few minutes; ARGS=--quick takes seconds. Fails where a reference figure is missed.

@@ -23,7 +23,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
-from recorded_round import TrainedRound, averaged, trained_round
+from parts.recorded_round import TrainedRound, averaged, trained_round
 
 from fedcircuit.aggregation import NO_STATE, Setting, Update, Updates
 from fedcircuit.aggregation.named import RULE_NAMES, rule

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 import torch
-from recorded_round import recorded, trained_round
+from parts.recorded_round import recorded, trained_round
 
 from fedcircuit.app.config import StudyConfig, load_study
 from fedcircuit.app.mending import WhatIf, what_if

@@ -46,9 +46,9 @@ def data_of(context: Context) -> Samples:
     return samples_of(int(context.node_config["partition-id"]))
 
 
-def toy_app(**options: object) -> ClientApp:
-    """The package's own ClientApp on the toy data."""
-    training = LocalTraining(epochs=2, batch_size=8, lr=0.1)
+def toy_app(*, steps: int | None = None, **options: object) -> ClientApp:
+    """The package's own ClientApp on the toy data: two epochs of training, or some steps."""
+    training = LocalTraining(epochs=None if steps else 2, steps=steps, batch_size=8, lr=0.1)
     return client_app(build_net, data_of, training, n_classes=N_CLASSES, **options)  # type: ignore[arg-type]
 
 

@@ -28,8 +28,8 @@ STRATEGIES: dict[str, Callable[..., Any]] = {
 
 
 def app_with(change: Callable[[dict], Any]) -> ClientApp:
-    """Client 1 sends a spoilt reply in round 2."""
-    honest = toy_app()
+    """Client 1 sends a spoilt reply in round 2; what it learned before is all the same."""
+    honest = toy_app(steps=1)
 
     def train(message: Message, context: Context) -> Message:
         reply = honest(message, context)

@@ -26,15 +26,15 @@ def test_every_need_of_every_rule_has_words_and_a_way_to_be_met(need: str) -> No
 def test_either_of_two_is_told_as_such_and_nothing_twice() -> None:
     told = in_words(["model|moments-sum", "probe|moments-sum", "path-layers", "path-importance"],
                     UPDATES)  # fmt: skip
-    moments = "class moments of every client: our clients send it with training.class_moments"
+    moments = "class moments of every client: our clients send it with training.class_moments: true"
     assert told == (
         f"needs the model: give model or {moments}; a probe: give probe or {moments}; path "
-        "importance of every client: our clients send it with training.path_importance"
+        "importance of every client: our clients send it with training.path_importance: true"
     )
 
 
 def test_who_alone_has_not_sent_it_is_named() -> None:
     assert in_words(["fisher"], UPDATES) == (
         "needs Fisher information of every client, which 1 did not send: our clients send it with "
-        "training.fisher"
+        "training.fisher: true"
     )

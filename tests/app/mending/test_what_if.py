@@ -89,12 +89,13 @@ def test_what_the_record_lacks_is_named_with_the_option_that_records_it(run: Run
     assert set(rows) == {RECORDED, FEDAVG, *RULE_NAMES}
     said = {
         "scaffold": "changes of control variates of every client: our clients send it with "
-        "training.scaffold",
+        "training.scaffold: true",
         "livar-head": "variances of features of every client: our clients send it with "
-        "training.feature_variance",
+        "training.feature_variance: {}",
         "livar-layers": "path importance of every client: our clients send it with "
-        "training.path_importance",
-        "fisher": "Fisher information of every client: our clients send it with training.fisher",
+        "training.path_importance: true",
+        "fisher": "Fisher information of every client: our clients send it with "
+        "training.fisher: true",
     }
     assert {name: rows[name].lacks for name in said} == {k: f"needs {v}" for k, v in said.items()}
     assert isnan(rows["scaffold"].accuracy)

@@ -1,4 +1,4 @@
-"""One round of a federation, trained, measured and recorded as in a study, for benchmarks.
+"""One round of a federation, trained, measured and recorded as in a study: for benchmarks.
 
 Clients start from a network that has seen a few images, as in the middle of a federation, and say
 everything that any rule asks for. What plain training does not give them (Fisher information,

@@ -274,7 +274,14 @@ def test_the_examples_in_docstrings_are_true(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["quickstart.md", "flower-project.md", "add-a-method.md", "extend.md", "add-a-rule.md"],
+    [
+        "quickstart.md",
+        "flower-project.md",
+        "add-a-method.md",
+        "extend.md",
+        "add-a-rule.md",
+        "livar.md",
+    ],
 )
 def test_the_examples_of_a_page_run(name: str, tmp_path: Path) -> None:
     (tmp_path / "example.py").write_text(examples(page(name)), encoding="utf-8")

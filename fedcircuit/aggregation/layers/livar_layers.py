@@ -76,6 +76,12 @@ class LivarLayers:
         if not self.with_head:
             head = find_head(average, setting, self.name).names
             said = {name: values for name, values in said.items() if name not in head}
+            if not said:
+                raise RuleError(
+                    self.name,
+                    "it needs the path importance of a layer before the head, clients sent that of "
+                    f"{head[0]!r} alone; use with_head=True to merge it",
+                )
         shares = layer_shares(said, updates.shares if self.base == "samples" else None)
         kinds, result, lost = _kinds(said), dict(average), {}
         alone = list(kinds.whole)

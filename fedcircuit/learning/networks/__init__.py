@@ -20,6 +20,7 @@ from fedcircuit.learning.networks.layers import batch_norm_tensors, layer_weight
 from fedcircuit.learning.networks.lora import (
     LoRA,
     adapter_pairs,
+    low_rank_factors,
     peft_names,
     small_vit,
     with_lora,
@@ -51,6 +52,7 @@ __all__ = [
     "last_call",
     "layer_weights",
     "linear_layers",
+    "low_rank_factors",
     "peft_names",
     "small_vit",
     "sparsified",

@@ -37,6 +37,9 @@ class LoRA:
     norms
         Train the normalisations as well; without a pretrained network the factors alone learn
         little.
+    train_a
+        False freezes A (FFA-LoRA, Sun et al. 2024, arXiv 2403.12313): every A is that of the seed
+        and leaves the state dict, half as much is sent, and averages of B are averages of ``B A``.
 
     Raises
     ------
@@ -47,6 +50,7 @@ class LoRA:
     rank: int = 4
     alpha: float | None = None
     norms: bool = True
+    train_a: bool = True
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -66,10 +70,15 @@ class LowRank(nn.Module):
     def __init__(self, weight: Tensor, settings: LoRA) -> None:
         super().__init__()
         n_out, n_in = weight.shape
-        self.lora_A = nn.Parameter(weight.new_empty(settings.rank, n_in))
+        start = weight.new_empty(settings.rank, n_in)
+        nn.init.kaiming_uniform_(start, a=math.sqrt(5))
+        self.lora_A: Tensor
+        if settings.train_a:
+            self.lora_A = nn.Parameter(start)
+        else:
+            self.register_buffer("lora_A", start, persistent=False)
         self.lora_B = nn.Parameter(weight.new_zeros(n_out, settings.rank))
         self.scale = settings.scale
-        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
 
     def forward(self, weight: Tensor) -> Tensor:
         """The adapted weight ``[out, in]``."""
@@ -137,6 +146,17 @@ def _targets(model: nn.Module, head: nn.Linear | None) -> Iterator[tuple[nn.Modu
             for name in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"):
                 if getattr(module, name) is not None:
                     yield module, name
+
+
+def low_rank_factors(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The factors that are trained, by name in the state dict; empty without LoRA."""
+    found = {
+        id(factor)
+        for module in model.modules()
+        if isinstance(module, LowRank)
+        for factor in module.parameters()
+    }
+    return {name: value for name, value in model.named_parameters() if id(value) in found}
 
 
 def adapter_pairs(names: Iterable[str]) -> dict[str, tuple[str, str]]:

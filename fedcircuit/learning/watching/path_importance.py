@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.learning.networks import layer_weights
+from fedcircuit.learning.networks import layer_weights, low_rank_factors
 
 
 class PathImportance:
-    """Follows the weights of a model's layers from step to step.
+    """Follows the weights of a model's layers, and factors of LoRA, from step to step.
 
     The gradient must be that of the loss itself: not clipped, and without the factor of a loss
     scaler. The step is what the optimiser made of it. Weights without a gradient are not followed
@@ -37,7 +37,7 @@ class PathImportance:
     """
 
     def __init__(self, model: nn.Module, before: Mapping[str, float], *, on: bool = True) -> None:
-        weights = layer_weights(model) if on else {}
+        weights = {**layer_weights(model), **low_rank_factors(model)} if on else {}
         self._weights = {name: p for name, p in weights.items() if p.requires_grad}
         if on and (odd := sorted(set(before) - set(self._weights))):
             raise ValueError(

@@ -155,6 +155,15 @@ def test_the_head_is_left_to_its_own_rule_unless_asked_for() -> None:
         LivarLayers()(updates, average, Setting(), {})
 
 
+def test_the_importance_of_the_head_alone_is_refused_unless_the_head_is_merged() -> None:
+    words = [said([1.0], ("head.weight",)), said([2.0], ("head.weight",))]
+    updates = round_of_clients(BEFORE, [weights_of(1), weights_of(2)], words)
+    with pytest.raises(RuleError, match="needs the path importance of a layer before the head"):
+        LivarLayers()(updates, fedavg(updates), SETTING, {})
+    made, _ = LivarLayers(with_head=True)(updates, fedavg(updates), SETTING, {})
+    assert not np.array_equal(made["head.weight"], fedavg(updates)["head.weight"])
+
+
 def test_what_is_merged_are_changes_from_where_each_client_started() -> None:
     start = weights_of(9)
     moved = {k: (v + 1 if v.dtype.kind == "f" else v) for k, v in start.items()}

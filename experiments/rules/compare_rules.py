@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from fedcircuit.app.sweeps import Event, SweepError, parse_arms, parse_seeds, plan_sweep, run_sweep
-from fedcircuit.records.sweeps import Sweep
-from fedcircuit.report.sweeps import write_sweep_report
+from fedcircuit.records.sweeps import Sweep, read_sweep
+from fedcircuit.report.sweeps import compared, write_sweep_report
 
 CELLS: Mapping[str, str] = {
     "map": "partition={kind: classes, classes: [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9]]}",
@@ -82,9 +83,13 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", default="0-4")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--show", action="store_true", help="run nothing, show what is there")
     given = parser.parse_args()
     arms = ["fedavg", *(arm for arm in given.arms if arm != "fedavg")]
     for cell in given.cells:
+        if given.show:
+            print(f"\n{cell}\n\n{table(read_sweep(given.out / cell))}\n")
+            continue
         configs = parse_arms(
             given.study,
             [f"{arm}={ARMS[arm]}" for arm in arms],
@@ -99,11 +104,15 @@ def main() -> None:
 
 
 def table(sweep: Sweep) -> str:
-    """One row an arm, as Markdown."""
-    _, found = write_sweep_report(sweep)
+    """One row an arm, as Markdown, of the seeds that all arms have."""
+    write_sweep_report(sweep)
+    seeds = [seed for seed in sweep.seeds if all(sweep.finished(arm, seed) for arm in sweep.arms)]
+    found = compared(replace(sweep, seeds=tuple(seeds)))
     arms = found.arms.set_index(["arm", "figure"])
     differences = found.differences.set_index(["arm", "figure"])
     lines = [
+        f"seeds {seeds}",
+        "",
         "| arm | accuracy | - FedAvg | worst-class recall | - FedAvg | rounds without it |",
         "|---|---|---|---|---|---|",
     ]

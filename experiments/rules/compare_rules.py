@@ -2,13 +2,15 @@
 
     OMP_NUM_THREADS=1 python experiments/rules/compare_rules.py --data DATA --out runs/rules
     OMP_NUM_THREADS=1 python experiments/rules/compare_rules.py --data DATA --out runs/cifar \\
-        --study experiments/rules/rules-cifar10.yaml
+        --study experiments/rules/rules-cifar10.yaml --arms fedavg livar-head ccvr \\
+        class-count-head livar-head-ccvr offsets-each-round fedprox
 
 Each cell (who holds what) is a sweep, OUT/CELL, that ``fedcircuit compare`` reads too; a stopped
 program goes on where it was. Rules that fit something get the discovery half of the probe, 250
-images; all figures are of other test images. The program prints one table a cell: accuracy and
-worst-class recall after the last round, mean and standard deviation over seeds, and the paired
-difference to FedAvg with its 95 % BCa interval.
+images; all figures are of other test images. The program ends with a table of accuracy and
+worst-class recall after the last round, in points: of FedAvg the mean and standard deviation over
+seeds, of all others the mean paired difference to it with its 95 % BCa interval, and the number of
+rounds that went on with the plain average because the rule could not be used.
 
 In ``map`` three clients hold 0-2, 3-5 and 6-9; in ``dirichlet`` ten clients hold classes by
 Dir(0.1); in ``iid``, where nothing may be lost, ten clients hold equal random parts.
@@ -21,11 +23,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
-
 from fedcircuit.app.sweeps import Event, SweepError, parse_arms, parse_seeds, plan_sweep, run_sweep
 from fedcircuit.records.sweeps import Sweep, read_sweep
-from fedcircuit.report.sweeps import compared, write_sweep_report
+from fedcircuit.report.sweeps import Compared, compared, write_sweep_report
 
 CELLS: Mapping[str, str] = {
     "map": "partition={kind: classes, classes: [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9]]}",
@@ -71,14 +71,13 @@ FIGURES = ("accuracy", "worst-class recall")
 
 
 def main() -> None:
-    """Run what is missing, then print the tables."""
+    """Run what is missing, then print the table."""
     here = Path(__file__).parent
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", required=True, help="folder of the data")
+    parser.add_argument("--data", default=".", help="folder of the data")
     parser.add_argument("--out", type=Path, default=Path("runs/rules"), help="folder of the sweeps")
-    parser.add_argument(
-        "--study", type=Path, default=here / "rules-mnist.yaml", help="what arms change"
-    )
+    study = here / "rules-mnist.yaml"
+    parser.add_argument("--study", type=Path, default=study, help="what arms change")
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", default="0-4")
@@ -86,10 +85,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="run nothing, show what is there")
     given = parser.parse_args()
     arms = ["fedavg", *(arm for arm in given.arms if arm != "fedavg")]
-    for cell in given.cells:
-        if given.show:
-            print(f"\n{cell}\n\n{table(read_sweep(given.out / cell))}\n")
-            continue
+    for cell in () if given.show else given.cells:
         configs = parse_arms(
             given.study,
             [f"{arm}={ARMS[arm]}" for arm in arms],
@@ -100,31 +96,39 @@ def main() -> None:
             run_sweep(plan, jobs=given.jobs, on_event=_say)
         except SweepError as error:  # one that diverges costs no other arm
             print(f"{cell}: {error}")
-        print(f"\n{cell}\n\n{table(plan)}\n")
+    print(table({cell: read_sweep(given.out / cell) for cell in given.cells}))
 
 
-def table(sweep: Sweep) -> str:
-    """One row an arm, as Markdown, of the seeds that all arms have."""
-    write_sweep_report(sweep)
-    seeds = [seed for seed in sweep.seeds if all(sweep.finished(arm, seed) for arm in sweep.arms)]
-    found = compared(replace(sweep, seeds=tuple(seeds)))
-    arms = found.arms.set_index(["arm", "figure"])
-    differences = found.differences.set_index(["arm", "figure"])
-    lines = [
-        f"seeds {seeds}",
-        "",
-        "| arm | accuracy | - FedAvg | worst-class recall | - FedAvg | rounds without it |",
-        "|---|---|---|---|---|---|",
-    ]
-    for arm in sweep.arms:
-        cells = [arm]
+def table(sweeps: Mapping[str, Sweep]) -> str:
+    """One row an arm, as Markdown, in points; of the seeds that all arms of a cell have."""
+    columns: dict[str, list[str]] = {}
+    for cell, sweep in sweeps.items():
+        write_sweep_report(sweep)
+        done = [s for s in sweep.seeds if all(sweep.finished(arm, s) for arm in sweep.arms)]
+        found = compared(replace(sweep, seeds=tuple(done)))
         for figure in FIGURES:
-            of = arms.loc[(arm, figure)]
-            cells.append(f"{of['mean']:.3f} ({of['sd']:.3f})")
-            cells.append(_difference(differences, arm, figure))
-        cells.append(str(refused(sweep, arm)))
-        lines.append(f"| {' | '.join(cells)} |")
+            head = f"{cell}, {figure}, {len(done)} seeds"
+            columns[head] = [_cell(found, arm, figure) for arm in sweep.arms]
+    arms = list(next(iter(sweeps.values())).arms)
+    lost = [str(sum(refused(sweep, arm) for sweep in sweeps.values())) for arm in arms]
+    columns["rounds without it"] = lost
+    lines = [f"| arm | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    lines += [
+        f"| `{arm}` | {' | '.join(values[row] for values in columns.values())} |"
+        for row, arm in enumerate(arms)
+    ]
     return "\n".join(lines)
+
+
+def _cell(found: Compared, arm: str, figure: str) -> str:
+    """FedAvg's mean and standard deviation; of others the paired difference and its interval."""
+    first = arm == found.first
+    rows = found.arms if first else found.differences
+    of = rows[(rows["arm"] == arm) & (rows["figure"] == figure)].iloc[0]
+    if first:
+        return f"{100 * of['mean']:.1f} (sd {100 * of['sd']:.1f})"
+    mean, low, high = (100 * float(of[name]) for name in ("mean", "low", "high"))
+    return f"{mean:+.1f}" if low != low else f"{mean:+.1f} ({low:.1f} to {high:.1f})"
 
 
 def refused(sweep: Sweep, arm: str) -> int:
@@ -136,13 +140,6 @@ def refused(sweep: Sweep, arm: str) -> int:
         if run is not None
         for number in run.rounds
     )
-
-
-def _difference(differences: pd.DataFrame, arm: str, figure: str) -> str:
-    if (arm, figure) not in differences.index:
-        return ""
-    of = differences.loc[(arm, figure)]
-    return f"{of['mean']:+.3f} [{of['low']:+.3f}, {of['high']:+.3f}]"
 
 
 def _say(event: Event) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -22,10 +23,7 @@ class OldNames(MetaPathFinder, Loader):
     """Finds modules under the names that they had; asked only for what nothing else has found."""
 
     def find_spec(
-        self,
-        fullname: str,
-        path: Sequence[str] | None,
-        target: ModuleType | None = None,
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """A spec for an old name, else None."""
         return ModuleSpec(fullname, self) if fullname.removeprefix(ROOT) in MOVED else None
@@ -50,7 +48,12 @@ def keep_old_names() -> None:
         sys.meta_path.append(OldNames())
 
 
-def moved_name(room: str, name: str) -> Any:
+def old_names(room: str) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a room that stands where a module stood: the names that this had."""
+    return partial(_moved_name, room)
+
+
+def _moved_name(room: str, name: str) -> Any:
     """A name of the module that stood where a room is now; AttributeError where it had none."""
     now = ROOT + BECAME_ROOMS[room.removeprefix(ROOT)]
     if name.startswith("__") or not hasattr(module := import_module(now), name):
@@ -58,7 +61,7 @@ def moved_name(room: str, name: str) -> Any:
     warnings.warn(
         f"{room}.{name} is now in {now}; the old name goes with the next version",
         DeprecationWarning,
-        stacklevel=3,
+        stacklevel=2,
     )
     return getattr(module, name)
 

@@ -28,9 +28,8 @@ from fedcircuit.circuits.edges import (
     layer_references,
 )
 from fedcircuit.circuits.masking import reference_activations
-from fedcircuit.circuits.models import evaluating
 from fedcircuit.circuits.probes import Probe
-from fedcircuit.circuits.search import Meter, Task, frozen, shared_gradients
+from fedcircuit.circuits.search import Task, searched, shared_gradients
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.learning.data import Dataset, load_dataset
 from fedcircuit.learning.networks import WeightSparsity, build_model
@@ -73,8 +72,8 @@ def score_seconds(model: nn.Module, probe: Probe, repeats: int) -> tuple[float, 
     gates = torch.ones(sum(site.n_units for site in sites))
 
     def units() -> object:
-        with evaluating(model), frozen(model):
-            return shared_gradients(model, sites, task, gates, Meter())
+        with searched(model, sites, task, torch.Generator()) as here:
+            return shared_gradients(here, gates)
 
     edges = seconds(lambda: edge_scores(model, layers, samples, by_layer, n_classes=10), repeats)
     return edges, seconds(units, repeats)

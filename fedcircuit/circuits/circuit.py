@@ -73,6 +73,16 @@ class Masks:
 
     masks: Mapping[str, Tensor]
     place: ClassVar[str] = "place"  # what is kept
+    holder: ClassVar[str] = "place"  # what a name stands for
+    shape: ClassVar[tuple[str, ...]] = ()  # of each mask, in words
+
+    def __post_init__(self) -> None:
+        for name, mask in self.masks.items():
+            if mask.dtype != torch.bool or mask.ndim != len(self.shape):
+                raise ValueError(
+                    f"the mask of {self.holder} {name!r} must be bool of shape "
+                    f"[{', '.join(self.shape)}], got {mask.dtype} of shape {tuple(mask.shape)}"
+                )
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -134,14 +144,8 @@ class Circuit(Masks):
 
     called: Mapping[str, str] = field(default_factory=dict)
     place: ClassVar[str] = "unit"
-
-    def __post_init__(self) -> None:
-        for name, mask in self.masks.items():
-            if mask.dtype != torch.bool or mask.ndim != 1:
-                raise ValueError(
-                    f"the mask of site {name!r} must be bool of shape [n_units], "
-                    f"got {mask.dtype} of shape {tuple(mask.shape)}"
-                )
+    holder: ClassVar[str] = "site"
+    shape: ClassVar[tuple[str, ...]] = ("n_units",)
 
     @property
     def n_units(self) -> int:
@@ -159,6 +163,25 @@ class Circuit(Masks):
 def circuit_of(units: Tensor, sites: Sequence[Site]) -> Circuit:
     """A circuit of ``[units]`` bool over all sites, which keep what they are called."""
     return Circuit(split_by_site(units, sites), {site.name: site.title for site in sites})
+
+
+class OfClasses:
+    """What knows the circuits of all classes of a model: ``[classes, units]``, where found."""
+
+    sites: tuple[Site, ...]
+    masks: Tensor
+    found: Tensor
+
+    def circuit(self, class_index: int) -> Circuit | None:
+        """The circuit of a class; None where none was found.
+
+        Raises
+        ------
+        ValueError
+            If there is no such class.
+        """
+        row = class_row(class_index, len(self.found))
+        return circuit_of(self.masks[row], self.sites) if bool(self.found[row]) else None
 
 
 def class_row(class_index: object, n_classes: int) -> int:

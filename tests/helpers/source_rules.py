@@ -25,7 +25,8 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "html": (),
     "flower": (),
     "moved": (),
-    "circuits": ("samples", "logits", "messages", "html"),
+    "ranges": (),
+    "circuits": ("samples", "logits", "messages", "html", "ranges"),
     "learning": ("samples", "logits", "messages"),
     "aggregation": ("samples", "logits", "messages", "circuits", "learning"),
     "analysis": ("samples", "logits", "circuits", "learning"),
@@ -52,8 +53,8 @@ DRAWING = {"seaborn", "matplotlib", "jinja2"}
 TERMINAL = {"typer", "click", "rich"}
 CONFIGURATION = {"pydantic", "yaml"}
 CORE = (
-    "samples", "logits", "messages", "wire", "html", "moved", "circuits", "learning", "aggregation",
-    "analysis", "records", "observers",
+    "samples", "logits", "messages", "wire", "html", "moved", "ranges", "circuits", "learning",
+    "aggregation", "analysis", "records", "observers",
 )  # fmt: skip
 BANNED: Mapping[str, set[str]] = {
     **dict.fromkeys(CORE, FEDERATION | DRAWING | TERMINAL | CONFIGURATION),

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fedcircuit.learning.sources import Background, DatasetName
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -18,19 +20,7 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Which data set, and how much of it."""
 
-    name: Literal[
-        "digits",
-        "mnist",
-        "fashion-mnist",
-        "cifar10",
-        "cifar100",
-        "parquet",
-        "image-folder",
-        "csv",
-        "npz",
-        "leaf",
-        "szt",
-    ] = Field(
+    name: DatasetName = Field(
         "digits",
         description="Data set; digits needs no files and no network. szt does not either: all "
         "4,096 patterns of 12 bits, as -1 and 1, in two classes by a rule of the kind of arXiv "
@@ -87,7 +77,7 @@ class DataConfig(Section):
         description="true: all images in three channels; false: in one; left out: in three where "
         "any of them has colour.",
     )
-    background: Literal["black", "white"] | None = Field(
+    background: Background | None = Field(
         None, description="What transparent pixels are laid on; left out: they are refused."
     )
     shape: tuple[int, ...] | None = Field(

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from fedcircuit.aggregation import LipsSettings, lips
 from fedcircuit.app.config.data import Section
 from fedcircuit.app.config.rules import RuleConfig
 
@@ -13,30 +14,37 @@ from fedcircuit.app.config.rules import RuleConfig
 class LipsConfig(Section):
     """Masked downloads around the strategy (LIPS, arXiv 2506.00932)."""
 
-    period: int = Field(5, ge=1, description="Mask the download every so many rounds.")
-    d0: float = Field(0.5, gt=0, le=1, description="Share kept in the first masked round; 1: off.")
-    schedule: Literal["linear", "cosine", "const"] = Field(
-        "linear", description="How the share grows to 1 over the run; const: not at all."
+    period: int = Field(
+        LipsSettings.period, ge=1, description="Mask the download every so many rounds."
     )
-    score: Literal["magnitude", "sensitivity", "random", "low"] = Field(
-        "magnitude",
+    d0: float = Field(
+        LipsSettings.d0, gt=0, le=1, description="Share kept in the first masked round; 1: off."
+    )
+    schedule: lips.Schedule = Field(
+        LipsSettings.schedule,
+        description="How the share grows to 1 over the run; const: not at all.",
+    )
+    score: lips.Score = Field(
+        LipsSettings.score,
         description="What is kept: the largest weights, the largest products of weight and the "
         "client's own last gradient, any, or the smallest weights; the last two are controls.",
     )
-    scope: Literal["per_layer", "global"] = Field(
-        "per_layer", description="Whether each layer keeps the share, or all of them together."
+    scope: lips.Scope = Field(
+        LipsSettings.scope,
+        description="Whether each layer keeps the share, or all of them together.",
     )
-    side: Literal["server", "client"] | None = Field(
+    side: lips.Side | None = Field(
         None, description="Who masks; left out: the server, and the clients for sensitivity."
     )
-    reset: Literal["zero", "init"] = Field(
-        "zero", description="What other entries become: zero, or their initial values."
+    reset: lips.Reset = Field(
+        LipsSettings.reset, description="What other entries become: zero, or their initial values."
     )
     sync_bn: bool = Field(
-        True, description="False: every client keeps its own batch norm and biases."
+        LipsSettings.sync_bn, description="False: every client keeps its own batch norm and biases."
     )
     personalised_eval: bool = Field(
-        False, description="Clients measure the model they trained on their personal test images."
+        LipsSettings.personalised_eval,
+        description="Clients measure the model they trained on their personal test images.",
     )
     layers: tuple[str, ...] | None = Field(
         None, description="Weights that may be masked; left out: all but the first and the last."

@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
 from fedcircuit.aggregation import LipsSettings
-from fedcircuit.analysis.estimators import InformationSettings
+from fedcircuit.analysis.estimators import (
+    INPUT_ESTIMATORS,
+    LABEL_ESTIMATORS,
+    InformationSettings,
+)
 from fedcircuit.app.config.data import DataConfig, PartitionConfig, Section
 from fedcircuit.app.config.rules import require_supplied
 from fedcircuit.app.config.strategy import StrategyConfig
 from fedcircuit.app.config.trackers import TrackerConfig, require_different
 from fedcircuit.app.config.training import ModelConfig, TrainingConfig
+from fedcircuit.circuits.masking import DEFAULT_BYTES
+from fedcircuit.circuits.methods import METHOD_NAMES
+from fedcircuit.circuits.round import CircuitSettings
+
+if TYPE_CHECKING:
+    MethodName = str
+    InputEstimator = str
+    LabelEstimator = str
+else:  # whatever stands in the lists of those who know them
+    MethodName = Literal[METHOD_NAMES]
+    InputEstimator, LabelEstimator = Literal[INPUT_ESTIMATORS], Literal[LABEL_ESTIMATORS]
 
 
 class CircuitsConfig(Section):
     """What is looked for after every aggregation."""
 
     enabled: bool = Field(True, description="False records weights and accuracy only.")
-    method: Literal[
-        "attribution",
-        "integrated",
-        "iterative",
-        "gates",
-        "leave-one-out",
-        "magnitude",
-        "mean-activation",
-        "random",
-        "fedmi",
-    ] = Field("attribution", description="Discovery method.")
+    method: MethodName = Field("attribution", description="Discovery method.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the method.")
     ablation: Literal["mean", "zero", "resample"] = Field(
         "mean",
@@ -50,12 +55,12 @@ class CircuitsConfig(Section):
         None, ge=1, description="Random circuits of equal size for each check; left out: default."
     )
     minimality: bool = Field(
-        False,
+        CircuitSettings.minimality,
         description="Measure the share of each circuit's units that it cannot do without; "
         "the most costly check.",
     )
     stability: bool = Field(
-        False,
+        CircuitSettings.stability,
         description="Search twice, on other samples with another seed; a circuit that the second "
         "search does not confirm is not valid. Doubles the cost of discovery.",
     )
@@ -65,7 +70,7 @@ class CircuitsConfig(Section):
         "no overlap can be expected to exceed what the two searches share.",
     )
     memory_mib: int = Field(
-        512,
+        DEFAULT_BYTES // 2**20,
         ge=1,
         description="MiB (2**20 bytes) that the search and the checks of one model may hold at a "
         "time, beside the model, the probe and the results. It changes these by rounding at most.",
@@ -109,28 +114,20 @@ class InformationConfig(Section):
     max_clients: int | None = Field(
         None, gt=0, description="Look at a reproducible sample of this many clients."
     )
-    inputs: Literal["kolchinsky-tracey", "binned-width", "binned-count", "binned-range"] = Field(
-        "kolchinsky-tracey", description="Estimator of I(X;T)."
-    )
-    labels: Literal[
-        "probe",
-        "kolchinsky-tracey",
-        "binned-width",
-        "binned-count",
-        "binned-range",
-        "ksg",
-        "infonce",
-        "mine",
-        "smile",
-    ] = Field("probe", description="Estimator of I(T;Y).")
+    inputs: InputEstimator = Field(InformationSettings.inputs, description="Estimator of I(X;T).")
+    labels: LabelEstimator = Field(InformationSettings.labels, description="Estimator of I(T;Y).")
     unit: Literal["bits", "nats"] = Field("bits", description="Unit of the estimates.")
-    bins: int = Field(30, ge=2, description="Bins of binned-count and binned-range.")
-    bin_width: float = Field(0.07, gt=0, description="Width of a bin of binned-width.")
+    bins: int = Field(
+        InformationSettings.bins, ge=2, description="Bins of binned-count and binned-range."
+    )
+    bin_width: float = Field(
+        InformationSettings.bin_width, gt=0, description="Width of a bin of binned-width."
+    )
     bin_range: tuple[float, float] = Field(
-        (-1.0, 1.0), description="Lowest and highest edge of binned-range."
+        InformationSettings.bin_range, description="Lowest and highest edge of binned-range."
     )
     beta: float = Field(
-        1.0,
+        InformationSettings.beta,
         gt=0,
         description="Kolchinsky-Tracey: noise as a share of the layer's own scale; with less, wide "
         "layers are saturated.",

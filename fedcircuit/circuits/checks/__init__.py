@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fedcircuit.circuits.checks.controls import Controls, random_like
-from fedcircuit.circuits.checks.measures import OneVsRest, one_vs_rest
+from fedcircuit.circuits.checks.measures import OneVsRest, high_quantile, one_vs_rest
 from fedcircuit.circuits.checks.model_checks import CheckSettings, check_circuits
 from fedcircuit.circuits.checks.subject import Candidates, CheckedModel, checked_model, prepared
 from fedcircuit.circuits.checks.validity import NOT_FOUND, Status, Validity, ValidityThresholds
@@ -20,14 +20,13 @@ __all__ = [
     "ValidityThresholds",
     "check_circuits",
     "checked_model",
+    "high_quantile",
     "one_vs_rest",
     "prepared",
     "random_like",
 ]
 
 if not TYPE_CHECKING:
+    from fedcircuit.moved import old_names
 
-    def __getattr__(name: str) -> object:
-        from fedcircuit.moved import moved_name
-
-        return moved_name(__name__, name)
+    __getattr__ = old_names(__name__)

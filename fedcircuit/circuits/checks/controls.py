@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fedcircuit.circuits import Site, split_by_site
+from fedcircuit.circuits.checks.measures import high_quantile
 from fedcircuit.circuits.checks.subject import CheckedModel
 from fedcircuit.circuits.masking import paired
+from fedcircuit.circuits.search import ranks
 from fedcircuit.logits import predicted
+from fedcircuit.ranges import require_at_least, require_between
 
 _MARGIN = 0.15  # about three standard errors of a balanced accuracy on half of the samples
 _FEW = 16  # samples of a class of which half would be too few
@@ -55,14 +57,10 @@ class Controls:
     quantile: float = 0.95
 
     def __post_init__(self) -> None:
-        if self.count < 0:
-            raise ValueError(f"count must be >= 0, got {self.count} (controls of the circuits)")
-        if self.negatives < 1:
-            raise ValueError(f"negatives must be >= 1, got {self.negatives} (controls)")
-        if self.removals < 0:
-            raise ValueError(f"removals must be >= 0, got {self.removals} (controls)")
-        if not 0 < self.quantile <= 1:
-            raise ValueError(f"quantile must lie in (0, 1], got {self.quantile} (controls)")
+        require_at_least(0, "controls of the circuits", count=self.count)
+        require_at_least(1, "controls", negatives=self.negatives)
+        require_at_least(0, "controls", removals=self.removals)
+        require_between("(0, 1]", "controls", quantile=self.quantile)
 
 
 @dataclass(frozen=True)
@@ -150,16 +148,9 @@ def _ranked(masks: Tensor, order: Tensor, sites: Sequence[Site]) -> Tensor:
     """In every site as many units as the masks have, those first in order (largest)."""
     sizes = {name: part.sum(-1) for name, part in split_by_site(masks, sites).items()}
     return torch.cat(
-        [_ranks(part) < sizes[name][:, None] for name, part in split_by_site(order, sites).items()],
+        [ranks(part) < sizes[name][:, None] for name, part in split_by_site(order, sites).items()],
         dim=-1,
     )
-
-
-def _ranks(values: Tensor) -> Tensor:
-    """Place of each value along the last axis, the largest first; int64."""
-    order = values.argsort(-1, descending=True)
-    places = torch.arange(values.shape[-1]).expand_as(order)
-    return torch.empty_like(order).scatter_(-1, order, places)
 
 
 def run_controls(
@@ -185,7 +176,7 @@ def run_controls(
     randoms = random_rivals(subject, rivals.masks, rivals.tasks, controls.count, generators)
     accuracy = _accuracies(subject, randoms, rivals, controls)
     return ControlResult(
-        _quantile(accuracy, controls.quantile), _losses(subject, randoms, rivals.tasks)
+        high_quantile(accuracy, controls.quantile), _losses(subject, randoms, rivals.tasks)
     )
 
 
@@ -198,12 +189,6 @@ def dealt(samples: Tensor, n_own: int, parts: int) -> list[Tensor]:
         return [samples] * parts
     own, others = samples[:n_own], samples[n_own:]
     return [torch.cat([own[part::parts], others[part::parts]]) for part in range(parts)]
-
-
-def _quantile(values: Tensor, quantile: float) -> Tensor:
-    """The next higher observed value along the first axis."""
-    found = np.quantile(values.numpy(), quantile, axis=0, method="higher")
-    return torch.from_numpy(np.asarray(found))
 
 
 def _accuracies(
@@ -223,7 +208,7 @@ def _accuracies(
     first, second = ([half[part] for half in halves] * count for part in range(2))
     tally = _tally(subject, masks, tasks, first)
     accuracy = _balanced(tally).reshape(count, rows)
-    level = _quantile(accuracy, controls.quantile)
+    level = high_quantile(accuracy, controls.quantile)
     close = (rivals.balanced_accuracy < level + _MARGIN) & (accuracy >= level - _MARGIN)
     whole = torch.tensor([half[0] is half[1] for half in halves])
     again = (close & ~whole).flatten().nonzero().flatten()

@@ -123,6 +123,14 @@ def masked_mean(values: Tensor, chosen: Tensor) -> Tensor:
     return total / chosen.sum(-1)  # 0 / 0 is NaN
 
 
+def high_quantile(values: Tensor, quantile: float) -> Tensor:
+    """The next higher observed value along the first axis; NaN where there is none, or a NaN."""
+    if not len(values):
+        return torch.full(values.shape[1:], torch.nan, dtype=torch.float64)
+    found = np.quantile(values.numpy(), quantile, axis=0, method="higher")
+    return torch.from_numpy(np.asarray(found))
+
+
 def _auroc(
     score: NDArray[np.float64], positive: NDArray[np.bool_], negative: NDArray[np.bool_]
 ) -> NDArray[np.float64]:

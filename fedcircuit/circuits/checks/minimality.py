@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fedcircuit.circuits.checks.subject import CheckedModel
 from fedcircuit.circuits.search import separations
+from fedcircuit.ranges import require_at_least
 
 _ROWS = 256  # circuits in one call
 
@@ -44,8 +45,7 @@ def minimality(
     ValueError
         If the threshold is negative.
     """
-    if threshold < 0:
-        raise ValueError(f"threshold must be >= 0, got {threshold} (minimality)")
+    require_at_least(0, "minimality", threshold=threshold)
     result = torch.full((len(masks),), torch.nan, dtype=torch.float64)
     recognised = subject.recognised.reshape(subject.n_models, -1)
     owners, classes = (part.tolist() for part in subject.split(tasks))

@@ -26,6 +26,7 @@ from fedcircuit.circuits.checks.validity import (
 )
 from fedcircuit.circuits.overlap import Side, binomial_tails, paired_overlaps
 from fedcircuit.logits import not_finite_reason
+from fedcircuit.ranges import require_at_least
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,7 @@ class CheckSettings:
     minimality: bool = False
 
     def __post_init__(self) -> None:
-        if self.negatives < 1:
-            raise ValueError(f"negatives must be >= 1, got {self.negatives} (checks)")
+        require_at_least(1, "checks", negatives=self.negatives)
 
 
 def check_circuits(

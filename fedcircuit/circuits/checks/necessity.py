@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fedcircuit.circuits.checks.controls import Controls, Generators, dealt, random_rivals
 from fedcircuit.circuits.checks.knockout import recall_drops
 from fedcircuit.circuits.checks.subject import CheckedModel
+from fedcircuit.circuits.search import ranks
+from fedcircuit.ranges import require_between
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,6 @@ class SelectiveNecessity:
         """Mean of the random draws, ``[rows]``; NaN without draws."""
         return self.null.mean(0)
 
-    def null_quantile(self, quantile: float) -> Tensor:
-        """A quantile of the random draws, ``[rows]``: the next higher observed value."""
-        if not len(self.null):
-            return torch.full_like(self.own, torch.nan)
-        values = np.quantile(self.null.numpy(), quantile, axis=0, method="higher")
-        return torch.from_numpy(np.asarray(values))
-
 
 def best_units(masks: Tensor, scores: Tensor, share: float) -> Tensor:
     """The best units of each circuit, ``[rows, units]`` bool.
@@ -81,16 +75,13 @@ def best_units(masks: Tensor, scores: Tensor, share: float) -> Tensor:
     ValueError
         If the share is out of range.
     """
-    if not 0 < share <= 1:
-        raise ValueError(f"share must lie in (0, 1], got {share} (best units of a circuit)")
+    require_between("(0, 1]", "best units of a circuit", share=share)
     inside = torch.where(masks, scores.double(), -torch.inf)
     # less a hair: 0.07 * 100 is 7.000000000000001 in floating point
     wanted = [math.ceil(share * size - 1e-9) for size in masks.sum(1).tolist()]
-    order = inside.argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(masks.shape[1]).expand_as(order))
     ranked = ~(masks & scores.isnan()).any(1, keepdim=True)
     # a score may be minus infinity, like the units outside: these are never taken
-    return (rank < torch.tensor(wanted, dtype=torch.int64)[:, None]) & ranked & masks
+    return (ranks(inside) < torch.tensor(wanted, dtype=torch.int64)[:, None]) & ranked & masks
 
 
 def selective_necessity(

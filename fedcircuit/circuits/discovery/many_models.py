@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedcircuit.circuits.masking import Ablation, Stack, masked_models
+from fedcircuit.circuits.masking import Ablation, Stack, class_balanced, masked_models
 from fedcircuit.circuits.methods import Attribution
 from fedcircuit.circuits.search import (
     Effects,
@@ -114,7 +114,8 @@ def stacked_circuits(
     scores = torch.full((len(stack), n_classes, _n_units(stack)), torch.nan)
     masks = torch.zeros_like(scores, dtype=torch.bool)
     if bool(known.any()):
-        scores[:, known] = _scores(seen, method)[:, known].to(scores)
+        given = method.scores_of(seen.effects, labels, n_classes)  # [models, classes, units]
+        scores[:, known] = given[:, known].to(scores)
         assert isinstance(method.size, Faithful)
         places = first_places(labels, method.size.samples_per_class, n_classes)
         masked = masked_models(stack, first[:, places], logits[:, places], reference)
@@ -125,27 +126,11 @@ def stacked_circuits(
     return StackedCircuits(masks & found[..., None], found, scores, reasons, reference)
 
 
-def _scores(seen: _Seen, method: Attribution) -> Tensor:
-    """Scores ``[models, classes, units]``; see `Attribution`."""
-    labels, n_classes = seen.labels, seen.n_classes
-    n = len(labels)
-    each = n if method.negatives is None else -(-method.negatives // n_classes)
-    few = first_places(labels, each, n_classes)
-    many = first_places(labels, method.positives or n, n_classes)
-    own = None
-    if len(many) != len(few):
-        (own,) = seen.effects(many, [labels[many]])
-    targets = [torch.full_like(few, c) for c in range(n_classes)]
-    present = torch.bincount(labels[few], minlength=n_classes) > 0
-    return method.scores_of(own, seen.effects(few, targets), present)
-
-
 def _class_means(
     activations: Sequence[Tensor], labels: Tensor, n_classes: int
 ) -> tuple[Tensor, ...]:
     """Means within and then over the classes that have samples, ``[models, 1, units]`` a site."""
-    counts = torch.bincount(labels, minlength=n_classes)
-    weights = (1.0 / (counts[labels] * (counts > 0).sum())).to(activations[0])
+    weights = class_balanced(labels, n_classes).to(activations[0])
     return tuple((weights @ part).unsqueeze(1) for part in activations)
 
 

@@ -7,8 +7,8 @@ from torch import nn
 
 from fedcircuit.circuits.masking import DEFAULT_BYTES, Ablation, Memory, observed_reference
 from fedcircuit.circuits.methods import discovery_method
-from fedcircuit.circuits.models import require_readable, searching, workable
-from fedcircuit.circuits.probes import ProbeLike, as_probe
+from fedcircuit.circuits.models import searching
+from fedcircuit.circuits.probes import ProbeLike, fitted
 from fedcircuit.circuits.search import Discovery, DiscoveryMethod, Task, nothing_found
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.logits import n_not_finite, not_finite_reason
@@ -54,9 +54,7 @@ def discover(
         If the model cannot be watched, has no sites or does not fit the probe; its output for a
         sample depends on other samples or on chance; or the method or ablation cannot be used.
     """
-    require_readable(model)
-    model = workable(model)
-    known = as_probe(probe, model, seed)
+    model, known = fitted(model, probe, seed)
     samples, generator = known.discovery, torch.Generator().manual_seed(seed)
     chosen = discovery_method(method) if isinstance(method, str) else method
     sites = find_sites(model, samples.inputs)

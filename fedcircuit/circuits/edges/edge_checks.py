@@ -6,11 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits.checks import Controls, OneVsRest, one_vs_rest, random_like
+from fedcircuit.circuits.checks import Controls, OneVsRest, high_quantile, one_vs_rest, random_like
 from fedcircuit.circuits.edges.edge_circuit import EdgeLayer, as_sites
 from fedcircuit.circuits.edges.reduced_model import edge_logits
 from fedcircuit.circuits.masking import contrast
@@ -132,10 +131,10 @@ def check_edge_circuits(
                 balanced_accuracy=float(own.balanced_accuracy),
                 auroc=float(own.auroc),
                 constant=bool(own.variance <= _CONSTANT),
-                control_recall=_mean(recall),
-                control_fpr=_mean(fpr),
-                control_balanced_accuracy=_mean(accuracy),
-                null_balanced_accuracy=_high(accuracy, controls.quantile),
+                control_recall=float(recall.mean()),
+                control_fpr=float(fpr.mean()),
+                control_balanced_accuracy=float(accuracy.mean()),
+                null_balanced_accuracy=float(high_quantile(accuracy, controls.quantile)),
             )
         )
     return tuple(checks)
@@ -147,17 +146,8 @@ def _controlled(
     """Recall and FPR of random circuits, ``[count]`` each, on fewer samples of other classes."""
     rows = contrast(subject.samples.labels, class_index, controls.negatives)
     found = [subject.measured(mask, class_index, rows) for mask in randoms]
-    nothing = torch.zeros(0, dtype=torch.float64)
-    recall = torch.cat([one.recall for one in found]) if found else nothing
-    fpr = torch.cat([one.fpr for one in found]) if found else nothing
-    return recall, fpr
-
-
-def _mean(values: Tensor) -> float:
-    return float(values.mean()) if len(values) else math.nan
-
-
-def _high(values: Tensor, quantile: float) -> float:
-    if not len(values) or bool(values.isnan().any()):
-        return math.nan
-    return float(np.quantile(values.numpy(), quantile, method="higher"))
+    none = torch.zeros(0, dtype=torch.float64)  # of which a mean and a quantile are NaN
+    return (
+        torch.cat([none, *(one.recall for one in found)]),
+        torch.cat([none, *(one.fpr for one in found)]),
+    )

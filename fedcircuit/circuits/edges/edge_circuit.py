@@ -91,14 +91,8 @@ class EdgeCircuit(Masks):
     """
 
     place: ClassVar[str] = "edge"
-
-    def __post_init__(self) -> None:
-        for name, mask in self.masks.items():
-            if mask.dtype != torch.bool or mask.ndim != 2:
-                raise ValueError(
-                    f"the mask of edge layer {name!r} must be bool of shape "
-                    f"[out_units, in_units], got {mask.dtype} of shape {tuple(mask.shape)}"
-                )
+    holder: ClassVar[str] = "edge layer"
+    shape: ClassVar[tuple[str, ...]] = ("out_units", "in_units")
 
     @property
     def n_edges(self) -> int:

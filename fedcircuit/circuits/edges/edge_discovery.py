@@ -15,9 +15,9 @@ from fedcircuit.circuits.edges.edge_layers import existing_edges, find_edge_laye
 from fedcircuit.circuits.edges.edge_paths import on_path
 from fedcircuit.circuits.edges.scoring import Against, edge_effects, scores_of_effects
 from fedcircuit.circuits.masking import DEFAULT_BYTES, Ablation, Memory
-from fedcircuit.circuits.models import require_readable, searching, workable
-from fedcircuit.circuits.probes import ProbeLike, as_probe
-from fedcircuit.circuits.search import Cost, Meter, absent_reasons, mass_rule
+from fedcircuit.circuits.models import searching
+from fedcircuit.circuits.probes import ProbeLike, fitted
+from fedcircuit.circuits.search import Cost, Meter, absent_reasons, mass_rule, reasons_for
 from fedcircuit.circuits.sites import require_independent
 
 NO_EDGE = "no edge separates the class from the others"
@@ -113,9 +113,8 @@ def edge_circuits(
     """
     if not 0.0 < share <= 1.0:
         raise ValueError(f"share of the score mass must lie in (0, 1], got {share}")
-    require_readable(model)
-    model, meter = workable(model), Meter()
-    known = as_probe(probe, model, seed)
+    model, known = fitted(model, probe, seed)
+    meter = Meter()
     samples, n_classes = known.discovery, known.n_classes
     require_independent(model, samples.inputs)
     layers = find_edge_layers(model, samples.inputs)
@@ -134,17 +133,9 @@ def edge_circuits(
     subject = EdgeSubject(model, layers, references, existing, known.checking, n_classes, rows)
     generator = torch.Generator().manual_seed(seed)
     checks = check_edge_circuits(subject, masks, found, controls or Controls(), generator)
-    reasons = _reasons(samples.counts(n_classes), found, chosen.any(1))
+    why = [NO_PATH if some else NO_EDGE for some in chosen.any(1).tolist()]
+    reasons = reasons_for(found, absent_reasons(samples.counts(n_classes)), why)
     return EdgeDiscovery(layers, masks, found, scores, existing, reasons, checks, cost)
-
-
-def _reasons(counts: Tensor, found: Tensor, chosen: Tensor) -> tuple[str, ...]:
-    return tuple(
-        "" if has else absent or (NO_PATH if some else NO_EDGE)
-        for absent, has, some in zip(
-            absent_reasons(counts), found.tolist(), chosen.tolist(), strict=True
-        )
-    )
 
 
 def edge_mass_rule(

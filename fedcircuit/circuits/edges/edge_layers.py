@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits.edges.edge_circuit import EdgeLayer
-from fedcircuit.circuits.masking import Ablation
+from fedcircuit.circuits.masking import Ablation, add_means, class_balanced
 from fedcircuit.circuits.models import (
     CONVOLUTIONS,
     UNIT_LAYERS,
@@ -130,14 +130,10 @@ def layer_references(
         )
     if not len(samples):
         raise ValueError("references of edges need at least one sample, got none")
-    counts = samples.counts(n_classes)
-    weights = 1.0 / (counts[samples.labels] * (counts > 0).sum())  # [n], sums to 1
+    weights = class_balanced(samples.labels, n_classes)
     total: dict[str, Tensor] = {}
     for part in torch.split(torch.arange(len(samples)), rows):
-        for name, values in _layer_inputs(model, layers, samples.inputs[part]).items():
-            share = weights[part].to(values)
-            mean = torch.tensordot(share, values, dims=1).unsqueeze(0)
-            total[name] = mean if name not in total else total[name] + mean
+        add_means(total, weights[part], _layer_inputs(model, layers, samples.inputs[part]))
     if ablation == "zero":
         return {name: torch.zeros_like(value) for name, value in total.items()}
     return total

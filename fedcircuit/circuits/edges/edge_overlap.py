@@ -18,7 +18,14 @@ from fedcircuit.circuits.edges.edge_circuit import (
     require_same_layers,
 )
 from fedcircuit.circuits.edges.edge_discovery import EdgeDiscovery
-from fedcircuit.circuits.overlap import ALL_LAYERS, Overlap, OverlapTable, Side, paired_overlaps
+from fedcircuit.circuits.overlap import (
+    ALL_LAYERS,
+    Overlap,
+    OverlapTable,
+    Side,
+    layer_overlaps,
+    paired_overlaps,
+)
 
 
 @dataclass(frozen=True)
@@ -89,12 +96,7 @@ def edge_iou(a: EdgeCircuit, b: EdgeCircuit, existing: EdgeCircuit | None = None
     """
     for other in (b, *([] if existing is None else [existing])):
         require_same_layers(a, other)
-    layers = [EdgeLayer(name, mask.shape[0], mask.shape[1], 1) for name, mask in a.masks.items()]
-    pool = None if existing is None else existing.flat()
-    row_a, row_b = Side(a.flat()[None], live=pool), Side(b.flat()[None], live=pool)
-    found = paired_overlaps(row_a, row_b, as_sites(layers)).at(0)
-    assert found is not None  # both circuits are given
-    return found[ALL_LAYERS]
+    return layer_overlaps(a, b, existing)[ALL_LAYERS]
 
 
 def induced_edge_iou(overlap_in: float, overlap_out: float, size: float) -> float:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from fedcircuit.circuits.masking.ablation import (
     Ablation,
     Seen,
+    add_means,
+    class_balanced,
     observed_reference,
     reference_activations,
     reference_rows,
@@ -25,7 +27,9 @@ __all__ = [
     "Seen",
     "Stack",
     "StackedModels",
+    "add_means",
     "by_length",
+    "class_balanced",
     "contrast",
     "layers_of",
     "masked_model",
@@ -40,8 +44,6 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:
+    from fedcircuit.moved import old_names
 
-    def __getattr__(name: str) -> object:
-        from fedcircuit.moved import moved_name
-
-        return moved_name(__name__, name)
+    __getattr__ = old_names(__name__)

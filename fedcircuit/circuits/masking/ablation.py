@@ -121,7 +121,7 @@ def observed_reference(
     return _mean_reference(model, sites, samples, n_classes, memory)
 
 
-def _balanced(labels: Tensor, n_classes: int) -> Tensor:
+def class_balanced(labels: Tensor, n_classes: int) -> Tensor:
     """Weights ``[n]`` of a mean within and then over the classes; they sum to 1."""
     counts = torch.bincount(labels, minlength=n_classes)
     return 1.0 / (counts[labels] * (counts > 0).sum())
@@ -133,13 +133,20 @@ def _weighted(weights: Tensor, activation: Tensor) -> Tensor:
     return found
 
 
+def add_means(means: dict[str, Tensor], weights: Tensor, activations: Mapping[str, Tensor]) -> None:
+    """Add the weighted sums of activations ``[n, ...]`` to means ``[1, ...]``, by name."""
+    for name, activation in activations.items():
+        found = _weighted(weights, activation)
+        means[name] = found if name not in means else means[name] + found
+
+
 def _from_graph(
     model: nn.Module, sites: Sequence[Site], samples: Samples, n_classes: int
 ) -> tuple[dict[str, Tensor], Seen]:
     """The mean reference, and the graph of the one pass that gave it."""
     with evaluating(model):
         logits, seen = site_graph(model, sites, samples.inputs)
-    weights = _balanced(samples.labels, n_classes)
+    weights = class_balanced(samples.labels, n_classes)
     mean = {name: _weighted(weights, part.detach()) for name, part in seen.items()}
     return mean, Seen(logits.detach(), seen[sites[0].name].detach(), (logits, seen))
 
@@ -148,7 +155,7 @@ def _mean_reference(
     model: nn.Module, sites: Sequence[Site], samples: Samples, n_classes: int, memory: Memory
 ) -> tuple[dict[str, Tensor], Seen]:
     """Mean within and then over the classes, and what was seen, a few samples at a time."""
-    weights = _balanced(samples.labels, n_classes)
+    weights = class_balanced(samples.labels, n_classes)
     rows = memory.rows(graph=False, most=max(MOST_ROWS, len(samples)))
     mean: dict[str, Tensor] = {}
     logits: list[Tensor] = []
@@ -156,9 +163,7 @@ def _mean_reference(
     for part in torch.split(torch.arange(len(samples)), rows):
         with evaluating(model), capture(model, sites) as seen:
             logits.append(logits_of(model, samples.inputs[part]))
-        for name, activation in seen.items():
-            found = _weighted(weights[part], activation)
-            mean[name] = found if name not in mean else mean[name] + found
+        add_means(mean, weights[part], seen)
         one = seen[sites[0].name]
         if first is None or not memory.fits(one[0].numel() * one.element_size() * len(samples)):
             first = None

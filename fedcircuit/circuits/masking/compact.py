@@ -84,13 +84,6 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Chain:
-    """A network as links from its first site to its logits; made by `chain_of`."""
-
-    links: tuple[Link, ...]
-
-
-@dataclass(frozen=True)
 class Rest:
     """Links with what they make of ablated units, for many circuits; made by `rest_of`.
 
@@ -126,7 +119,7 @@ class Rest:
         """
         n_logits = self.links[-1].weight.shape[0]
         # a site without kept units is run with one that nobody reads: no tensor is ever empty
-        run = [part if len(part) else part.new_zeros(1) for part in kept]
+        run = [some_units(part) for part in kept]
         after = [*run[1:], torch.arange(n_logits, device=value.device)]
         for place, (link, out) in enumerate(zip(self.links, after, strict=True)):
             last = place + 1 == len(after)
@@ -141,22 +134,23 @@ class Rest:
         return value
 
 
-def rest_of(chain: Chain, reference: Sequence[Tensor] | None) -> Rest:
-    """Prepare a chain for many circuits; the reference as in `Rest`."""
+def rest_of(links: tuple[Link, ...], reference: Sequence[Tensor] | None) -> Rest:
+    """Prepare links for many circuits; the reference as in `Rest`."""
     if reference is not None:
-        pairs = zip(chain.links, reference, strict=True)
-        return Rest(chain.links, tuple(reference), tuple(link.sums(one) for link, one in pairs))
-    return Rest(chain.links, None, tuple(link.bias() for link in chain.links))
+        pairs = zip(links, reference, strict=True)
+        return Rest(links, tuple(reference), tuple(link.sums(one) for link, one in pairs))
+    return Rest(links, None, tuple(link.bias() for link in links))
 
 
-def chain_of(model: nn.Module, sites: Sequence[Site], example: Tensor) -> Chain | None:
-    """The model as a chain of links; None where its layers do not simply follow one another.
+def links_of(model: nn.Module, sites: Sequence[Site], example: Tensor) -> tuple[Link, ...] | None:
+    """The model from its first site to its logits; None where layers do not just follow each other.
 
     What is found here by order and shape alone must still be compared with the model itself
     (`fedcircuit.circuits.masking.masked_model` does).
     """
     order = call_order(model, example)
-    if len(set(order)) != len(order) or any(name not in order for s in sites for name in _ends(s)):
+    named = {name for site in sites for name in (site.name, site.output)}
+    if len(set(order)) != len(order) or not named <= set(order):
         return None
     links: list[Link] = []
     for index, site in enumerate(sites):
@@ -167,11 +161,7 @@ def chain_of(model: nn.Module, sites: Sequence[Site], example: Tensor) -> Chain 
         if link is None:
             return None
         links.append(link)
-    return Chain(tuple(links))
-
-
-def _ends(site: Site) -> tuple[str, str]:
-    return site.name, site.output
+    return tuple(links)
 
 
 def _link(modules: list[nn.Module], site: Site, *, last: bool) -> Link | None:
@@ -234,6 +224,11 @@ def _units(values: Tensor, kept: Tensor) -> Tensor:
     if values.ndim != 4:
         return values.index_select(1, kept)
     return values.permute(0, 2, 3, 1).index_select(3, kept).permute(0, 3, 1, 2)
+
+
+def some_units(units: Tensor) -> Tensor:
+    """The units, or any one where there is none: no tensor is ever empty."""
+    return units if len(units) else units.new_zeros(1)
 
 
 def kept_values(values: Tensor, kept: Tensor, reference: Sequence[Tensor] | None) -> Tensor:

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from fedcircuit.circuits import Site
-from fedcircuit.circuits.masking.compact import Chain, Rest, kept_units, kept_values, rest_of
+from fedcircuit.circuits.masking.compact import (
+    Link,
+    Rest,
+    kept_units,
+    kept_values,
+    rest_of,
+    some_units,
+)
 from fedcircuit.circuits.masking.memory import Memory
 
 _LEAST_SHARED = 8  # rows of one mask from which it pays to cut its network out,
@@ -79,9 +86,9 @@ class CutOut:
         without = lost.nonzero().flatten()
         n_read = len(kept[1]) if len(kept) > 1 else n_out
         if self.sums is None or len(without) * n_out >= len(kept[0]) * n_read:
-            return self.rest.logits(_picked(self.first, samples, _some(kept[0])), kept)
+            return self.rest.logits(_picked(self.first, samples, some_units(kept[0])), kept)
         # with nothing lost one unit is taken away times zero
-        some = _some(without)
+        some = some_units(without)
         weight = link.weight[:, some] * (-1.0 if len(without) else 0.0)
         every = torch.arange(n_out, device=samples.device)
         sums = _samples(self.sums, samples)
@@ -89,12 +96,12 @@ class CutOut:
         if len(kept) == 1:
             return value
         behind = self.rest.behind_first()
-        return behind.logits(kept_values(value, _some(kept[1]), behind.reference), kept[1:])
+        return behind.logits(kept_values(value, some_units(kept[1]), behind.reference), kept[1:])
 
 
 @torch.no_grad()
 def cut_out(
-    chain: Chain,
+    links: tuple[Link, ...],
     sites: Sequence[Site],
     first: Tensor,
     sizes: Sequence[int],
@@ -102,12 +109,12 @@ def cut_out(
     *,
     memory: Memory,
 ) -> CutOut:
-    """Prepare a chain for many circuits.
+    """Prepare a network for many circuits.
 
     Parameters
     ----------
-    chain, sites
-        The network and its sites.
+    links, sites
+        The network behind its first site, and its sites.
     first
         Activations of the first site ``[n, units, ...]``, ungated.
     sizes
@@ -120,21 +127,16 @@ def cut_out(
     places = (size // site.n_units for size, site in zip(sizes, sites, strict=True))
     work = sum(
         link.weight.numel() * (n if link.is_conv else 1)
-        for link, n in zip(chain.links, places, strict=True)
+        for link, n in zip(links, places, strict=True)
     )
-    link = chain.links[0]
+    link = links[0]
     one = link.sums(first[:1])
     fits = memory.fits(one.numel() * one.element_size() * len(first))
     change = first if reference is None else first - reference[0]
     # units are picked fastest where the numbers of each lie side by side
     plain = change.contiguous()
     sums = link.sums(first) if fits else None
-    return CutOut(rest_of(chain, reference), tuple(sites), plain, sums, work)
-
-
-def _some(units: Tensor) -> Tensor:
-    """The units, or any one where there is none: no tensor is ever empty."""
-    return units if len(units) else units.new_zeros(1)
+    return CutOut(rest_of(links, reference), tuple(sites), plain, sums, work)
 
 
 def _samples(values: Tensor, samples: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from fedcircuit.circuits import Site, split_by_site
 from fedcircuit.circuits.masking.ablation import Seen, reference_rows
-from fedcircuit.circuits.masking.compact import chain_of, references
+from fedcircuit.circuits.masking.compact import links_of, references
 from fedcircuit.circuits.masking.contrast_samples import Masked
 from fedcircuit.circuits.masking.cut_models import CutOut, cut_out
 from fedcircuit.circuits.masking.memory import Memory
@@ -195,19 +195,13 @@ def masked_model(
 
 def _cut(quick: MaskedModel) -> CutOut | None:
     """The model without what it does not need, as far as order and shapes tell; None if not."""
-    chain = chain_of(quick.model, quick.sites, quick.inputs)
-    if chain is None or quick.prefix is None:
+    sites, first, memory = quick.sites, quick.prefix, quick.memory
+    links = links_of(quick.model, sites, quick.inputs)
+    if links is None or first is None:
         return None
-    reference = references(quick.reference, quick.sites)
+    reference = references(quick.reference, sites)
     try:
-        return cut_out(
-            chain,
-            quick.sites,
-            quick.prefix,
-            quick.sizes,
-            reference,
-            memory=quick.memory,
-        )
+        return cut_out(links, sites, first, quick.sizes, reference, memory=memory)
     except (RuntimeError, ValueError, IndexError):
         # functions between the layers, which no module shows, change the shapes
         return None

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fedcircuit.circuits import Site
-from fedcircuit.circuits.masking import reference_rows
 from fedcircuit.circuits.search import (
     Effects,
     Faithful,
-    Meter,
-    Scored,
+    SearchedModel,
     SizeRule,
-    Task,
+    UnitScored,
     against_others,
     contrast_of_logits,
-    first_of_each_class,
+    first_places,
     mean_effects,
     summed_effects,
 )
 from fedcircuit.circuits.sites import site_graph
+from fedcircuit.ranges import require_at_least
 from fedcircuit.samples import Samples
+
+# places [k] of samples, and target classes [k] of each pass
+MeanEffects = Callable[[Tensor, Sequence[Tensor]], Iterator[Effects]]
 
 
 @dataclass(frozen=True)
-class Attribution(Scored):
+class Attribution(UnitScored):
     """Gradient times (activation minus reference) of a contrast between classes.
 
     For class c and its contrast ``t_c`` (`fedcircuit.circuits.search.contrast`) the first-order
@@ -75,53 +76,36 @@ class Attribution(Scored):
     copies: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("positives", "negatives", "copies"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value}")
+        require_at_least(1, positives=self.positives, negatives=self.negatives, copies=self.copies)
 
-    def scores(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-        meter: Meter,
-    ) -> Tensor:
-        """Scores ``[classes, units]`` of a model in eval mode with frozen parameters."""
-        if task.n_classes <= self.max_jacobian_classes:
-            return self._jacobian_scores(model, sites, task, meter)
-        return _row_scores(model, sites, task, self.copies, meter, generator)
-
-    def _jacobian_scores(
-        self, model: nn.Module, sites: Sequence[Site], task: Task, meter: Meter
-    ) -> Tensor:
+    def unit_scores(self, searched: SearchedModel) -> Tensor:
         """Effects against the other classes, ``[classes, units]``."""
-        n_classes, n = task.n_classes, len(task.samples)
-        each = n if self.negatives is None else -(-self.negatives // n_classes)
-        few = first_of_each_class(task, each)
-        many = first_of_each_class(task, self.positives or n)
-        labels = few.samples.labels
-        targets = [torch.full_like(labels, c) for c in range(n_classes)]
-        own = None
-        if len(many.samples) != len(few.samples):
-            (own,) = mean_effects(model, sites, many, [many.samples.labels], meter)
-        present = few.samples.counts(n_classes) > 0
-        passes = mean_effects(model, sites, few, targets, meter)
-        return self.scores_of(own, passes, present)
+        if searched.n_classes > self.max_jacobian_classes:
+            return _row_scores(searched, self.copies)
 
-    def scores_of(self, own: Effects | None, passes: Iterable[Effects], present: Tensor) -> Tensor:
+        def effects(places: Tensor, targets: Sequence[Tensor]) -> Iterator[Effects]:
+            return mean_effects(replace(searched, task=searched.task.take(places)), targets)
+
+        return self.scores_of(effects, searched.samples.labels, searched.n_classes)
+
+    def scores_of(self, effects: MeanEffects, labels: Tensor, n_classes: int) -> Tensor:
         """Scores ``[..., classes, units]`` of mean effects.
 
         Parameters
         ----------
-        own
-            Effects on the contrast of each sample's own class; None takes them from the passes.
-        passes
-            For each class the effects on its contrast.
-        present
-            ``[classes]`` bool, classes that have samples.
+        effects
+            Mean effects on samples at chosen places, for each choice of their target classes.
+        labels, n_classes
+            ``[n]`` int64, of all samples; number of classes.
         """
+        n, own = len(labels), None
+        each = n if self.negatives is None else -(-self.negatives // n_classes)
+        few = first_places(labels, each, n_classes)
+        many = first_places(labels, self.positives or n, n_classes)
+        if len(many) != len(few):
+            (own,) = effects(many, [labels[many]])
+        present = torch.bincount(labels[few], minlength=n_classes) > 0
+        passes = effects(few, [torch.full_like(few, c) for c in range(n_classes)])
         scores = [self._score(own or found, found, c, present) for c, found in enumerate(passes)]
         return torch.stack(scores, dim=-2)
 
@@ -143,29 +127,20 @@ class Attribution(Scored):
         return torch.where(sure, score, score.clamp(max=0))
 
 
-def _row_scores(
-    model: nn.Module,
-    sites: Sequence[Site],
-    task: Task,
-    negatives: int,
-    meter: Meter,
-    generator: torch.Generator,
-) -> Tensor:
-    samples = task.samples
-    rows, targets, weights = _rows(samples, task.n_classes, negatives, generator)
-    total = torch.zeros(task.n_classes, sum(site.n_units for site in sites))
-    at_once = task.memory_of(model, sites).rows(graph=True)
-    for part in torch.split(torch.arange(len(rows)), at_once):
-        logits, seen = site_graph(model, sites, samples.inputs[rows[part]])
-        contrast = contrast_of_logits(
-            samples.labels[rows[part]], targets[part], task.n_classes
-        ) * weights[part].unsqueeze(1)
+def _row_scores(searched: SearchedModel, negatives: int) -> Tensor:
+    samples, sites, n_classes = searched.samples, searched.sites, searched.n_classes
+    rows, targets, weights = _rows(samples, n_classes, negatives, searched.generator)
+    total = torch.zeros(n_classes, searched.n_units)
+    for part in searched.passes(len(rows), graph=True):
+        few = rows[part]
+        logits, seen = site_graph(searched.model, sites, samples.inputs[few])
+        contrast = contrast_of_logits(samples.labels[few], targets[part], n_classes)
+        contrast = contrast * weights[part].unsqueeze(1)
         total_contrast = (logits * contrast.to(logits)).sum()
         gradients = torch.autograd.grad(total_contrast, [seen[site.name] for site in sites])
-        meter.forward += len(part)
-        meter.backward += len(part)
-        reference = reference_rows(task.reference, rows[part])
-        effects = summed_effects(gradients, seen, sites, reference).to(total)
+        searched.meter.forward += len(part)
+        searched.meter.backward += len(part)
+        effects = summed_effects(gradients, seen, sites, searched.reference(few)).to(total)
         total.index_add_(0, targets[part], effects)
     return total
 

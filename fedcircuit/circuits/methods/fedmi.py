@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fedcircuit.circuits import Site, site_slices
-from fedcircuit.circuits.masking import Memory
-from fedcircuit.circuits.models import CONVOLUTIONS, evaluating
-from fedcircuit.circuits.search import Discovery, Meter, Task, frozen
+from fedcircuit.circuits.models import CONVOLUTIONS
+from fedcircuit.circuits.search import Discovery, SearchedModel, SearchingMethod
 from fedcircuit.circuits.sites import capture, gate, transformed
 from fedcircuit.logits import logits_of
 from fedcircuit.samples import Samples
 
 
 @dataclass(frozen=True)
-class FedMI:
+class FedMI(SearchingMethod):
     """Straight-through gates on convolution channels, trained on images of the class alone.
 
     Haseeb, Masood and Sohail 2025, arXiv 2512.23043, as in the public code of 30 December 2025.
@@ -39,6 +39,8 @@ class FedMI:
         As published.
     """
 
+    name: ClassVar[str] = "fedmi"
+
     classes: tuple[int, ...] | None = None
     steps: int = 200
     lr: float = 0.1
@@ -46,67 +48,37 @@ class FedMI:
     init: float = 2.0
     batch_size: int = 256
 
-    @property
-    def name(self) -> str:
-        """Name in configurations and records."""
-        return "fedmi"
-
-    def __call__(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-    ) -> Discovery:
+    def search(self, searched: SearchedModel) -> Discovery:
         """Circuits of the asked classes, one optimisation after the other."""
-        meter = Meter()
-        counts = task.samples.counts(task.n_classes)
-        gated = [isinstance(model.get_submodule(s.name), CONVOLUTIONS) for s in sites]
-        if not any(gated):
+        if not any(_is_gated(searched.model, site) for site in searched.sites):
             raise ValueError("method 'fedmi' gates convolution channels; the model has none")
-        n_units = sum(site.n_units for site in sites)
-        masks = torch.zeros(task.n_classes, n_units, dtype=torch.bool)
-        scores = torch.full((task.n_classes, n_units), torch.nan)
-        reasons = []
-        with evaluating(model), frozen(model):
-            means, memory = None, task.memory_of(model, sites)
-            if task.reference is not None:
-                means = _channel_means(model, sites, task.samples, memory)
-            for index in range(task.n_classes):
-                # a stream of its own: the circuit does not depend on which others are asked for
-                own = torch.Generator().manual_seed((generator.initial_seed() + index) % 2**63)
-                if self.classes is not None and index not in self.classes:
-                    reasons.append("not asked for")
-                elif counts[index] == 0:
-                    reasons.append("no sample of the class")
-                else:
-                    gates = self._train(model, sites, task, index, means, own, meter)
-                    scores[index] = gates
-                    masks[index] = gates > 0
-                    reasons.append("")
-        found = torch.tensor([not reason for reason in reasons])
-        none = (None,) * task.n_classes
-        return Discovery(tuple(sites), masks, found, scores, tuple(reasons), meter.cost(), none)
+        seed, reasons = searched.generator.initial_seed(), []
+        masks, scores = searched.nothing()
+        means = None if searched.task.reference is None else _channel_means(searched)
+        for index, count in enumerate(searched.samples.counts(searched.n_classes).tolist()):
+            # a stream of its own: the circuit does not depend on which others are asked for
+            own = torch.Generator().manual_seed((seed + index) % 2**63)
+            if self.classes is not None and index not in self.classes:
+                reasons.append("not asked for")
+            elif count == 0:
+                reasons.append("no sample of the class")
+            else:
+                gates = self._train(replace(searched, generator=own), index, means)
+                scores[index] = gates
+                masks[index] = gates > 0
+                reasons.append("")
+        found, none = torch.tensor([not reason for reason in reasons]), (None,) * len(reasons)
+        cost = searched.meter.cost()
+        return Discovery(searched.sites, masks, found, scores, tuple(reasons), cost, none)
 
     def _train(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        target: int,
-        means: Mapping[str, Tensor] | None,
-        generator: torch.Generator,
-        meter: Meter,
+        self, here: SearchedModel, target: int, means: Mapping[str, Tensor] | None
     ) -> Tensor:
         """Gate values ``[units]`` after the last step; units that are not gated keep ``init``."""
-        open_units = torch.full((sum(site.n_units for site in sites),), self.init)
-        trained = [
-            (site, part)
-            for site, part in zip(sites, site_slices(sites), strict=True)
-            if isinstance(model.get_submodule(site.name), CONVOLUTIONS)
-        ]
-        gates = open_units.clone().requires_grad_()
-        rows = task.memory_of(model, sites).rows(graph=True)
+        model, parts = here.model, zip(here.sites, site_slices(here.sites), strict=True)
+        trained = [(site, part) for site, part in parts if _is_gated(model, site)]
+        gates = torch.full((here.n_units,), self.init, requires_grad=True)
+        rows = here.memory.rows(graph=True)
         optimizer = torch.optim.Adam([gates], lr=self.lr)
 
         def transform(site: Site, part: slice) -> Callable[[Tensor], Tensor]:
@@ -118,7 +90,7 @@ class FedMI:
             transformed(model, {site.name: transform(site, part) for site, part in trained}),
         ):
             for _ in range(self.steps):
-                images = _target_rows(task.samples, target, self.batch_size, generator)
+                images = _target_rows(here.samples, target, self.batch_size, here.generator)
                 optimizer.zero_grad()
                 loss = sum(torch.sigmoid(gates[part]).sum() for _, part in trained) * self.l0
                 for few in torch.split(images, rows):
@@ -129,9 +101,13 @@ class FedMI:
                     loss.backward()  # type: ignore[no-untyped-call]
                     loss = torch.zeros(())
                 optimizer.step()
-                meter.forward += len(images)
-                meter.backward += len(images)
+                here.meter.forward += len(images)
+                here.meter.backward += len(images)
         return gates.detach()
+
+
+def _is_gated(model: nn.Module, site: Site) -> bool:
+    return isinstance(model.get_submodule(site.name), CONVOLUTIONS)
 
 
 def _straight_through(gates: Tensor) -> Tensor:
@@ -152,15 +128,14 @@ def _target_rows(
 
 
 @torch.no_grad()
-def _channel_means(
-    model: nn.Module, sites: Sequence[Site], samples: Samples, memory: Memory
-) -> dict[str, Tensor]:
+def _channel_means(here: SearchedModel) -> dict[str, Tensor]:
     """Mean of each channel of the convolutions' own outputs over samples and positions."""
-    own = [Site(site.name, site.n_units, site.axis, site.name) for site in sites]
+    samples = here.samples
+    own = [Site(site.name, site.n_units, site.axis, site.name) for site in here.sites]
     means: dict[str, Tensor] = {}
-    for part in torch.split(samples.inputs, memory.rows(graph=False, most=len(samples))):
-        with capture(model, own) as seen:
-            logits_of(model, part)
+    for part in torch.split(samples.inputs, here.memory.rows(graph=False, most=len(samples))):
+        with capture(here.model, own) as seen:
+            logits_of(here.model, part)
         for site in own:
             activation = seen[site.name].movedim(site.axis, 1)
             mean = activation.flatten(2).mean((0, 2)) if activation.ndim > 2 else activation.mean(0)

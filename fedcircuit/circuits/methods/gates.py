@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from fedcircuit.circuits import Site, split_by_site
-from fedcircuit.circuits.masking import reference_rows
-from fedcircuit.circuits.models import evaluating
+from fedcircuit.circuits import split_by_site
 from fedcircuit.circuits.search import (
     Discovery,
-    Meter,
-    Task,
+    SearchedModel,
+    SearchingMethod,
     absent_reasons,
     class_stream,
-    frozen,
+    reasons_for,
     shared_gradients,
 )
 from fedcircuit.circuits.sites import gated
 from fedcircuit.logits import logits_of
+from fedcircuit.ranges import require_at_least
 
 Kind = Literal["hard-concrete", "straight-through"]
 # Stretched concrete distribution of Louizos et al. 2018, arXiv 1712.01312
@@ -32,7 +31,7 @@ _BETA, _LOW, _HIGH = 2.0 / 3.0, -0.1, 1.1
 
 
 @dataclass(frozen=True)
-class LearnedGates:
+class LearnedGates(SearchingMethod):
     """Gates learned under noise (Louizos et al. 2018, arXiv 1712.01312), one row for every class.
 
     Every sample runs through the row of one class, with noise of its own. The loss of a class is
@@ -73,6 +72,8 @@ class LearnedGates:
         If the kind is unknown, or a number is out of range.
     """
 
+    name: ClassVar[str] = "gates"
+
     kind: Kind = "hard-concrete"
     steps: int = 60
     lr: float = 0.2
@@ -85,72 +86,37 @@ class LearnedGates:
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind must be one of {get_args(Kind)}, got {self.kind!r}")
-        for name in ("steps", "samples", "still_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)} (method 'gates')")
+        numbers = {"steps": self.steps, "samples": self.samples, "still_steps": self.still_steps}
+        require_at_least(1, "method 'gates'", **numbers)
 
-    @property
-    def name(self) -> str:
-        """Name in configurations and records."""
-        return "gates"
-
-    def __call__(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-    ) -> Discovery:
+    def search(self, searched: SearchedModel) -> Discovery:
         """Circuits of all classes; ``converged`` says whose gates stood still."""
-        meter = Meter()
-        reasons = absent_reasons(task.samples.counts(task.n_classes))
+        reasons = absent_reasons(searched.samples.counts(searched.n_classes))
         classes = [index for index, reason in enumerate(reasons) if not reason]
-        n_units = sum(site.n_units for site in sites)
-        masks = torch.zeros(task.n_classes, n_units, dtype=torch.bool)
-        scores = torch.full((task.n_classes, n_units), torch.nan)
-        converged: list[bool | None] = [None] * task.n_classes
+        converged: list[bool | None] = [None] * len(reasons)
+        masks, scores = searched.nothing()
         if classes:
-            with evaluating(model), frozen(model):
-                problem = _Problem(model, tuple(sites), task, meter)
-                search = _Search(self, problem, classes, generator)
-                for row, index in enumerate(classes):
-                    masks[index] = search.best_masks[row]
-                    scores[index] = search.theta[row].detach()
-                    converged[index] = bool(search.still[row])
+            search = _Search(self, searched, classes)
+            masks[classes], scores[classes] = search.best_masks, search.theta.detach()
+            for row, index in enumerate(classes):
+                converged[index] = bool(search.still[row])
         found = masks.any(1)
-        reasons = tuple(
-            reason or ("" if has else "all gates closed")
-            for reason, has in zip(reasons, found.tolist(), strict=True)
-        )
-        return Discovery(
-            tuple(sites), masks, found, scores, reasons, meter.cost(), tuple(converged)
-        )
-
-
-@dataclass(frozen=True)
-class _Problem:
-    model: nn.Module
-    sites: tuple[Site, ...]
-    task: Task
-    meter: Meter
+        reasons = reasons_for(found, reasons, "all gates closed")
+        cost = searched.meter.cost()
+        return Discovery(searched.sites, masks, found, scores, reasons, cost, tuple(converged))
 
 
 class _Search:
     """One run of the optimisation; its fields hold what came out."""
 
     def __init__(
-        self,
-        method: LearnedGates,
-        problem: _Problem,
-        classes: Sequence[int],
-        generator: torch.Generator,
+        self, method: LearnedGates, problem: SearchedModel, classes: Sequence[int]
     ) -> None:
         self._method, self._problem = method, problem
         self._classes = torch.tensor(classes)
         # a stream for each class: its gates do not depend on which others are sought
-        self._generators = [class_stream(generator, index) for index in classes]
-        samples = problem.task.samples
-        memory = problem.task.memory_of(problem.model, problem.sites)
+        self._generators = [class_stream(problem.generator, index) for index in classes]
+        samples, memory = problem.samples, problem.memory
         self._at_once = memory.rows(graph=True, most=len(classes) * 2 * method.samples)
         rows = memory.rows(graph=False, most=len(samples))
         with torch.no_grad():
@@ -166,11 +132,11 @@ class _Search:
 
     def _start(self) -> Tensor:
         """Logits before the first step, ``[classes, units]``."""
-        p, n_units = self._problem, sum(site.n_units for site in self._problem.sites)
+        n_units = self._problem.n_units
         theta = torch.full((len(self._classes), n_units), self._method.init)
         if not self._method.warm_start:
             return theta
-        scores = shared_gradients(p.model, p.sites, p.task, torch.ones(n_units), p.meter)
+        scores = shared_gradients(self._problem, torch.ones(n_units))
         ranks = scores[self._classes].argsort(dim=1, stable=True).argsort(dim=1)
         spread: Tensor = torch.special.ndtri((ranks + 0.5) / n_units)
         return theta + spread
@@ -216,7 +182,7 @@ class _Search:
 
     def _draw(self) -> tuple[Tensor, Tensor]:
         """Positions ``[classes * 2 * samples]`` and the row of each: half own, half others."""
-        labels, n_classes = self._problem.task.samples.labels, self._problem.task.n_classes
+        labels, n_classes = self._problem.samples.labels, self._problem.n_classes
         each = 1.0 / torch.bincount(labels, minlength=n_classes)[labels]  # classes weigh the same
         picks = []
         for target, generator in zip(self._classes.tolist(), self._generators, strict=True):
@@ -233,8 +199,8 @@ class _Search:
         """Mean divergence of each class's binary prediction, ``[classes]``."""
         p = self._problem
         parts = split_by_site(gates, p.sites)
-        with gated(p.model, p.sites, parts, reference_rows(p.task.reference, index)):
-            logits = logits_of(p.model, p.task.samples.inputs[index])
+        with gated(p.model, p.sites, parts, p.reference(index)):
+            logits = logits_of(p.model, p.samples.inputs[index])
         p.meter.forward += len(index)
         if gates.requires_grad:
             p.meter.backward += len(index)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fedcircuit.circuits import Site
-from fedcircuit.circuits.search import Meter, Scored, SizeRule, Task, default_size, shared_gradients
+from fedcircuit.circuits.search import (
+    SearchedModel,
+    SizeRule,
+    UnitScored,
+    default_size,
+    shared_gradients,
+)
+from fedcircuit.ranges import require_at_least
 
 
 @dataclass(frozen=True)
-class Integrated(Scored):
+class Integrated(UnitScored):
     """Attribution averaged over points between the empty circuit and the full model.
 
     Integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365) in the space of gates: all
@@ -45,22 +50,13 @@ class Integrated(Scored):
     size: SizeRule = field(default_factory=default_size)
 
     def __post_init__(self) -> None:
-        if self.points < 1:
-            raise ValueError(f"points must be >= 1, got {self.points} (method 'integrated')")
+        require_at_least(1, "method 'integrated'", points=self.points)
 
-    def scores(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-        meter: Meter,
-    ) -> Tensor:
+    def unit_scores(self, searched: SearchedModel) -> Tensor:
         """The integral of the gradient over the path, for each unit and class."""
         nodes, weights = np.polynomial.legendre.leggauss(self.points)  # on [-1, 1]
-        n_units = sum(site.n_units for site in sites)
-        total = torch.zeros(task.n_classes, n_units)
+        total = torch.zeros(searched.n_classes, searched.n_units)
         for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
-            gates = torch.full((n_units,), (node + 1.0) / 2.0)
-            total += weight / 2.0 * shared_gradients(model, sites, task, gates, meter)
+            gates = torch.full((searched.n_units,), (node + 1.0) / 2.0)
+            total += weight / 2.0 * shared_gradients(searched, gates)
         return total

@@ -7,23 +7,23 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedcircuit.circuits import Site, site_slices
 from fedcircuit.circuits.search import (
-    Meter,
-    Scored,
+    SearchedModel,
     SizeRule,
-    Task,
+    UnitScored,
     contrast_rows,
     default_size,
     own_gradients,
     shared_gradients,
 )
+from fedcircuit.ranges import require_at_least, require_between
 
 
 @dataclass(frozen=True)
-class Iterative(Scored):
+class Iterative(UnitScored):
     """Attribution at smaller and smaller circuits, down to a share of the units.
 
     After FORCE (de Jorge et al. 2020, arXiv 2006.09081), which prunes weights: every round takes
@@ -58,28 +58,17 @@ class Iterative(Scored):
     size: SizeRule = field(default_factory=default_size)
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"rounds must be >= 1, got {self.rounds} (method 'iterative')")
-        if not 0.0 < self.keep <= 1.0:
-            raise ValueError(f"keep must lie in (0, 1], got {self.keep} (method 'iterative')")
-        if self.negatives is not None and self.negatives < 1:
-            raise ValueError(f"negatives must be >= 1, got {self.negatives} (method 'iterative')")
+        require_at_least(1, "method 'iterative'", rounds=self.rounds, negatives=self.negatives)
+        require_between("(0, 1]", "method 'iterative'", keep=self.keep)
 
-    def scores(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-        meter: Meter,
-    ) -> Tensor:
+    def unit_scores(self, searched: SearchedModel) -> Tensor:
         """Gradient of each class at its circuit of the last round."""
-        n_units = sum(site.n_units for site in sites)
-        scores = shared_gradients(model, sites, task, torch.ones(n_units), meter)
-        rows = contrast_rows(task.samples.labels, task.n_classes, self.negatives, generator)
+        labels, n_units = searched.samples.labels, searched.n_units
+        scores = shared_gradients(searched, torch.ones(n_units))
+        rows = contrast_rows(labels, searched.n_classes, self.negatives, searched.generator)
         for size in schedule(n_units, self.keep, self.rounds)[1:]:
-            circuits = best_units(scores, sites, size)
-            scores = own_gradients(model, sites, task, circuits, rows, meter=meter)
+            circuits = best_units(scores, searched.sites, size)
+            scores = own_gradients(searched, circuits, rows)
         return scores
 
 

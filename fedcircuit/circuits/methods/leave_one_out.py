@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fedcircuit.circuits import Site
 from fedcircuit.circuits.masking import masked_model
 from fedcircuit.circuits.search import (
-    Meter,
-    Scored,
+    SearchedModel,
     SizeRule,
-    Task,
+    UnitScored,
     default_size,
     separation_weights,
 )
+from fedcircuit.ranges import require_at_least
 
 
 @dataclass(frozen=True)
-class LeaveOneOut(Scored):
+class LeaveOneOut(UnitScored):
     """Separation of the full model less that of the model without the unit: exact, and slow.
 
     The node form of ACDC (Conmy et al. 2023, arXiv 2304.14997), without its order of visits. One
@@ -49,34 +47,31 @@ class LeaveOneOut(Scored):
     size: SizeRule = field(default_factory=default_size)
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise ValueError(f"batch must be >= 1, got {self.batch} (method 'leave-one-out')")
+        require_at_least(1, "method 'leave-one-out'", batch=self.batch)
 
-    def scores(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-        meter: Meter,
-    ) -> Tensor:
+    def unit_scores(self, searched: SearchedModel) -> Tensor:
         """What each class loses with each unit."""
-        samples, n_units = task.samples, sum(site.n_units for site in sites)
+        samples, n_classes, n_units = searched.samples, searched.n_classes, searched.n_units
         weights = torch.stack(
-            [separation_weights(samples.labels, task.n_classes, c) for c in range(task.n_classes)]
+            [separation_weights(samples.labels, n_classes, c) for c in range(n_classes)]
         ).double()  # [classes, n, classes]
-        memory = task.memory_of(model, sites)
+        memory = searched.memory
         ready = masked_model(
-            model, sites, samples.inputs, task.reference, batch=self.batch, memory=memory
+            searched.model,
+            searched.sites,
+            samples.inputs,
+            searched.task.reference,
+            batch=self.batch,
+            memory=memory,
         )
         # twelve bytes a logit: one of four and its double
-        row = 12 * len(samples) * task.n_classes + n_units
+        row = 12 * len(samples) * n_classes + n_units
         separations = []
         for part in torch.split(torch.arange(1 + n_units), memory.held(row, most=1 + n_units)):
             # the full model first, then without each unit; it runs as they do, so rounding cancels
             masks = torch.arange(n_units) != part[:, None] - 1
             logits = ready.logits(masks)  # [masks, n, classes]
             separations.append(torch.einsum("mnj,cnj->cm", logits.double(), weights))
-            meter.forward += len(part) * len(samples)
+            searched.meter.forward += len(part) * len(samples)
         separation = torch.cat(separations, dim=1)  # [classes, 1 + units]
         return (separation[:, :1] - separation[:, 1:]).float()

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fedcircuit.circuits import Site
 from fedcircuit.circuits.models import incoming_weights
-from fedcircuit.circuits.search import Meter, Scored, SizeRule, Task, default_size
+from fedcircuit.circuits.search import SearchedModel, SizeRule, UnitScored, default_size
 
 
 @dataclass(frozen=True)
-class Magnitude(Scored):
+class Magnitude(UnitScored):
     """Norm of the weights a unit reads with, the same for every class: a baseline.
 
     The Euclidean norm of the incoming weights of the unit's own layer (of an attention head: of
@@ -32,17 +30,10 @@ class Magnitude(Scored):
 
     size: SizeRule = field(default_factory=default_size)
 
-    def scores(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-        meter: Meter,
-    ) -> Tensor:
+    def unit_scores(self, searched: SearchedModel) -> Tensor:
         """Relative norms, in as many equal rows as there are classes."""
         norms = []
-        for site in sites:
-            norm = incoming_weights(model, site).norm(dim=1)
+        for site in searched.sites:
+            norm = incoming_weights(searched.model, site).norm(dim=1)
             norms.append(norm / norm.mean().clamp(min=torch.finfo(norm.dtype).tiny))
-        return torch.cat(norms).expand(task.n_classes, -1)
+        return torch.cat(norms).expand(searched.n_classes, -1)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fedcircuit.circuits import Site
-from fedcircuit.circuits.search import Meter, Scored, SizeRule, Task, class_stream, default_size
+from fedcircuit.circuits.search import (
+    SearchedModel,
+    SizeRule,
+    UnitScored,
+    class_stream,
+    default_size,
+)
 
 
 @dataclass(frozen=True)
-class RandomScores(Scored):
+class RandomScores(UnitScored):
     """Scores drawn uniformly from [0, 1), for every class from a stream of its own: a baseline.
 
     Parameters
@@ -27,17 +31,7 @@ class RandomScores(Scored):
 
     size: SizeRule = field(default_factory=default_size)
 
-    def scores(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-        meter: Meter,
-    ) -> Tensor:
+    def unit_scores(self, searched: SearchedModel) -> Tensor:
         """Random numbers of the generator's seed and the class."""
-        n_units = sum(site.n_units for site in sites)
-        return torch.stack(
-            [torch.rand(n_units, generator=class_stream(generator, index))
-             for index in range(task.n_classes)]
-        )  # fmt: skip
+        streams = [class_stream(searched.generator, c) for c in range(searched.n_classes)]
+        return torch.stack([torch.rand(searched.n_units, generator=one) for one in streams])

@@ -20,6 +20,23 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
+def quotient(part: Floats | Ints, whole: Floats | Ints) -> Floats:
+    """``part / whole``, NaN where the whole is not above zero."""
+    result: Floats = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
+    np.divide(part, whole, out=result, where=whole > 0)
+    return result
+
+
+def beyond_chance(value: Floats, chance: Floats) -> Floats:
+    """``(value - chance) / (1 - chance)``, NaN where chance is 1.
+
+    It is 1 up to rounding exactly where both sides are forced to be equal.
+    """
+    room, result = 1 - chance, np.full(chance.shape, np.nan)
+    np.divide(value - chance, room, out=result, where=np.abs(room) > 1e-12)
+    return result
+
+
 @dataclass(frozen=True)
 class ChanceLevel:
     """What chance gives for each pair, and how surprising the observed overlap is.

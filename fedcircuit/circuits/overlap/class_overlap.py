@@ -1,17 +1,15 @@
-"""What circuits of different classes share: the class-swap null, their core, what is left."""
+"""What circuits of different classes share: the class-swap null."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from fedcircuit.circuits import Site
-from fedcircuit.circuits.overlap.chance import Floats, Ints
+from fedcircuit.circuits.overlap.chance import Floats, Ints, quotient
 from fedcircuit.circuits.overlap.jaccard import Side, all_overlaps
 
 
@@ -103,54 +101,7 @@ def class_swap(a: ModelMasks, b: ModelMasks, sites: Sequence[Site]) -> ClassSwap
     index = np.arange(n_classes)
     others = np.where(np.eye(n_classes, dtype=bool)[..., None], np.nan, adjusted)
     n_swapped = (~np.isnan(others)).sum(3)
-    swapped = np.full(n_swapped.shape, np.nan)
-    np.divide(np.nansum(others, axis=3), n_swapped, out=swapped, where=n_swapped > 0)
+    swapped = quotient(np.nansum(others, axis=3), n_swapped)
     largest = np.where(np.isnan(others), -np.inf, others).max(axis=3)
     highest = np.where(n_swapped > 0, largest, np.nan)
     return ClassSwap(table.layers, adjusted[:, :, index, index], swapped, highest, n_swapped)
-
-
-def core(masks: Tensor, found: Tensor | None = None, *, share: float = 0.8) -> Tensor | None:
-    """Units in at least this share of a model's class circuits, ``[units]`` bool.
-
-    None where fewer than two circuits were found: a core is what classes have in common.
-
-    Parameters
-    ----------
-    masks, found
-        ``[classes, units]`` bool, and ``[classes]`` bool; circuits not found do not count.
-    share
-        In (0, 1].
-
-    Raises
-    ------
-    ValueError
-        If the share is out of range.
-    """
-    if not 0 < share <= 1:
-        raise ValueError(f"share of the classes must lie in (0, 1], got {share}")
-    rows = masks if found is None else masks[found]
-    if len(rows) < 2:
-        return None
-    needed = math.ceil(share * len(rows) - 1e-9)  # 0.07 * 100 is a little more than 7
-    return rows.sum(0) >= needed
-
-
-def specific_parts(models: ModelMasks, *, share: float = 0.8) -> ModelMasks:
-    """Every model's circuits without its core, in a pool without it; not found without a core.
-
-    Take `class_swap` or `fedcircuit.circuits.overlap.all_overlaps` of them: circuits that overlap
-    between classes only by their core then no longer do.
-    """
-    masks, live = models.masks.clone(), torch.ones_like(models.masks[:, 0])
-    live = live.bool() if models.live is None else models.live.clone()
-    found = torch.ones(masks.shape[:2], dtype=torch.bool)
-    found = found if models.found is None else models.found.clone()
-    for index in range(len(masks)):
-        common = core(masks[index], found[index], share=share)
-        if common is None:
-            found[index] = False
-            continue
-        masks[index] &= ~common
-        live[index] &= ~common
-    return ModelMasks(masks, found, live)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedcircuit.circuits import Circuit, Site, site_slices
-from fedcircuit.circuits.overlap.chance import Floats, Ints, chance_level
+from fedcircuit.circuits import Masks as Places
+from fedcircuit.circuits.overlap.chance import Floats, Ints, beyond_chance, chance_level, quotient
 
 ALL_LAYERS = "all"  # name of the overlap over all layers together
 Masks = Tensor | NDArray[np.bool_]
@@ -76,7 +77,7 @@ class OverlapTable:
     @property
     def coefficient(self) -> Floats:
         """Overlap coefficient ``|A and B| / min(|A|, |B|)``; NaN where a circuit is empty."""
-        return _ratio(self.intersection, np.minimum(self.size_a, self.size_b))
+        return quotient(self.intersection, np.minimum(self.size_a, self.size_b))
 
     @property
     def coefficient_chance(self) -> Floats:
@@ -88,23 +89,18 @@ class OverlapTable:
             self.size_a * self.size_b, self.pool, out=self.pool * 0.0, where=self.pool > 0
         )
         expected[..., -1] = expected[..., :-1].sum(-1)
-        return _ratio(expected, np.minimum(self.size_a, self.size_b))
+        return quotient(expected, np.minimum(self.size_a, self.size_b))
 
     def at(self, *index: int) -> dict[str, Overlap] | None:
         """The overlaps of one pair by layer; None where a circuit was not found."""
         if np.isnan(self.pool[index]).any():
             return None
+        figures = self.iou, self.chance, self.adjusted, self.p_value
+        numbers = self.size_a, self.size_b, self.intersection, self.pool
+        shares = np.stack([figure[index] for figure in figures])
+        counts = np.stack([number[index] for number in numbers]).astype(int)
         return {
-            layer: Overlap(
-                iou=float(self.iou[index][column]),
-                chance=float(self.chance[index][column]),
-                adjusted=float(self.adjusted[index][column]),
-                p_value=float(self.p_value[index][column]),
-                size_a=int(self.size_a[index][column]),
-                size_b=int(self.size_b[index][column]),
-                intersection=int(self.intersection[index][column]),
-                pool=int(self.pool[index][column]),
-            )
+            layer: Overlap(*shares[:, column].tolist(), *counts[:, column].tolist())
             for column, layer in enumerate(self.layers)
         }
 
@@ -167,10 +163,10 @@ def iou(a: Circuit, b: Circuit, live: Circuit | None = None) -> Overlap:
     return layer_overlaps(a, b, live)[ALL_LAYERS]
 
 
-def layer_overlaps(a: Circuit, b: Circuit, live: Circuit | None = None) -> dict[str, Overlap]:
+def layer_overlaps(a: Places, b: Places, live: Places | None = None) -> dict[str, Overlap]:
     """Overlap of two circuits in every layer, and in all of them together under ``"all"``.
 
-    Takes and raises what `iou` does.
+    Takes and raises what `iou` does; of units, or of edges.
     """
     for other in (b, *([] if live is None else [live])):
         if _shape(other.masks) != _shape(a.masks):
@@ -180,8 +176,9 @@ def layer_overlaps(a: Circuit, b: Circuit, live: Circuit | None = None) -> dict[
             )
     sites = [Site(name, mask.numel(), 1, name) for name, mask in a.masks.items()]
 
-    def row(circuit: Circuit) -> NDArray[np.bool_]:
-        return np.concatenate([mask.cpu().numpy() for mask in circuit.masks.values()])[None]
+    def row(circuit: Places) -> NDArray[np.bool_]:
+        parts = [mask.flatten().cpu().numpy() for mask in circuit.masks.values()]
+        return np.concatenate(parts)[None]
 
     universe = None if live is None else row(live)
     pairs = paired_overlaps(Side(row(a), live=universe), Side(row(b), live=universe), sites)
@@ -203,10 +200,8 @@ def paired_overlaps(a: Side, b: Side, sites: Sequence[Site]) -> OverlapTable:
         parts = [units[:, part].sum(1) for part in site_slices(sites)]
         return np.stack(parts, axis=1).astype(np.int64)
 
-    counts = _Counts(
-        count(masks_a), count(masks_b), count(masks_a & masks_b), count(live_a | live_b)
-    )
-    return _table(counts, found_a & found_b, sites)
+    every = (masks_a, masks_b, masks_a & masks_b, live_a | live_b)
+    return _table(np.stack([count(units) for units in every]), found_a & found_b, sites)
 
 
 def all_overlaps(a: Side, b: Side, sites: Sequence[Site]) -> OverlapTable:
@@ -216,82 +211,39 @@ def all_overlaps(a: Side, b: Side, sites: Sequence[Site]) -> OverlapTable:
     """
     masks_a, found_a, live_a = a.arrays()
     masks_b, found_b, live_b = b.arrays()
-    shape = (len(masks_a), len(masks_b), len(sites))
-    counts = _Counts(*(np.empty(shape, np.int64) for _ in range(4)))
+    counts = np.empty((4, len(masks_a), len(masks_b), len(sites)), np.int64)
+    size_a, size_b, both, pool = counts
     for layer, part in enumerate(site_slices(sites)):
         # float32 counts exactly up to 2 ** 24 units, and its product is fast
         own, other = masks_a[:, part].astype(np.float32), masks_b[:, part].astype(np.float32)
         own_live, other_live = live_a[:, part].astype(np.float32), live_b[:, part].astype("f4")
-        counts.size_a[..., layer] = own.sum(1)[:, None]
-        counts.size_b[..., layer] = other.sum(1)[None]
-        counts.intersection[..., layer] = own @ other.T
-        counts.pool[..., layer] = (
-            own_live.sum(1)[:, None] + other_live.sum(1)[None] - own_live @ other_live.T
-        )
+        size_a[..., layer] = own.sum(1)[:, None]
+        size_b[..., layer] = other.sum(1)[None]
+        both[..., layer] = own @ other.T
+        either = own_live.sum(1)[:, None] + other_live.sum(1)[None]
+        pool[..., layer] = either - own_live @ other_live.T
     return _table(counts, found_a[:, None] & found_b[None], sites)
 
 
-@dataclass(frozen=True)
-class _Counts:
-    """Numbers of units ``[..., layers]``."""
-
-    size_a: Ints
-    size_b: Ints
-    intersection: Ints
-    pool: Ints
-
-
-def _table(counts: _Counts, found: NDArray[np.bool_], sites: Sequence[Site]) -> OverlapTable:
-    fields = (counts.size_a, counts.size_b, counts.intersection, counts.pool)
-    size_a, size_b, both, pool = (
-        np.concatenate([field, field.sum(-1, keepdims=True)], axis=-1) for field in fields
-    )
+def _table(counts: Ints, found: NDArray[np.bool_], sites: Sequence[Site]) -> OverlapTable:
+    """The table of sizes of A and B, intersections and pools: ``[4, ..., layers]``."""
+    summed = np.concatenate([counts, counts.sum(-1, keepdims=True)], axis=-1)
+    size_a, size_b, both, _ = summed
     columns = [_chance(counts, slice(i, i + 1), found) for i in range(len(sites))]
     columns.append(_chance(counts, slice(None), found))
     chance = np.stack([expected for expected, _ in columns], axis=-1)
     p_value = np.stack([p for _, p in columns], axis=-1)
-    union = size_a + size_b - both
-    undefined = ~found[..., None]
-    ratio = _ratio(both, union)
-    ratio[np.broadcast_to(undefined, ratio.shape)] = np.nan
-    room = 1 - chance
-    # chance is 1 up to rounding exactly where both circuits are forced to be equal
-    adjusted = np.divide(
-        ratio - chance, room, out=np.full(union.shape, np.nan), where=np.abs(room) > 1e-12
-    )
-
-    def known(field: Ints) -> Floats:
-        return np.where(undefined, np.nan, field)
-
-    return OverlapTable(
-        layers=(*(site.name for site in sites), ALL_LAYERS),
-        iou=ratio,
-        chance=chance,
-        adjusted=adjusted,
-        p_value=p_value,
-        size_a=known(size_a),
-        size_b=known(size_b),
-        intersection=known(both),
-        pool=known(pool),
-    )
+    ratio = np.where(found[..., None], quotient(both, size_a + size_b - both), np.nan)
+    layers = (*(site.name for site in sites), ALL_LAYERS)
+    known = np.where(found[..., None], summed, np.nan)  # sizes, intersection and pool
+    return OverlapTable(layers, ratio, chance, beyond_chance(ratio, chance), p_value, *known)
 
 
-def _ratio(part: Floats | Ints, whole: Floats | Ints) -> Floats:
-    """Quotient, NaN where the whole is zero or NaN."""
-    result: Floats = np.full(whole.shape, np.nan)
-    np.divide(part, whole, out=result, where=whole > 0)
-    return result
-
-
-def _chance(counts: _Counts, part: slice, found: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def _chance(counts: Ints, part: slice, found: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     expected = np.full(found.shape, np.nan)
     p_value = np.full(found.shape, np.nan)
     if found.any():
-        level = chance_level(
-            counts.pool[found][:, part],
-            counts.size_a[found][:, part],
-            counts.size_b[found][:, part],
-            counts.intersection[found][:, part].sum(-1),
-        )
+        size_a, size_b, both, pool = counts[:, found][..., part]
+        level = chance_level(pool, size_a, size_b, both.sum(-1))
         expected[found], p_value[found] = level.expected, level.p_value
     return expected, p_value

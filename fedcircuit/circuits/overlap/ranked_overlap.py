@@ -1,4 +1,4 @@
-"""Overlap of the best units: circuits of equal size, and agreement of two rankings."""
+"""Agreement of two rankings of units, the best of them counting most."""
 
 from __future__ import annotations
 
@@ -6,45 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fedcircuit.circuits import Site, site_slices
-from fedcircuit.circuits.overlap.chance import Floats, Ints
+from fedcircuit.circuits.overlap.chance import Floats, Ints, beyond_chance
 from fedcircuit.circuits.overlap.weighted_iou import ScoredSide
-
-
-def top_k(scores: Tensor, k: int, live: Tensor | None = None) -> Tensor:
-    """Masks of the k units with the highest positive scores, ``[..., units]`` bool.
-
-    All False where fewer than k live units have a positive score (or a score is NaN): filling up
-    with units that say nothing for the class would make circuits alike that are not. Such a row
-    has no circuit of k units; ``masks.any(-1)`` tells which rows have one. Equal sizes make the
-    overlaps of different classes and models comparable.
-
-    Parameters
-    ----------
-    scores
-        ``[..., units]``, larger is more important; equal scores in the order of the units.
-    k
-        Units of every circuit.
-    live
-        ``[units]`` or ``[..., units]`` bool; None is all.
-
-    Raises
-    ------
-    ValueError
-        If k is not between 1 and the number of units.
-    """
-    if not 1 <= k <= scores.shape[-1]:
-        raise ValueError(f"k must lie in 1..{scores.shape[-1]} (the number of units), got {k}")
-    known = ~scores.isnan().any(-1, keepdim=True)
-    allowed = scores > 0 if live is None else (scores > 0) & live
-    ranked = torch.where(allowed, scores, 0.0)
-    best = ranked.argsort(dim=-1, descending=True, stable=True)[..., :k]
-    masks = torch.zeros_like(allowed).scatter(-1, best, torch.ones_like(best, dtype=torch.bool))
-    return masks & (allowed.sum(-1, keepdim=True) >= k) & known
+from fedcircuit.ranges import require_between
 
 
 @dataclass(frozen=True)
@@ -91,8 +58,7 @@ def rank_biased_overlap(
     ValueError
         If the persistence is out of range or the sides differ in shape.
     """
-    if not 0 < persistence < 1:
-        raise ValueError(f"persistence must lie in (0, 1), got {persistence}")
+    require_between("(0, 1)", persistence=persistence)
     scores_a, known_a, live_a = a.arrays()
     scores_b, known_b, live_b = b.arrays()
     if scores_a.shape != scores_b.shape:
@@ -108,10 +74,7 @@ def rank_biased_overlap(
         )
     overlap = _weighted(_within(np.maximum(rank_a, rank_b), rank_a.shape), depth, persistence)
     chance = _weighted(expected, depth, persistence)
-    room = 1 - chance
-    adjusted = np.full(room.shape, np.nan)
-    np.divide(overlap - chance, room, out=adjusted, where=room > 1e-12)
-    return RankAgreement(overlap, chance, adjusted)
+    return RankAgreement(overlap, chance, beyond_chance(overlap, chance))
 
 
 def _ranks(scores: Floats) -> Ints:

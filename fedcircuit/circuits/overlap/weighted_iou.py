@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedcircuit.circuits import Site, site_slices
-from fedcircuit.circuits.overlap.chance import Floats, Ints
+from fedcircuit.circuits.overlap.chance import Floats, Ints, beyond_chance
 from fedcircuit.circuits.overlap.jaccard import ALL_LAYERS, Masks
 
 _BLOCK = 64  # pairs whose matrices of minima are held in memory at once
@@ -110,42 +110,25 @@ def weighted_overlaps(a: ScoredSide, b: ScoredSide, sites: Sequence[Site]) -> So
     known, pool = known_a & known_b, live_a | live_b
     parts = site_slices(sites)
     columns = [
-        _column(_masses(scores_a[:, part], scores_b[:, part], pool[:, part], (slice(None),)), known)
+        _masses(scores_a[:, part], scores_b[:, part], pool[:, part], (slice(None),), known)
         for part in parts
     ]
-    columns.append(_column(_masses(scores_a, scores_b, pool, parts), known))
+    columns.append(_masses(scores_a, scores_b, pool, parts, known))
     shared, mean, variance = (np.stack(field, axis=-1) for field in zip(*columns, strict=True))
     chance = np.minimum(mean / (2 - mean) + 2 * variance / (2 - mean) ** 3, 1.0)
-    iou, room = shared / (2 - shared), 1 - chance
-    adjusted = np.full(iou.shape, np.nan)
-    np.divide(iou - chance, room, out=adjusted, where=room > 1e-12)
-    layers = (*(site.name for site in sites), ALL_LAYERS)
-    return SoftOverlapTable(layers, shared, mean, iou, chance, adjusted)
+    iou, layers = shared / (2 - shared), (*(site.name for site in sites), ALL_LAYERS)
+    return SoftOverlapTable(layers, shared, mean, iou, chance, beyond_chance(iou, chance))
 
 
-@dataclass(frozen=True)
-class _Masses:
-    """Shared mass with its mean and variance by chance, and where it is defined, ``[pairs]``."""
+def _masses(
+    a: Floats, b: Floats, pool: NDArray[np.bool_], parts: Sequence[slice], known: NDArray[np.bool_]
+) -> tuple[Floats, Floats, Floats]:
+    """Shared mass of weights that sum to 1 over the given units, shuffled within each part.
 
-    shared: Floats
-    mean: Floats
-    variance: Floats
-    defined: NDArray[np.bool_]
-
-
-def _column(masses: _Masses, known: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
-    undefined = ~(masses.defined & known)
-    shared, mean, variance = (
-        np.where(undefined, np.nan, field)
-        for field in (masses.shared, masses.mean, masses.variance)
-    )
-    return shared, mean, variance
-
-
-def _masses(a: Floats, b: Floats, pool: NDArray[np.bool_], parts: Sequence[slice]) -> _Masses:
-    """Shared mass of weights that sum to 1 over the given units, shuffled within each part."""
+    The mass, and its mean and variance by chance, ``[pairs]`` each; NaN where a side has no
+    weights, or the pair is not known.
+    """
     total_a, total_b = a.sum(1, keepdims=True), b.sum(1, keepdims=True)
-    defined = ((total_a > 0) & (total_b > 0))[:, 0]
     own = np.divide(a, total_a, out=np.zeros_like(a), where=total_a > 0)
     other = np.divide(b, total_b, out=np.zeros_like(b), where=total_b > 0)
     mean, variance = np.zeros(len(a)), np.zeros(len(a))
@@ -155,7 +138,10 @@ def _masses(a: Floats, b: Floats, pool: NDArray[np.bool_], parts: Sequence[slice
             moments = _moments(own[rows, part], other[rows, part], pool[rows, part].sum(1))
             mean[rows] += moments[0]
             variance[rows] += moments[1]
-    return _Masses(np.minimum(own, other).sum(1), mean, variance, defined)
+    defined = ((total_a > 0) & (total_b > 0))[:, 0] & known
+    shared = np.minimum(own, other).sum(1)
+    shared, mean, variance = (np.where(defined, x, np.nan) for x in (shared, mean, variance))
+    return shared, mean, variance
 
 
 def _moments(a: Floats, b: Floats, n: Ints) -> tuple[Floats, Floats]:

@@ -32,7 +32,7 @@ from torch.nn.utils import parametrize
 from fedcircuit.circuits import Site, split_by_site
 from fedcircuit.circuits.models import TRANSPOSED, UNIT_LAYERS, copied, evaluating
 from fedcircuit.circuits.paths.structure import Structure
-from fedcircuit.circuits.sites import capture, gated, transformed
+from fedcircuit.circuits.sites import capture, capture_leaves, gated
 from fedcircuit.logits import as_logits
 
 _LOGITS = ""  # a name that no site has
@@ -227,14 +227,7 @@ def _read(
     skeleton: _Skeleton, sites: Sequence[Site]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Every site's activation, and the derivative of the logits in it."""
-    seen: dict[str, Tensor] = {}
-
-    def keep(name: str, output: Tensor) -> Tensor:
-        seen[name] = output if output.requires_grad else output.detach().requires_grad_()
-        return seen[name]
-
-    keepers = {s.output: (lambda output, name=s.name: keep(name, output)) for s in sites}
-    with torch.enable_grad(), transformed(skeleton.model, keepers):
+    with capture_leaves(skeleton.model, sites) as seen:
         total = skeleton.run(1, skeleton.one).sum()
     found: Sequence[Tensor | None] = [None] * len(seen)
     if total.requires_grad:

@@ -11,101 +11,105 @@ from torch import Tensor, nn
 from fedcircuit.circuits.planted.decoys import add_decoys
 from fedcircuit.circuits.planted.layout import (
     Order,
+    layers_of,
     make_dense,
     true_edges,
     true_units,
-    write_plan,
+    written,
 )
-from fedcircuit.circuits.planted.network import Density, PlantedNetwork, Sampler, checked_cases
-from fedcircuit.circuits.planted.plan import Patterns, Plan, draw_patterns, make_plan
+from fedcircuit.circuits.planted.network import Density, PlantedNetwork, checked_cases
+from fedcircuit.circuits.planted.plan import Patterns, draw_patterns, make_plan
+from fedcircuit.circuits.planted.scenes import Scenes, draw_scenes
 from fedcircuit.circuits.sites import find_sites
+from fedcircuit.samples import Samples
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """What follows from cases and seed before there is a network: its plan, in a drawn order."""
-
-    cases: frozenset[str]
-    n_classes: int
-    seed: int
-    patterns: Patterns
-    plan: Plan
-    order: Order
-    glyphs: Tensor
-    generator: torch.Generator
-
-    @property
-    def noisy_background(self) -> bool:
-        """Whether inputs show glyphs that belong to no class."""
-        return bool(self.cases & {"distractors", "cancelling"})
-
-
-def drawn(
-    cases: Collection[str],
-    n_classes: int,
-    seed: int,
-    widths: Sequence[int],
-    glyphs: Callable[[int, torch.Generator], Tensor],
-    *,
-    depth: int,
-    arranged: bool,
-) -> Drawing:
-    """Draw patterns, plan, order of units and glyphs, one after the other from one generator.
+class Medium:
+    """What glyphs are made of, and the networks that read them: images, or vectors.
 
     Parameters
     ----------
-    cases, n_classes, seed, widths
-        As `planted_cnn` takes them.
-    glyphs
-        Draws so many of them.
     depth
         Layers of units.
     arranged
         Whether patterns are told apart by where their glyphs lie.
-
-    Raises
-    ------
-    ValueError
-        If a case is unknown or the plan does not fit into the widths.
+    glyphs
+        Draws so many different ones, ``[glyphs, ...]``.
+    shown
+        Inputs ``[n, ...]`` that show scenes of glyphs, with noise of a standard deviation.
+    layers
+        The network for these glyphs, of these widths and this number of classes.
+    codes
+        Weights ``[glyphs, ...]`` with which a unit of the first layer detects each glyph.
     """
-    chosen = checked_cases(cases)
-    generator = torch.Generator().manual_seed(seed)
-    patterns = draw_patterns(n_classes, chosen, generator, arranged=arranged)
-    plan = make_plan(patterns, chosen, depth=depth)
-    add_decoys(plan, patterns, chosen, generator)
-    order = Order.draw(plan, widths, generator)
-    made = glyphs(patterns.n_glyphs + 2, generator)
-    return Drawing(chosen, n_classes, seed, patterns, plan, order, made, generator)
+
+    depth: int
+    arranged: bool
+    glyphs: Callable[[int, torch.Generator], Tensor]
+    shown: Callable[[Scenes, Tensor, float, torch.Generator], Tensor]
+    layers: Callable[[Tensor, Sequence[int], int], nn.Sequential]
+    codes: Callable[[Tensor], Tensor]
 
 
-def built(
-    drawing: Drawing,
-    model: nn.Sequential,
-    readers: Tensor,
-    example: Tensor,
-    sampler: Sampler,
-    density: Density,
-) -> PlantedNetwork:
-    """Write the plan into a network, and its truth beside it.
+@dataclass(frozen=True)
+class SceneSampler:
+    """Draws inputs that show scenes.
 
     Parameters
     ----------
-    drawing, model, density
-        What is written, into which layers, and whether their zeros stay.
-    readers
-        Weights with which a unit of the first layer reads each glyph, ``[glyphs, ...]``.
-    example
-        One input, ``[1, ...]``.
-    sampler
-        Draws inputs that show the patterns.
+    medium, patterns, glyphs
+        What they are made of.
+    noise
+        Standard deviation of the noise of every number.
+    background
+        Whether glyphs that belong to no class are shown.
     """
-    layers = [layer for layer in model if isinstance(layer, nn.Conv2d | nn.Linear)]
-    write_plan(drawing.plan, drawing.order, layers, readers)
+
+    medium: Medium
+    patterns: Patterns
+    glyphs: Tensor
+    noise: float
+    background: bool
+
+    def __call__(self, n_per_class: int, seed: int) -> Samples:
+        """``n_per_class`` inputs of every class, classes one after the other."""
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.arange(len(self.patterns.routes)).repeat_interleave(n_per_class)
+        scenes = draw_scenes(self.patterns, labels, generator, background=self.background)
+        return Samples(self.medium.shown(scenes, self.glyphs, self.noise, generator), labels)
+
+
+def planted_network(
+    medium: Medium,
+    cases: Collection[str],
+    widths: Sequence[int],
+    *,
+    n_classes: int,
+    seed: int,
+    density: Density,
+    noise: float,
+) -> PlantedNetwork:
+    """Draw patterns, plan, order of units and glyphs; write them into a network.
+
+    Takes and raises what ``planted_cnn`` does.
+    """
+    chosen = checked_cases(cases)
+    generator = torch.Generator().manual_seed(seed)
+    patterns = draw_patterns(n_classes, chosen, generator, arranged=medium.arranged)
+    plan = make_plan(patterns, chosen, depth=medium.depth)
+    add_decoys(plan, patterns, chosen, generator)
+    order = Order.draw(plan, widths, generator)
+    glyphs = medium.glyphs(patterns.n_glyphs + 2, generator)
+    noisy = bool(chosen & {"distractors", "cancelling"})
+    sampler = SceneSampler(medium, patterns, glyphs, noise, noisy)
+    blank = medium.layers(glyphs, widths, n_classes)
+    model = written(plan, order, blank, medium.codes(glyphs))
     if density == "dense":
-        make_dense(layers, drawing.generator)
+        make_dense(layers_of(model), generator)
+    example = sampler(1, 0).inputs[:1]
     sites = find_sites(model, example)
     every_input = torch.ones(example.shape[1], dtype=torch.bool)
-    plan, order, n_classes = drawing.plan, drawing.order, drawing.n_classes
     return PlantedNetwork(
         model.eval(),
         sites,
@@ -113,6 +117,6 @@ def built(
         true_edges(plan, order, sites, n_classes, every_input),
         sampler,
         tuple(f"class {c}" for c in range(n_classes)),
-        drawing.cases,
-        drawing.seed,
+        chosen,
+        seed,
     )

@@ -3,62 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits.planted.building import built, drawn
+from fedcircuit.circuits.planted.building import Medium, planted_network
 from fedcircuit.circuits.planted.network import Density, PlantedNetwork
-from fedcircuit.circuits.planted.plan import Patterns
-from fedcircuit.circuits.planted.scenes import draw_scenes
-from fedcircuit.samples import Samples
+from fedcircuit.circuits.planted.scenes import Scenes
 
 SIDE = 28
 SLOT_CENTRES = (2, 6, 10)  # rows and columns of the first feature map, 14x14
 
 
-@dataclass(frozen=True)
-class ImageSampler:
-    """Draws images ``[n, 1, 28, 28]`` that show scenes.
-
-    Parameters
-    ----------
-    patterns
-        What they are made of.
-    glyphs
-        ``[glyphs, 3, 3]``, pixels -1 and 1.
-    noise
-        Standard deviation of the noise of every pixel.
-    background
-        Whether background glyphs are shown.
-    """
-
-    patterns: Patterns
-    glyphs: Tensor
-    noise: float
-    background: bool
-
-    def __call__(self, n_per_class: int, seed: int) -> Samples:
-        """``n_per_class`` images of every class; each pattern in any of nine places."""
-        generator = torch.Generator().manual_seed(seed)
-        labels = torch.arange(len(self.patterns.routes)).repeat_interleave(n_per_class)
-        scenes = draw_scenes(self.patterns, labels, generator, background=self.background)
-        n, m = scenes.glyphs.shape
-        centres = torch.tensor(SLOT_CENTRES)
-        cells = torch.stack([centres[scenes.slots // 3], centres[scenes.slots % 3]], 2)
-        shift = torch.randint(2, (n, 9, 2), generator=generator)  # every pattern as a whole
-        jitter = shift.gather(1, scenes.slots.unsqueeze(2).expand(n, m, 2))
-        pixels = 2 * (cells + scenes.taps - 1) + jitter  # [n, m, 2], centre of each glyph
-        spread = torch.arange(-1, 2)
-        rows = (pixels[..., 0, None, None] + spread[:, None]).expand(n, m, 3, 3)
-        columns = (pixels[..., 1, None, None] + spread[None, :]).expand(n, m, 3, 3)
-        strength = torch.where(scenes.glyphs >= 0, scenes.amplitudes, 0.0)
-        values = self.glyphs[scenes.glyphs.clamp(min=0)] * strength[..., None, None]
-        images = self.noise * torch.randn(n, 1, SIDE, SIDE, generator=generator)
-        at = torch.arange(n)[:, None, None, None].expand(n, m, 3, 3)
-        images[:, 0].index_put_((at, rows, columns), values, accumulate=True)
-        return Samples(images, labels)
+def shown_in_images(
+    scenes: Scenes, glyphs: Tensor, noise: float, generator: torch.Generator
+) -> Tensor:
+    """Images ``[n, 1, 28, 28]`` of scenes; each pattern in any of nine places."""
+    n, m = scenes.glyphs.shape
+    centres = torch.tensor(SLOT_CENTRES)
+    cells = torch.stack([centres[scenes.slots // 3], centres[scenes.slots % 3]], 2)
+    shift = torch.randint(2, (n, 9, 2), generator=generator)  # every pattern as a whole
+    jitter = shift.gather(1, scenes.slots.unsqueeze(2).expand(n, m, 2))
+    pixels = 2 * (cells + scenes.taps - 1) + jitter  # [n, m, 2], centre of each glyph
+    spread = torch.arange(-1, 2)
+    rows = (pixels[..., 0, None, None] + spread[:, None]).expand(n, m, 3, 3)
+    columns = (pixels[..., 1, None, None] + spread[None, :]).expand(n, m, 3, 3)
+    strength = torch.where(scenes.glyphs >= 0, scenes.amplitudes, 0.0)
+    values = glyphs[scenes.glyphs.clamp(min=0)] * strength[..., None, None]
+    images = noise * torch.randn(n, 1, SIDE, SIDE, generator=generator)
+    at = torch.arange(n)[:, None, None, None].expand(n, m, 3, 3)
+    images[:, 0].index_put_((at, rows, columns), values, accumulate=True)
+    return images
 
 
 def planted_cnn(
@@ -96,13 +71,12 @@ def planted_cnn(
     ValueError
         If a case is unknown or the network does not fit into the widths.
     """
-    plan = drawn(cases, n_classes, seed, widths, draw_glyphs, depth=3, arranged=True)
-    sampler = ImageSampler(plan.patterns, plan.glyphs, noise, plan.noisy_background)
-    readers, example = plan.glyphs.unsqueeze(1) / 9, torch.zeros(1, 1, SIDE, SIDE)
-    return built(plan, cnn_layers(widths, n_classes), readers, example, sampler, density)
+    return planted_network(
+        IMAGES, cases, widths, n_classes=n_classes, seed=seed, density=density, noise=noise
+    )
 
 
-def cnn_layers(widths: Sequence[int], n_classes: int) -> nn.Sequential:
+def cnn_layers(glyphs: Tensor, widths: Sequence[int], n_classes: int) -> nn.Sequential:
     """Convolution 3x3, ReLU and maximum pooling for each of three widths, then a linear layer."""
     model = nn.Sequential()
     channels = 1
@@ -142,3 +116,18 @@ def draw_glyphs(count: int, generator: torch.Generator) -> Tensor:
     if len(chosen) < count:
         raise ValueError(f"found {len(chosen)} glyphs, needed {count}; use fewer classes")
     return candidates[chosen]
+
+
+def image_codes(glyphs: Tensor) -> Tensor:
+    """Kernels ``[glyphs, 1, 3, 3]`` that give 1 where their glyph lies."""
+    return glyphs.unsqueeze(1) / 9
+
+
+IMAGES = Medium(
+    depth=3,
+    arranged=True,
+    glyphs=draw_glyphs,
+    shown=shown_in_images,
+    layers=cnn_layers,
+    codes=image_codes,
+)

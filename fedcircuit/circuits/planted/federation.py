@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedcircuit.circuits import Site
+from fedcircuit.circuits.planted.building import Medium, SceneSampler
 from fedcircuit.circuits.planted.client_plans import CarriedPlan, Fate, carried_plan
-from fedcircuit.circuits.planted.cnn import ImageSampler, cnn_layers, draw_glyphs
-from fedcircuit.circuits.planted.layout import Order, true_units, write_plan
-from fedcircuit.circuits.planted.mlp import VectorSampler, mlp_layers, orthogonal_glyphs
+from fedcircuit.circuits.planted.cnn import IMAGES
+from fedcircuit.circuits.planted.layout import Order, true_units, written
+from fedcircuit.circuits.planted.mlp import VECTORS
 from fedcircuit.circuits.planted.network import Sampler
-from fedcircuit.circuits.planted.plan import Patterns, Plan, draw_patterns
+from fedcircuit.circuits.planted.plan import Patterns, draw_patterns
 from fedcircuit.circuits.sites import find_sites
 from fedcircuit.circuits.verdicts import Verdict
 from fedcircuit.samples import Samples
@@ -116,95 +118,61 @@ def planted_federation(
     ValueError
         If there are too few clients or classes, or the network does not fit into the widths.
     """
-    kind = _checked_kind(architecture, n_clients, n_classes)
     generator = torch.Generator().manual_seed(seed)
-    patterns, carried = _planned(kind, n_clients, n_classes, generator)
+    medium, patterns, carried = _planned(architecture, n_clients, n_classes, generator)
     widths = widths or [len(layer) + len(layer) // 2 for layer in carried.plan.layers]
     order = Order.draw(carried.plan, widths, generator)
-    net = _parts(kind, patterns, widths, (noise, generator))
-    names = tuple(str(client) for client in range(n_clients))
-    shares = _shares(names, generator)
-    plans = {name: carried.of_client(client) for client, name in enumerate(names)}
-    clients = {n: _weights(net, plan, order, (drift, generator)) for n, plan in plans.items()}
+    glyphs = medium.glyphs(patterns.n_glyphs, generator)
+    sampler = SceneSampler(medium, patterns, glyphs, noise, background=False)
+    model = medium.layers(glyphs, widths, n_classes)
+    plans = {str(client): carried.of_client(client) for client in range(n_clients)}
+    shares = _shares(plans, generator)
+    write = partial(written, order=order, model=model, codes=medium.codes(glyphs))
+    clients = {name: _weights(write(plan), drift, generator) for name, plan in plans.items()}
     average = _average(clients, shares)
-    net.model.load_state_dict({name: torch.tensor(array) for name, array in average.items()})
+    model.load_state_dict({name: torch.tensor(array) for name, array in average.items()})
     return PlantedFederation(
-        net.model.eval(),
-        find_sites(net.model, net.sampler(1, 0).inputs[:1]),
+        model.eval(),
+        find_sites(model, sampler(1, 0).inputs[:1]),
         clients,
         shares,
         average,
-        {name: carried.verdicts(client) for client, name in enumerate(names)},
+        {name: carried.verdicts(client) for client, name in enumerate(plans)},
         carried.fates,
         {name: true_units(plan, order, n_classes) for name, plan in plans.items()},
         true_units(carried.of_average(), order, n_classes),
-        net.sampler,
+        sampler,
         tuple(f"class {c}" for c in range(n_classes)),
     )
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """What depends on the kind of network."""
-
-    model: nn.Sequential
-    sampler: Sampler
-    codes: Tensor  # what a unit of the first layer holds that detects the glyph
-
-
-def _parts(
-    kind: Architecture,
-    patterns: Patterns,
-    widths: Sequence[int],
-    drawing: tuple[float, torch.Generator],
-) -> _Parts:
-    noise, generator = drawing
-    n_classes = len(patterns.routes)
-    if kind is Architecture.CNN:
-        glyphs = draw_glyphs(patterns.n_glyphs, generator)
-        sampler = ImageSampler(patterns, glyphs, noise, background=False)
-        return _Parts(cnn_layers(widths, n_classes), sampler, glyphs.unsqueeze(1) / 9)
-    glyphs = orthogonal_glyphs(patterns.n_glyphs, generator)
-    vectors = VectorSampler(patterns, glyphs, noise, background=False)
-    return _Parts(mlp_layers(glyphs.shape[1], widths, n_classes), vectors, glyphs / 9)
-
-
-def _checked_kind(architecture: str, n_clients: int, n_classes: int) -> Architecture:
+def _planned(
+    architecture: str, n_clients: int, n_classes: int, generator: torch.Generator
+) -> tuple[Medium, Patterns, CarriedPlan]:
+    """What the networks are, the patterns of all classes, and the plan of all clients."""
     if n_clients < 4 or n_classes < 5:
         raise ValueError(
             "a planted federation needs 4 clients and 5 classes or more, "
             f"got {n_clients} and {n_classes}"
         )
-    return Architecture(architecture)
-
-
-def _planned(
-    kind: Architecture, n_clients: int, n_classes: int, generator: torch.Generator
-) -> tuple[Patterns, CarriedPlan]:
-    """The patterns of all classes, and the plan of all clients."""
-    arranged, depth = (True, 3) if kind is Architecture.CNN else (False, 2)
-    patterns = draw_patterns(n_classes, frozenset(), generator, arranged=arranged)
-    carried = carried_plan(patterns, n_clients, depth, generator)
+    medium = {Architecture.CNN: IMAGES, Architecture.MLP: VECTORS}[Architecture(architecture)]
+    patterns = draw_patterns(n_classes, frozenset(), generator, arranged=medium.arranged)
+    carried = carried_plan(patterns, n_clients, medium.depth, generator)
     carried.plan.prior[0] = FALLBACK
-    return patterns, carried
+    return medium, patterns, carried
 
 
-def _shares(names: Sequence[str], generator: torch.Generator) -> dict[str, float]:
+def _shares(names: Collection[str], generator: torch.Generator) -> dict[str, float]:
     """Weights in the average, within about 10 % of one another; they sum to 1."""
     masses = 0.95 + 0.1 * torch.rand(len(names), generator=generator, dtype=torch.float64)
     return dict(zip(names, (masses / masses.sum()).tolist(), strict=True))
 
 
-def _weights(
-    net: _Parts, plan: Plan, order: Order, drift: tuple[float, torch.Generator]
-) -> Weights:
+def _weights(model: nn.Module, size: float, generator: torch.Generator) -> Weights:
     """The weights of one client, each planted one a little off."""
-    layers = [layer for layer in net.model if isinstance(layer, nn.Conv2d | nn.Linear)]
-    write_plan(plan, order, layers, net.codes)
-    size, generator = drift
     return {
         name: (value * (1 + size * torch.randn(value.shape, generator=generator))).numpy()
-        for name, value in net.model.state_dict().items()
+        for name, value in model.state_dict().items()
     }
 
 

@@ -36,21 +36,25 @@ class Order:
         return cls(tuple(torch.randperm(width, generator=generator) for width in widths))
 
 
+def layers_of(model: nn.Sequential) -> list[nn.Conv2d | nn.Linear]:
+    """The hidden layers of a planted network, then the head."""
+    return [layer for layer in model if isinstance(layer, nn.Conv2d | nn.Linear)]
+
+
 @torch.no_grad()
-def write_plan(
-    plan: Plan, order: Order, layers: Sequence[nn.Conv2d | nn.Linear], codes: Tensor
-) -> None:
-    """Writes the plan into layers and head, in place; all other weights become zero.
+def written(plan: Plan, order: Order, model: nn.Sequential, codes: Tensor) -> nn.Sequential:
+    """The model with the plan in its layers and head; all other weights become zero.
 
     Parameters
     ----------
     plan, order
         What to write where.
-    layers
-        The hidden layers, then the head.
+    model
+        Changed in place.
     codes
         ``[glyphs, *input of a first-layer unit]``: what a unit holds that detects the glyph.
     """
+    layers = layers_of(model)
     for layer in layers:
         assert layer.bias is not None
         layer.weight.zero_()
@@ -75,6 +79,7 @@ def write_plan(
         by_unit[label, order.places[-1][index]] += weight
     for label, bias in plan.prior.items():
         head.bias[label] += bias
+    return model
 
 
 @torch.no_grad()

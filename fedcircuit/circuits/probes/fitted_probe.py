@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits.models import require_readable, searching, trying
+from fedcircuit.circuits.models import require_readable, searching, trying, workable
 from fedcircuit.circuits.probes.labelled_samples import SamplesLike, labelled, whole_labels
 from fedcircuit.circuits.probes.probe import Probe, require_finite_inputs
 from fedcircuit.logits import LogitsError, inputs_for, logits_of
@@ -44,6 +44,16 @@ def as_probe(source: object, model: nn.Module, seed: int = 0) -> Probe:
     labels = checked_labels(samples.labels, len(inputs), n_classes)
     names = [str(index) for index in range(n_classes)]
     return Probe.split(Samples(inputs, labels), names, seed)
+
+
+def fitted(model: nn.Module, source: object, seed: int = 0) -> tuple[nn.Module, Probe]:
+    """The model as circuits can be searched for in it, and a probe that fits it.
+
+    Takes and raises what `as_probe` does, and `workable` says when the model is a copy.
+    """
+    require_readable(model)
+    model = workable(model)
+    return model, as_probe(source, model, seed)
 
 
 def taken(model: nn.Module, inputs: Tensor, what: str) -> tuple[Tensor, int]:

@@ -89,13 +89,6 @@ class Probe:
             samples.take(torch.cat(first)), samples.take(torch.cat(second)), tuple(class_names)
         )
 
-    def take_classes(self) -> Tensor:
-        """Classes that have samples in both halves, ``[k]`` int64."""
-        present = (self.discovery.counts(self.n_classes) > 0) & (
-            self.checking.counts(self.n_classes) > 0
-        )
-        return present.nonzero().flatten()
-
 
 def require_finite_inputs(inputs: Tensor, what: str) -> None:
     """Refuse inputs that hold NaN or infinity.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits import Circuit, Site, circuit_of, class_row
+from fedcircuit.circuits import OfClasses, Site
 from fedcircuit.circuits.checks import (
     NOT_FOUND,
     Candidates,
@@ -21,8 +21,8 @@ from fedcircuit.circuits.checks import (
 )
 from fedcircuit.circuits.masking import Memory, observed_reference
 from fedcircuit.circuits.methods import Attribution
-from fedcircuit.circuits.models import fast_copy, require_readable, searching, workable
-from fedcircuit.circuits.probes import Probe, ProbeLike, as_probe
+from fedcircuit.circuits.models import fast_copy, searching
+from fedcircuit.circuits.probes import Probe, ProbeLike, fitted
 from fedcircuit.circuits.round.sent_circuits import SentCircuits
 from fedcircuit.circuits.round.settings import CircuitSettings
 from fedcircuit.circuits.round.timing import Clock, stream
@@ -35,7 +35,7 @@ from fedcircuit.samples import Samples
 
 
 @dataclass(frozen=True)
-class ModelCircuits:
+class ModelCircuits(OfClasses):
     """The circuits of all classes of one model, with their checks.
 
     Parameters
@@ -64,17 +64,6 @@ class ModelCircuits:
     scores: Tensor | None
     live: Tensor
     validity: tuple[Validity, ...]
-
-    def circuit(self, class_index: int) -> Circuit | None:
-        """The circuit of a class; None where none was found.
-
-        Raises
-        ------
-        ValueError
-            If there is no such class.
-        """
-        row = class_row(class_index, len(self.found))
-        return circuit_of(self.masks[row], self.sites) if bool(self.found[row]) else None
 
     def _repr_html_(self) -> str:
         """What a notebook shows: statuses with counts, and what each class's circuit does."""
@@ -108,12 +97,9 @@ def circuits_of_model(
     ValueError
         If the model has no sites or does not fit the probe.
     """
-    require_readable(model)
-    model, settings = workable(model), settings or CircuitSettings()
-    known = as_probe(probe, model, seed)
-    example = known.checking.inputs[:2]
-    search = Search.of(model, known, settings, seed, 0, Clock())
-    return search.examine(fast_copy(model, example), "model")[0]
+    model, known = fitted(model, probe, seed)
+    search = Search.of(model, known, settings or CircuitSettings(), seed, 0, Clock())
+    return search.examine(fast_copy(model, known.checking.inputs[:2]), "model")[0]
 
 
 @dataclass(frozen=True)

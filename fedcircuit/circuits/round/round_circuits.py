@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from fedcircuit.circuits import CircuitStack, Site
 from fedcircuit.circuits.masking import Layers
-from fedcircuit.circuits.models import fast_copy, require_readable, searching, workable
-from fedcircuit.circuits.probes import Probe, as_probe
+from fedcircuit.circuits.models import fast_copy, searching
+from fedcircuit.circuits.probes import Probe, fitted
 from fedcircuit.circuits.round.batched_models import common_layers, examined_together, most_together
 from fedcircuit.circuits.round.client_comparison import ClientComparison, compared
 from fedcircuit.circuits.round.model_circuits import ModelCircuits, Search, circuits_of_model
@@ -134,9 +134,7 @@ def analyse_round(
         If the model has no sites or does not fit the probe or the weights.
     """
     clock = Clock()
-    require_readable(model)
-    model = workable(model)
-    probe = as_probe(probe, model, task.seed)
+    model, probe = fitted(model, probe, task.seed)
     search = Search.of(model, probe, task.settings, task.seed, task.round, clock)
     averaged = fast_copy(model, probe.checking.inputs[:2])
     load_weights(averaged, global_weights)

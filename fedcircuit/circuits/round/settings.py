@@ -11,6 +11,7 @@ from fedcircuit.circuits.masking import DEFAULT_BYTES, Ablation, require_budget
 from fedcircuit.circuits.methods import discovery_method
 from fedcircuit.circuits.search import DiscoveryMethod
 from fedcircuit.circuits.verdicts import VerdictThresholds
+from fedcircuit.ranges import require_at_least
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,7 @@ class CircuitSettings:
         self.checks()
         if self.ablation not in get_args(Ablation):
             raise ValueError(f"ablation must be one of {get_args(Ablation)}, got {self.ablation!r}")
-        if self.batch < 1:
-            raise ValueError(f"batch must be >= 1, got {self.batch}")
+        require_at_least(1, batch=self.batch)
         require_budget(self.memory_bytes)
 
     def discovery(self) -> DiscoveryMethod:

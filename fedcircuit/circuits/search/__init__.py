@@ -27,13 +27,15 @@ from fedcircuit.circuits.search.scored_method import (
     ScoredMethod,
     Scorer,
     SizeRule,
+    UnitScored,
     default_size,
     reasons_for,
     size_options,
     size_rule,
 )
+from fedcircuit.circuits.search.searched_model import SearchedModel, SearchingMethod, searched
 from fedcircuit.circuits.search.size_rules import Faithful, first_of_each_class, first_places
-from fedcircuit.circuits.search.top_units import mass_rule
+from fedcircuit.circuits.search.top_units import mass_rule, ranks
 
 __all__ = [
     "Cost",
@@ -47,9 +49,12 @@ __all__ = [
     "Scored",
     "ScoredMethod",
     "Scorer",
+    "SearchedModel",
+    "SearchingMethod",
     "SizeRule",
     "Sizing",
     "Task",
+    "UnitScored",
     "absent_reasons",
     "against_others",
     "class_stream",
@@ -63,7 +68,9 @@ __all__ = [
     "mean_effects",
     "nothing_found",
     "own_gradients",
+    "ranks",
     "reasons_for",
+    "searched",
     "separation_weights",
     "separations",
     "shared_gradients",

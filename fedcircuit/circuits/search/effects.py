@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedcircuit.circuits import Site
-from fedcircuit.circuits.masking import reference_rows
 from fedcircuit.circuits.search.contrast import contrast_of_logits
-from fedcircuit.circuits.search.protocol import Meter, Task
+from fedcircuit.circuits.search.searched_model import SearchedModel
 from fedcircuit.circuits.sites import site_graph
 
 
@@ -61,13 +60,7 @@ class Effects:
         return cls(mean, (square - mean.square()).clamp(min=0) / (n - 1).clamp(min=1))
 
 
-def mean_effects(
-    model: nn.Module,
-    sites: Sequence[Site],
-    task: Task,
-    targets: Sequence[Tensor],
-    meter: Meter,
-) -> Iterator[Effects]:
+def mean_effects(searched: SearchedModel, targets: Sequence[Tensor]) -> Iterator[Effects]:
     """Mean first-order effect of every unit on the contrast, by the sample's true class.
 
     One forward pass, and one backward pass for each choice of target classes, on as many samples
@@ -75,40 +68,34 @@ def mean_effects(
 
     Parameters
     ----------
-    model, sites
-        The model in eval mode with frozen parameters, and its sites.
-    task
-        Samples, number of classes and reference; a graph that was kept saves the forward pass.
+    searched
+        The model and its task; a graph that was kept saves the forward pass.
     targets
         Each ``[n]`` int64: the class whose contrast is differentiated, for every sample.
-    meter
-        Counts the images.
 
     Yields
     ------
     Effects
         One for each entry of ``targets``.
     """
-    samples = task.samples
-    members = torch.nn.functional.one_hot(samples.labels, task.n_classes).float()
-    n_units = sum(site.n_units for site in sites)
-    total = torch.zeros(len(targets), task.n_classes, n_units)
+    samples, sites, n_classes = searched.samples, searched.sites, searched.n_classes
+    members = torch.nn.functional.one_hot(samples.labels, n_classes).float()
+    total = torch.zeros(len(targets), n_classes, searched.n_units)
     squares = torch.zeros_like(total)
-    known = None if task.seen is None else task.seen.graph
-    rows = len(samples)
-    if known is None:
-        rows = task.memory_of(model, sites).rows(graph=True)
-    for part in torch.split(torch.arange(len(samples)), rows):
-        reference = reference_rows(task.reference, part)
-        logits, seen = known or site_graph(model, sites, samples.inputs[part])
-        meter.forward += len(part) if known is None else 0
+    shown = searched.task.seen
+    known = None if shown is None else shown.graph
+    every = torch.arange(len(samples))
+    for part in (every,) if known else searched.passes(len(samples), graph=True):
+        reference = searched.reference(part)
+        logits, seen = known or site_graph(searched.model, sites, samples.inputs[part])
+        searched.meter.forward += len(part) if known is None else 0
         activations = [seen[site.name] for site in sites]
         for index, target in enumerate(targets):
-            weights = contrast_of_logits(samples.labels[part], target[part], task.n_classes)
+            weights = contrast_of_logits(samples.labels[part], target[part], n_classes)
             contrast = (logits * weights.to(logits)).sum()
             more = known is not None or index + 1 < len(targets)  # a known graph may serve again
             gradients = torch.autograd.grad(contrast, activations, retain_graph=more)
-            meter.backward += len(part)
+            searched.meter.backward += len(part)
             effects = summed_effects(gradients, seen, sites, reference).float().cpu()
             total[index] += members[part].T @ effects
             squares[index] += members[part].T @ effects.square()

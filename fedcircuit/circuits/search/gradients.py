@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fedcircuit.circuits import Site, split_by_site
-from fedcircuit.circuits.masking import reference_rows
+from fedcircuit.circuits import split_by_site
 from fedcircuit.circuits.search.contrast import contrast_of_logits, contrast_weights
-from fedcircuit.circuits.search.protocol import Meter, Task, class_stream
+from fedcircuit.circuits.search.protocol import class_stream
+from fedcircuit.circuits.search.searched_model import SearchedModel
 from fedcircuit.circuits.sites import gated, require_gradient
 from fedcircuit.logits import logits_of
 
@@ -35,42 +34,33 @@ def separation_weights(labels: Tensor, n_classes: int, index: int) -> Tensor:
     return contrast_weights(labels, n_classes)[index].unsqueeze(1) * own
 
 
-def shared_gradients(
-    model: nn.Module, sites: Sequence[Site], task: Task, gates: Tensor, meter: Meter
-) -> Tensor:
+def shared_gradients(searched: SearchedModel, gates: Tensor) -> Tensor:
     """Gradients ``[classes, units]`` of every class's separation at one setting of the gates.
 
     One forward pass and one backward pass for each class; every sample serves every class.
 
     Parameters
     ----------
-    model
-        In eval mode, its parameters frozen.
-    sites, task
-        Of the model.
+    searched
+        The model and its task.
     gates
         ``[units]``, in [0, 1].
-    meter
-        Counts the passes.
     """
-    samples = task.samples
-    every = [separation_weights(samples.labels, task.n_classes, c) for c in range(task.n_classes)]
-    total = torch.zeros(task.n_classes, len(gates))
-    rows = task.memory_of(model, sites).rows(graph=True)
-    for part in torch.split(torch.arange(len(samples)), rows):
+    model, sites, samples = searched.model, searched.sites, searched.samples
+    n_classes, meter = searched.n_classes, searched.meter
+    every = [separation_weights(samples.labels, n_classes, c) for c in range(n_classes)]
+    total = torch.zeros(n_classes, len(gates))
+    for part in searched.passes(len(samples), graph=True):
         leaf = gates.detach().clone().requires_grad_()
-        reference = reference_rows(task.reference, part)
-        with (
-            torch.enable_grad(),
-            gated(model, sites, split_by_site(leaf, sites), reference),
-        ):
+        parts, reference = split_by_site(leaf, sites), searched.reference(part)
+        with torch.enable_grad(), gated(model, sites, parts, reference):
             logits = logits_of(model, samples.inputs[part])
             require_gradient(logits)
             meter.forward += len(part)
             for index, weights in enumerate(every):
                 separation = (weights[part].to(logits) * logits).sum()
-                last = index + 1 == task.n_classes
-                (gradient,) = torch.autograd.grad(separation, leaf, retain_graph=not last)
+                more = index + 1 < n_classes
+                (gradient,) = torch.autograd.grad(separation, leaf, retain_graph=more)
                 total[index] += gradient
                 meter.backward += len(part)
     return total
@@ -128,15 +118,7 @@ def contrast_rows(
     return Rows(torch.cat(samples), torch.cat(targets), torch.cat(weights))
 
 
-def own_gradients(
-    model: nn.Module,
-    sites: Sequence[Site],
-    task: Task,
-    gates: Tensor,
-    rows: Rows,
-    *,
-    meter: Meter,
-) -> Tensor:
+def own_gradients(searched: SearchedModel, gates: Tensor, rows: Rows) -> Tensor:
     """Gradients ``[classes, units]`` of every class's separation, each at gates of its own.
 
     One forward and one backward pass over the rows serve every class: a row touches the gates
@@ -144,33 +126,26 @@ def own_gradients(
 
     Parameters
     ----------
-    model
-        In eval mode, its parameters frozen.
-    sites, task
-        Of the model.
+    searched
+        The model and its task.
     gates
         ``[classes, units]``, in [0, 1].
     rows
         What runs through which gates.
-    meter
-        Counts the passes.
     """
+    model, sites, few = searched.model, searched.sites, searched.samples
     total = torch.zeros_like(gates, dtype=torch.float32)
-    at_once = task.memory_of(model, sites).rows(graph=True)
-    for part in torch.split(torch.arange(len(rows.samples)), at_once):
+    for part in searched.passes(len(rows.samples), graph=True):
         leaf = gates.detach().clone().float().requires_grad_()
         picked, targets = rows.samples[part], rows.targets[part]
-        reference = reference_rows(task.reference, picked)
-        with (
-            torch.enable_grad(),
-            gated(model, sites, split_by_site(leaf[targets], sites), reference),
-        ):
-            logits = logits_of(model, task.samples.inputs[picked])
-            weights = contrast_of_logits(task.samples.labels[picked], targets, task.n_classes)
+        parts, reference = split_by_site(leaf[targets], sites), searched.reference(picked)
+        with torch.enable_grad(), gated(model, sites, parts, reference):
+            logits = logits_of(model, few.inputs[picked])
+            weights = contrast_of_logits(few.labels[picked], targets, searched.n_classes)
             weights = weights * rows.weights[part].unsqueeze(1)
             separation = (weights.to(logits) * logits).sum()
             (gradient,) = torch.autograd.grad(separation, leaf)
-        meter.forward += len(part)
-        meter.backward += len(part)
+        searched.meter.forward += len(part)
+        searched.meter.backward += len(part)
         total += gradient
     return total

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedcircuit.circuits import MOST_COLUMNS, Circuit, Site, circuit_of, class_row, site_slices
-from fedcircuit.circuits.masking import Memory, Seen
+from fedcircuit.circuits import MOST_COLUMNS, OfClasses, Site, site_slices
+from fedcircuit.circuits.masking import Memory, Seen, reference_rows
 from fedcircuit.html import Html, bar, block, counted, table
 from fedcircuit.samples import Samples
 
@@ -44,6 +44,14 @@ class Task:
     def memory_of(self, model: nn.Module, sites: Sequence[Site]) -> Memory:
         """How much the model may hold at a time on these samples."""
         return self.memory or Memory.of(model, sites, self.samples.inputs)
+
+    def take(self, places: Tensor) -> Task:
+        """The task with samples at chosen places alone; itself where these are all, in order."""
+        if torch.equal(places, torch.arange(len(self.samples))):
+            return self
+        reference = reference_rows(self.reference, places)
+        seen = None if self.seen is None else self.seen.rows(places)
+        return Task(self.samples.take(places), self.n_classes, reference, seen, self.memory)
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,7 @@ class Sizing:
 
 
 @dataclass(frozen=True)
-class Discovery:
+class Discovery(OfClasses):
     """Circuits of every class of one model.
 
     Parameters
@@ -138,17 +146,6 @@ class Discovery:
     cost: Cost
     converged: tuple[bool | None, ...]
     curves: tuple[Curve | None, ...] = ()
-
-    def circuit(self, class_index: int) -> Circuit | None:
-        """The circuit of a class; None where none was found.
-
-        Raises
-        ------
-        ValueError
-            If there is no such class.
-        """
-        row = class_row(class_index, len(self.found))
-        return circuit_of(self.masks[row], self.sites) if bool(self.found[row]) else None
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the size of every class's circuit, and why there is none."""

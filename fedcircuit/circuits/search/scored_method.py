@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import ClassVar, Protocol
@@ -11,17 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from fedcircuit.circuits import Site
-from fedcircuit.circuits.models import evaluating
-from fedcircuit.circuits.search.protocol import (
-    Discovery,
-    Meter,
-    Sizing,
-    Task,
-    absent_reasons,
-    frozen,
-)
+from fedcircuit.circuits.search.protocol import Discovery, Meter, Sizing, Task, absent_reasons
+from fedcircuit.circuits.search.searched_model import SearchedModel, SearchingMethod
 from fedcircuit.circuits.search.size_rules import Faithful
 from fedcircuit.circuits.search.top_units import mass_rule
+from fedcircuit.ranges import require_between
 
 NO_UNIT = "no unit separates the class from the others"
 
@@ -34,6 +28,7 @@ class Scorer(Protocol):
         """Name in configurations and records."""
         ...
 
+    @abstractmethod
     def scores(
         self,
         model: nn.Module,
@@ -84,8 +79,7 @@ class Mass:
     share: float = 0.9
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.share <= 1.0:
-            raise ValueError(f"share must lie in (0, 1], got {self.share} (size rule 'mass')")
+        require_between("(0, 1]", "size rule 'mass'", share=self.share)
 
     def __call__(
         self,
@@ -143,7 +137,9 @@ def size_options(rule: SizeRule) -> dict[str, object]:
     raise ValueError(f"{type(rule).__name__} is none of the named size rules {tuple(SIZE_RULES)}")
 
 
-def reasons_for(found: Tensor, absent: Sequence[str]) -> tuple[str, ...]:
+def reasons_for(
+    found: Tensor, absent: Sequence[str], why: str | Sequence[str] = NO_UNIT
+) -> tuple[str, ...]:
     """For every class why no circuit was found, empty where one was.
 
     Parameters
@@ -152,13 +148,16 @@ def reasons_for(found: Tensor, absent: Sequence[str]) -> tuple[str, ...]:
         ``[classes]`` bool.
     absent
         Why a class cannot be contrasted, empty where it can.
+    why
+        Why none was found of one that can, for all classes or for each.
     """
-    pairs = zip(absent, found.tolist(), strict=True)
-    return tuple(reason or ("" if has else NO_UNIT) for reason, has in pairs)
+    each = (why,) * len(absent) if isinstance(why, str) else why
+    rows = zip(absent, found.tolist(), each, strict=True)
+    return tuple(reason or ("" if has else none) for reason, has, none in rows)
 
 
 @dataclass(frozen=True)
-class ScoredMethod:
+class ScoredMethod(SearchingMethod):
     """A discovery method: units scored by one part, circuits cut by another.
 
     Parameters
@@ -177,39 +176,29 @@ class ScoredMethod:
         """Name of the scorer."""
         return self.scorer.name
 
-    def __call__(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-    ) -> Discovery:
+    def search(self, searched: SearchedModel) -> Discovery:
         """Circuits of all classes; none for classes that cannot be contrasted."""
-        meter = Meter()
-        absent = absent_reasons(task.samples.counts(task.n_classes))
-        known = torch.tensor([not reason for reason in absent])
-        scores = torch.full((task.n_classes, sum(site.n_units for site in sites)), torch.nan)
-        sizing = Sizing(torch.zeros_like(scores, dtype=torch.bool), (None,) * task.n_classes)
+        absent = absent_reasons(searched.samples.counts(searched.n_classes))
+        known, none = torch.tensor([not reason for reason in absent]), (None,) * len(absent)
+        masks, scores = searched.nothing()
+        sizing = Sizing(masks, none)
         if bool(known.any()):
-            with evaluating(model), frozen(model):
-                given = self.scorer.scores(model, sites, task, generator, meter)
-                scores[known] = given.to(scores)[known]
-                sizing = self.size(scores, model, sites, task, generator, meter)
+            scores[known] = self.scorer.scores(*searched.parts).to(scores)[known]
+            sizing = self.size(scores, *searched.parts)
         found = sizing.masks.any(1) & known
-        reasons = reasons_for(found, absent)
         return Discovery(
-            tuple(sites),
+            searched.sites,
             sizing.masks & found.unsqueeze(1),
             found,
             scores,
-            reasons,
-            meter.cost(),
-            (None,) * task.n_classes,
+            reasons_for(found, absent),
+            searched.meter.cost(),
+            none,
             sizing.curves,
         )
 
 
-class Scored(ABC):
+class Scored(Scorer, SearchingMethod):
     """Base of the methods that score units: their circuits are cut by their own size rule.
 
     A method is a frozen dataclass with a ``name`` and a field ``size``; its other fields are its
@@ -219,7 +208,18 @@ class Scored(ABC):
     name: ClassVar[str]  # in configurations and records
     size: SizeRule
 
+    def search(self, searched: SearchedModel) -> Discovery:
+        """Circuits of all classes."""
+        return ScoredMethod(self, self.size).search(searched)
+
+
+class UnitScored(Scored):
+    """Base of our own methods: what `Scored` is, given all that a method is given as one."""
+
     @abstractmethod
+    def unit_scores(self, searched: SearchedModel) -> Tensor:
+        """Scores ``[classes, units]``, see `Scorer`."""
+
     def scores(
         self,
         model: nn.Module,
@@ -229,13 +229,4 @@ class Scored(ABC):
         meter: Meter,
     ) -> Tensor:
         """Scores ``[classes, units]``, see `Scorer`."""
-
-    def __call__(
-        self,
-        model: nn.Module,
-        sites: Sequence[Site],
-        task: Task,
-        generator: torch.Generator,
-    ) -> Discovery:
-        """Circuits of all classes."""
-        return ScoredMethod(self, self.size)(model, sites, task, generator)
+        return self.unit_scores(SearchedModel(model, tuple(sites), task, generator, meter))

@@ -13,6 +13,7 @@ from fedcircuit.circuits.masking import Masked, masked_model
 from fedcircuit.circuits.search.protocol import Curve, Meter, Sizing, Task
 from fedcircuit.circuits.search.size_search import Limits, Trials, smallest
 from fedcircuit.circuits.search.top_units import top_units
+from fedcircuit.ranges import require_at_least, require_between
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,10 @@ class Faithful:
     tolerance: float = 0.05
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.loss < 1.0:
-            raise ValueError(f"loss must lie in (0, 1), got {self.loss}")
-        if not 0.0 < self.fpr <= 1.0:
-            raise ValueError(f"fpr must lie in (0, 1], got {self.fpr} (size rule 'faithful')")
-        if self.samples_per_class < 1:
-            raise ValueError(f"samples_per_class must be >= 1, got {self.samples_per_class}")
-        if not 0.0 <= self.tolerance < 1.0:
-            raise ValueError(f"tolerance must lie in [0, 1), got {self.tolerance}")
+        require_between("(0, 1)", loss=self.loss)
+        require_between("(0, 1]", "size rule 'faithful'", fpr=self.fpr)
+        require_at_least(1, samples_per_class=self.samples_per_class)
+        require_between("[0, 1)", tolerance=self.tolerance)
 
     def __call__(
         self,
@@ -131,12 +128,4 @@ def first_places(labels: Tensor, per_class: int, n_classes: int) -> Tensor:
 
 def first_of_each_class(task: Task, per_class: int) -> Task:
     """The task with the first samples of every class only."""
-    labels = task.samples.labels
-    if per_class >= int(task.samples.counts(task.n_classes).max()):
-        return task
-    places = first_places(labels, per_class, task.n_classes)
-    reference = task.reference
-    if reference is not None:
-        reference = {k: v if len(v) == 1 else v[places] for k, v in reference.items()}
-    seen = None if task.seen is None else task.seen.rows(places)
-    return Task(task.samples.take(places), task.n_classes, reference, seen, task.memory)
+    return task.take(first_places(task.samples.labels, per_class, task.n_classes))

@@ -10,6 +10,13 @@ from torch import Tensor
 from fedcircuit.circuits import Site, site_slices
 
 
+def ranks(values: Tensor) -> Tensor:
+    """Place of each value along the last axis, 0 for the largest, the first of equals; int64."""
+    order = values.argsort(dim=-1, descending=True, stable=True)
+    places = torch.arange(values.shape[-1]).expand_as(order)
+    return torch.empty_like(order).scatter_(-1, order, places)
+
+
 def mass_rule(scores: Tensor, sites: Sequence[Site], *, share: float) -> Tensor:
     """Masks of the fewest units that hold ``share`` of each class's positive score mass.
 
@@ -49,11 +56,7 @@ def top_units(scores: Tensor, sizes: Tensor, sites: Sequence[Site]) -> Tensor:
     sites
         Sites the units belong to.
     """
-    order = scores.argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(
-        1, order, torch.arange(scores.shape[1]).expand_as(order)
-    )
-    masks = (rank < sizes[:, None]) & (scores > 0)
+    masks = (ranks(scores) < sizes[:, None]) & (scores > 0)
     return _one_in_each_site(masks, scores, sites)
 
 

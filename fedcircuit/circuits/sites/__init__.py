@@ -9,6 +9,7 @@ from fedcircuit.circuits.sites.hooks import (
     Transform,
     call_order,
     capture,
+    capture_leaves,
     gated,
     masked,
     require_gradient,
@@ -22,6 +23,7 @@ __all__ = [
     "Transform",
     "call_order",
     "capture",
+    "capture_leaves",
     "find_sites",
     "gate",
     "gated",
@@ -34,8 +36,6 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:
+    from fedcircuit.moved import old_names
 
-    def __getattr__(name: str) -> object:
-        from fedcircuit.moved import moved_name
-
-        return moved_name(__name__, name)
+    __getattr__ = old_names(__name__)

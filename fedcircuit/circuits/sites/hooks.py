@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -179,32 +180,36 @@ def rerouted(model: nn.Module, routes: Mapping[str, Route]) -> Iterator[nn.Modul
 def capture(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[str, Tensor]]:
     """Activations of every site, by site name, filled at each forward pass."""
     seen: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Transform:
-        def transform(output: Tensor) -> Tensor:
-            seen[name] = output
-            return output
-
-        return transform
-
-    with transformed(model, {site.output: keep(site.name) for site in sites}):
+    with transformed(model, _keepers(sites, seen)):
         yield seen
+
+
+@contextmanager
+def capture_leaves(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[str, Tensor]]:
+    """As `capture`; and every activation that has no graph becomes a leaf that one starts at."""
+    seen: dict[str, Tensor] = {}
+    with torch.enable_grad(), transformed(model, _keepers(sites, seen, leaves=True)):
+        yield seen
+
+
+def _keepers(
+    sites: Sequence[Site], seen: dict[str, Tensor], *, leaves: bool = False
+) -> dict[str, Transform]:
+    """By output of each site, what puts its activation under the site's name."""
+
+    def keep(name: str, output: Tensor) -> Tensor:
+        plain = leaves and not output.requires_grad
+        seen[name] = output.detach().requires_grad_() if plain else output
+        return seen[name]
+
+    return {site.output: partial(keep, site.name) for site in sites}
 
 
 def site_graph(
     model: nn.Module, sites: Sequence[Site], inputs: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits and site activations in a graph that starts at the first site, not before."""
-    seen: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Transform:
-        def transform(output: Tensor) -> Tensor:
-            seen[name] = output if output.requires_grad else output.detach().requires_grad_()
-            return seen[name]
-
-        return transform
-
-    with torch.enable_grad(), transformed(model, {s.output: keep(s.name) for s in sites}):
+    with capture_leaves(model, sites) as seen:
         logits = logits_of(model, inputs)
     require_gradient(logits)
     return logits, seen

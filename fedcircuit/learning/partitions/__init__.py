@@ -36,8 +36,6 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:
+    from fedcircuit.moved import old_names
 
-    def __getattr__(name: str) -> object:
-        from fedcircuit.moved import moved_name
-
-        return moved_name(__name__, name)
+    __getattr__ = old_names(__name__)

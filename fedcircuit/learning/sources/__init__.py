@@ -1,6 +1,12 @@
 """Which data set, where its files are, and what a reader of files hands over."""
 
-from fedcircuit.learning.sources.data_source import DATASET_NAMES, Background, DataSource, data_root
+from fedcircuit.learning.sources.data_source import (
+    DATASET_NAMES,
+    Background,
+    DatasetName,
+    DataSource,
+    data_root,
+)
 from fedcircuit.learning.sources.raw_data import (
     Array,
     Inputs,
@@ -16,6 +22,7 @@ __all__ = [
     "Background",
     "DATASET_NAMES",
     "DataSource",
+    "DatasetName",
     "Inputs",
     "MissingDataError",
     "RawData",

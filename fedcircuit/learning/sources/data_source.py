@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-DATASET_NAMES = (
+DatasetName = Literal[
     "digits",
     "mnist",
     "fashion-mnist",
@@ -19,7 +19,8 @@ DATASET_NAMES = (
     "npz",
     "leaf",
     "szt",
-)
+]
+DATASET_NAMES: tuple[str, ...] = get_args(DatasetName)
 ROOT_VARIABLE = "FEDCIRCUIT_DATA"
 DEFAULT_ROOT = Path("~/.cache/fedcircuit/data")
 

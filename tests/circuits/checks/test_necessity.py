@@ -11,6 +11,7 @@ from toy_network import N_UNITS, toy_model, toy_subject, units
 
 from fedcircuit.circuits.checks.controls import Controls, random_like
 from fedcircuit.circuits.checks.knockout import recall_drops
+from fedcircuit.circuits.checks.measures import high_quantile
 from fedcircuit.circuits.checks.model_checks import CheckSettings, check_circuits
 from fedcircuit.circuits.checks.necessity import best_units, selective_necessity
 from fedcircuit.circuits.checks.subject import Candidates, checked_model
@@ -64,7 +65,7 @@ def test_without_another_class_or_without_units_it_is_undefined() -> None:
     alone = removed(toy_subject(model), units(0), controls=draws)
     none = removed(toy_subject(), units(), controls=draws)
     for result in (alone, none):
-        values = (result.own, result.value, result.null_mean, result.null_quantile(0.95))
+        values = (result.own, result.value, result.null_mean, high_quantile(result.null, 0.95))
         assert all(math.isnan(value.item()) for value in values)
 
 
@@ -116,8 +117,8 @@ def test_drops_and_random_draws_agree_with_a_naive_computation(seed) -> None:
             lost = full - right(mask)
             null.append(lost[c] - lost[others].mean())
         assert result.null_mean[row].item() == pytest.approx(np.mean(null))
-        assert result.null_quantile(0.95)[row].item() == pytest.approx(max(null))
-        assert result.null_quantile(0.5)[row].item() == pytest.approx(sorted(null)[1])
+        assert high_quantile(result.null, 0.95)[row].item() == pytest.approx(max(null))
+        assert high_quantile(result.null, 0.5)[row].item() == pytest.approx(sorted(null)[1])
 
 
 def test_no_circuits_lose_nothing() -> None:

@@ -14,10 +14,10 @@ from fedcircuit.circuits.edges.edge_layers import find_edge_layers, layer_refere
 from fedcircuit.circuits.edges.reduced_model import edge_logits
 from fedcircuit.circuits.edges.scoring import edge_effects, edge_scores
 from fedcircuit.circuits.masking.ablation import reference_activations
-from fedcircuit.circuits.models.evaluation_mode import evaluating
 from fedcircuit.circuits.search.effects import mean_effects
 from fedcircuit.circuits.search.gradients import separation_weights, shared_gradients
-from fedcircuit.circuits.search.protocol import Meter, Task, frozen
+from fedcircuit.circuits.search.protocol import Meter, Task
+from fedcircuit.circuits.search.searched_model import searched
 from fedcircuit.circuits.sites.finding import find_sites
 from fedcircuit.samples import Samples
 
@@ -78,8 +78,8 @@ def test_the_edges_of_a_unit_sum_to_its_own_score(ablation: str, seed: int) -> N
     sites = find_sites(model, samples.inputs)
     reference = reference_activations(model, sites, samples, n_classes=3, ablation=ablation)
     gates = torch.ones(9, dtype=torch.float64)
-    with evaluating(model), frozen(model):
-        units = shared_gradients(model, sites, Task(samples, 3, reference), gates, Meter())
+    with searched(model, sites, Task(samples, 3, reference), torch.Generator()) as here:
+        units = shared_gradients(here, gates)
 
     edges = split_by_layer(
         scored(model, samples, ablation), find_edge_layers(model, samples.inputs)
@@ -187,11 +187,8 @@ def test_effects_by_true_class_sum_to_those_of_the_units() -> None:
     by_layer = layer_references(model, layers, samples, n_classes=3, ablation="mean")
     every = [torch.full_like(samples.labels, c) for c in range(3)]
     meter = Meter()
-    with evaluating(model), frozen(model):
-        units = [
-            found.mean
-            for found in mean_effects(model, sites, Task(samples, 3, by_site), every, Meter())
-        ]
+    with searched(model, sites, Task(samples, 3, by_site), torch.Generator()) as here:
+        units = [found.mean for found in mean_effects(here, every)]
 
     effects = dict(edge_effects(model, layers, samples, by_layer, n_classes=3, meter=meter))
 

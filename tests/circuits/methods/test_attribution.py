@@ -13,6 +13,7 @@ from fedcircuit.circuits.methods.attribution import Attribution
 from fedcircuit.circuits.models.evaluation_mode import evaluating
 from fedcircuit.circuits.search.effects import mean_effects
 from fedcircuit.circuits.search.protocol import Meter, Task, frozen
+from fedcircuit.circuits.search.searched_model import SearchedModel
 from fedcircuit.circuits.search.top_units import mass_rule
 from fedcircuit.circuits.sites.finding import find_sites
 from fedcircuit.circuits.sites.hooks import gated
@@ -83,10 +84,10 @@ def test_many_classes_at_once_average_over_the_others() -> None:
 
     by_rows = rows(model, sites, problem, torch.Generator().manual_seed(0))
 
-    meter = Meter()
+    here = SearchedModel(model, sites, problem, torch.Generator(), Meter())
     for index in range(N_CLASSES):
         target = torch.full_like(samples.labels, index)
-        (found,) = mean_effects(model, sites, problem, [target], meter)
+        (found,) = mean_effects(here, [target])
         others = torch.cat([found.mean[:index], found.mean[index + 1 :]]).mean(0)
         assert torch.allclose(by_rows.scores[index], found.mean[index] - others, atol=1e-4)
     assert torch.equal(by_rows.masks, truth)

@@ -5,9 +5,9 @@ from planted_helpers import LOUD, N_CLASSES, UNREACHED, planted_mlp, planted_sam
 
 from fedcircuit.circuits.circuit import split_by_site
 from fedcircuit.circuits.masking.ablation import reference_activations
-from fedcircuit.circuits.methods.gates import Kind, LearnedGates, _Problem, _Search
-from fedcircuit.circuits.models.evaluation_mode import evaluating
-from fedcircuit.circuits.search.protocol import Discovery, Meter, Task, frozen
+from fedcircuit.circuits.methods.gates import Kind, LearnedGates, _Search
+from fedcircuit.circuits.search.protocol import Discovery, Task
+from fedcircuit.circuits.search.searched_model import searched
 from fedcircuit.circuits.sites.finding import find_sites
 from fedcircuit.circuits.sites.hooks import gated
 from fedcircuit.learning.networks.models import build_model
@@ -61,12 +61,12 @@ def test_circuits_alone_still_recognise_their_class() -> None:
 def test_a_class_alone_gives_the_gates_it_has_among_all(kind: Kind, warm_start: bool) -> None:
     model = build_model("simple-cnn", (1, 8, 8), 3, seed=1, widths=(3, 5))
     task = make_task(model, noise(), 3, "resample")
-    problem = _Problem(model, find_sites(model, task.samples.inputs), task, Meter())
+    sites = find_sites(model, task.samples.inputs)
     method = LearnedGates(kind=kind, steps=15, still_steps=2, warm_start=warm_start)
 
     def search(classes: list[int]) -> _Search:
-        with evaluating(model), frozen(model):
-            return _Search(method, problem, classes, torch.Generator().manual_seed(7))
+        with searched(model, sites, task, torch.Generator().manual_seed(7)) as here:
+            return _Search(method, here, classes)
 
     together, alone = search([0, 1, 2]), search([2])
 
@@ -92,11 +92,11 @@ def test_a_warm_start_is_in_the_order_of_attribution() -> None:
     model, truth = planted_mlp()
     samples = planted_samples(20, seed=0)
     task = make_task(model, samples, N_CLASSES)
-    problem = _Problem(model, find_sites(model, samples.inputs), task, Meter())
+    sites = find_sites(model, samples.inputs)
     method = LearnedGates(warm_start=True, steps=1, lr=0.0, init=0.5)
 
-    with evaluating(model), frozen(model):
-        theta = _Search(method, problem, [3, 5], torch.Generator()).theta.detach()
+    with searched(model, sites, task, torch.Generator()) as here:
+        theta = _Search(method, here, [3, 5]).theta.detach()
 
     best = theta.argsort(dim=1, descending=True)[:, :3]
     assert torch.equal(torch.zeros_like(truth[:2]).scatter_(1, best, True), truth[[3, 5]])
@@ -108,11 +108,11 @@ def test_other_classes_are_negatives_as_often_as_each_other() -> None:
     labels = torch.cat([torch.zeros(20), torch.ones(300), torch.full((20,), 2.0)]).long()
     model = build_model("mlp", (1, 8, 8), 3, seed=1, widths=(4,))
     task = make_task(model, Samples(torch.zeros(340, 1, 8, 8), labels), 3)
-    problem = _Problem(model, find_sites(model, task.samples.inputs), task, Meter())
+    sites = find_sites(model, task.samples.inputs)
     method = LearnedGates(steps=1, samples=400)
 
-    with evaluating(model), frozen(model):
-        index, rows = _Search(method, problem, [0, 2], torch.Generator())._draw()
+    with searched(model, sites, task, torch.Generator()) as here:
+        index, rows = _Search(method, here, [0, 2])._draw()
 
     drawn = labels[index].reshape(2, 2, 400)  # class, own or other, sample
     assert rows.tolist() == [0] * 800 + [1] * 800
@@ -129,11 +129,11 @@ def test_a_mask_replaces_the_best_so_far_only_if_it_is_better(
 ) -> None:
     model = trained("simple-cnn")
     task = make_task(model, banded(), N_BANDS)
-    problem = _Problem(model, find_sites(model, task.samples.inputs), task, Meter())
+    sites = find_sites(model, task.samples.inputs)
     method = LearnedGates(steps=1, l0=l0)  # after one step all gates are open still
 
-    with evaluating(model), frozen(model):
-        search = _Search(method, problem, [0, 1], torch.Generator().manual_seed(0))
+    with searched(model, sites, task, torch.Generator().manual_seed(0)) as here:
+        search = _Search(method, here, [0, 1])
         assert search.best_masks.all()
         closed = torch.zeros_like(search.best_masks)
         search._keep_best(closed, torch.tensor([True, False]))  # class 1 has come to rest

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcircuit.circuits.circuit import Site
-from fedcircuit.circuits.overlap.class_overlap import ModelMasks, class_swap, core, specific_parts
-from fedcircuit.circuits.overlap.jaccard import Side, all_overlaps, paired_overlaps
+from fedcircuit.circuits.overlap.class_overlap import ModelMasks, class_swap
+from fedcircuit.circuits.overlap.jaccard import Side, paired_overlaps
 
 SITES = (Site("a", 4, 1, "a"), Site("b", 4, 1, "b"))
 
@@ -87,66 +87,3 @@ def test_one_class_has_no_swap() -> None:
     assert np.isnan(swap.swapped_max).all()
     assert (swap.n_swapped == 0).all()
     assert swap.same[0, 0, 0, -1] == pytest.approx(1.0)
-
-
-def test_the_core_is_what_enough_classes_use() -> None:
-    circuits = masks("1110", "1101", "1000", "1100", "0111")
-    assert core(circuits, share=0.8).tolist() == [True, True, False, False]  # 4 of 5
-    assert core(circuits, share=1.0).tolist() == [False] * 4
-    assert core(circuits, share=0.4).tolist() == [True, True, True, True]
-    found = torch.tensor([True, True, True, False, False])
-    assert core(circuits, found, share=1.0).tolist() == [True, False, False, False]
-
-
-def test_a_share_that_is_a_whole_number_of_classes_needs_no_more() -> None:
-    assert 0.07 * 100 > 7
-    for n in (2, 3, 7, 10, 49, 100):
-        for needed in range(1, n + 1):
-            rows = torch.zeros(n, 2, dtype=torch.bool)
-            rows[:needed, 0] = rows[: needed - 1, 1] = True
-            assert core(rows, share=needed / n).tolist() == [True, False]
-
-
-def test_without_two_circuits_there_is_no_core() -> None:
-    assert core(masks("1100", "1010"), torch.tensor([True, False])) is None
-    models = ModelMasks(masks("1100", "1010").unsqueeze(0), torch.tensor([[True, False]]))
-    assert not specific_parts(models).found.any()
-
-
-def test_the_specific_parts_are_what_the_core_leaves() -> None:
-    models = ModelMasks(
-        torch.stack([masks("11101000", "11011000"), masks("10001111", "01001110")]),
-        live=torch.stack([masks("11111111")[0], masks("11111110")[0]]),
-    )
-    parts = specific_parts(models, share=1.0)
-    assert torch.equal(
-        parts.masks, torch.stack([masks("00100000", "00010000"), masks("10000001", "01000000")])
-    )
-    assert torch.equal(parts.live, masks("00110111", "11110000"))
-    assert torch.equal(models.masks[0], masks("11101000", "11011000"))  # left as they were
-    assert models.found is None
-
-
-def test_classes_that_share_only_their_core_do_not_overlap_without_it() -> None:
-    circuits = ModelMasks(masks("11001100", "11000011", "11110000").unsqueeze(0))
-    before = all_overlaps(circuits.side(), circuits.side(), SITES)
-    parts = specific_parts(circuits, share=1.0)
-    after = all_overlaps(parts.side(), parts.side(), SITES)
-    off = ~np.eye(3, dtype=bool)
-    assert (before.iou[off][:, -1] > 0).all()
-    assert (after.iou[off][:, -1] == 0).all()
-    assert (after.pool[..., -1] == 6).all()
-
-
-def test_shapes_that_do_not_fit_are_refused() -> None:
-    rows = masks("1100", "1010")
-    with pytest.raises(ValueError, match=r"\[models, classes, units\]"):
-        ModelMasks(rows)
-    with pytest.raises(ValueError, match="found must be"):
-        ModelMasks(rows.unsqueeze(0), torch.ones(2, dtype=torch.bool))
-    with pytest.raises(ValueError, match="live must be"):
-        ModelMasks(rows.unsqueeze(0), live=torch.ones(4, dtype=torch.bool))
-    with pytest.raises(ValueError, match="same classes"):
-        class_swap(drawn(0, 1, classes=2), drawn(0, 1, classes=3), SITES)
-    with pytest.raises(ValueError, match="share of the classes"):
-        core(rows, share=0.0)

@@ -1,14 +1,12 @@
-import math
 from itertools import permutations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcircuit.circuits.circuit import Site
-from fedcircuit.circuits.overlap.ranked_overlap import rank_biased_overlap, top_k
+from fedcircuit.circuits.overlap.ranked_overlap import rank_biased_overlap
 from fedcircuit.circuits.overlap.weighted_iou import ScoredSide
 
 ONE = (Site("x", 4, 1, "x"),)
@@ -17,38 +15,6 @@ TWO = (Site("x", 2, 1, "x"), Site("y", 3, 1, "y"))
 
 def rows(*values: list[float]) -> ScoredSide:
     return ScoredSide(np.array(values))
-
-
-def test_the_best_units_are_taken() -> None:
-    scores = torch.tensor([[0.1, 0.5, -9.0, 0.3], [1.0, 1.0, 1.0, 2.0]])
-    assert top_k(scores, 2).int().tolist() == [[0, 1, 0, 1], [1, 0, 0, 1]]  # ties: the first
-
-
-def test_a_class_with_too_few_units_that_speak_for_it_has_no_circuit() -> None:
-    scores = torch.tensor([[0.1, 0.5, -9.0, 0.0], [0.1, math.nan, 0.2, 0.3]])
-    assert top_k(scores, 3).any(-1).tolist() == [False, False]
-    assert top_k(scores, 2).any(-1).tolist() == [True, False]
-    live = torch.tensor([True, False, True, True])
-    assert not top_k(scores, 2, live).any()
-    assert top_k(scores, 1, live)[0].tolist() == [True, False, False, False]
-
-
-@given(st.lists(st.floats(-1, 1), min_size=6, max_size=6), st.integers(1, 6))
-def test_a_circuit_of_k_units_has_k_positive_units_none_worse_than_one_left_out(values, k) -> None:
-    scores = torch.tensor(values)
-    mask = top_k(scores, k)
-    if int((scores > 0).sum()) < k:
-        assert not mask.any()
-        return
-    assert int(mask.sum()) == k
-    assert (scores[mask] > 0).all()
-    assert k == 6 or scores[mask].min() >= scores[~mask].max()
-
-
-@pytest.mark.parametrize("k", [0, 5])
-def test_sizes_that_cannot_be_are_refused(k: int) -> None:
-    with pytest.raises(ValueError, match=r"k must lie in 1\.\.4"):
-        top_k(torch.ones(4), k)
 
 
 def naive(a: list[int], b: list[int], p: float) -> float:

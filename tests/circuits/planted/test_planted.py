@@ -1,4 +1,5 @@
 import math
+import pickle
 from itertools import pairwise
 
 import pytest
@@ -232,3 +233,11 @@ def test_precision_recall_and_f1_by_hand() -> None:
         f1(found.float(), truth)
     with pytest.raises(ValueError, match="bool of the same shape"):
         f1(found[:4], truth)
+
+
+@pytest.mark.parametrize("build", BUILDERS)
+def test_a_planted_network_can_be_sent_to_another_process(build) -> None:
+    net = build(seed=2)
+    sent = pickle.loads(pickle.dumps(net))
+    assert torch.equal(sent.samples(2, 5).inputs, net.samples(2, 5).inputs)
+    assert torch.equal(sent.truth, net.truth)

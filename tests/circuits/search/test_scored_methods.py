@@ -17,15 +17,15 @@ from fedcircuit.circuits.methods.integrated import Integrated
 from fedcircuit.circuits.methods.iterative import Iterative, best_units, schedule
 from fedcircuit.circuits.methods.leave_one_out import LeaveOneOut
 from fedcircuit.circuits.methods.named import discovery_method
-from fedcircuit.circuits.models.evaluation_mode import evaluating
 from fedcircuit.circuits.search.gradients import (
     contrast_rows,
     own_gradients,
     separation_weights,
     shared_gradients,
 )
-from fedcircuit.circuits.search.protocol import Meter, Task, frozen
+from fedcircuit.circuits.search.protocol import Task
 from fedcircuit.circuits.search.scored_method import Mass
+from fedcircuit.circuits.search.searched_model import searched
 from fedcircuit.circuits.sites.finding import find_sites
 from fedcircuit.circuits.sites.hooks import gated
 from fedcircuit.learning.networks.models import build_model
@@ -117,8 +117,8 @@ def test_gradients_are_differences_of_the_separation() -> None:
     gates = torch.tensor([1.0, 0.0, 0.5, 1.0])
     sites, step = find_sites(model, task.samples.inputs), 1e-3
 
-    with evaluating(model), frozen(model):
-        gradients = shared_gradients(model, sites, task, gates, Meter())
+    with searched(model, sites, task, torch.Generator()) as here:
+        gradients = shared_gradients(here, gates)
 
     for unit in range(4):
         up, down = gates.clone(), gates.clone()
@@ -135,11 +135,9 @@ def test_every_class_has_the_gradient_it_has_alone() -> None:
     masks = torch.rand(3, 8, generator=torch.Generator().manual_seed(0)) > 0.4
     rows = contrast_rows(task.samples.labels, 3, None, torch.Generator())
 
-    with evaluating(model), frozen(model):
-        together = own_gradients(model, sites, task, masks, rows, meter=Meter())
-        alone = [
-            shared_gradients(model, sites, task, masks[c].float(), Meter())[c] for c in range(3)
-        ]
+    with searched(model, sites, task, torch.Generator()) as here:
+        together = own_gradients(here, masks, rows)
+        alone = [shared_gradients(here, masks[c].float())[c] for c in range(3)]
 
     assert torch.allclose(together, torch.stack(alone), atol=1e-5)
 

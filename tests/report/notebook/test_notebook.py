@@ -134,11 +134,12 @@ def test_a_loaded_run_that_is_refreshed_keeps_its_figures(run: Run) -> None:
 
 @pytest.mark.parametrize("name", [n for n in FIGURES if n not in ("inertia", "information")])
 def test_every_figure_of_the_report_can_be_had(run: Run, name: str) -> None:
+    others = plt.get_fignums()
     figure = run.plot(name)
     assert isinstance(figure, Figure)
     assert figure.axes
     assert figure._repr_png_()[:4] == b"\x89PNG"  # type: ignore[attr-defined]
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == others
 
 
 def test_an_unknown_figure_is_refused_with_the_list(run: Run) -> None:

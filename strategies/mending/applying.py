@@ -37,13 +37,14 @@ def mend(
     for place, rule in enumerate(rules):
         try:
             mended, state = rule(updates, weights, setting, state_of(memory, place))
+            _check(rule.name, mended, state, weights)
+            found = {f"{place}/{name}": np.array(values) for name, values in state.items()}
         except RuleError:
             raise
         except Exception as error:
             raise RuleError(rule.name, f"it failed with {in_short(error)}") from error
-        _check(rule.name, mended, weights)
         weights = mended
-        kept.update({f"{place}/{name}": np.array(values) for name, values in state.items()})
+        kept.update(found)
     return Mend(weights, kept)
 
 
@@ -57,12 +58,20 @@ def state_of(memory: Mapping[str, NDArray[np.generic]], place: int) -> State:
     }
 
 
-def _check(rule: str, mended: Weights, average: Weights) -> None:
+def _check(rule: str, mended: Weights, state: State, average: Weights) -> None:
+    gave: dict[str, object] = {"weights": mended, "state": state}
+    for what, given in gave.items():
+        if not isinstance(given, Mapping):
+            kind = type(given).__name__
+            raise RuleError(rule, f"it gave its {what} as {kind}, expected arrays by name")
     if list(mended) != list(average):
         odd = sorted(set(mended) ^ set(average)) or ["their order"]
         raise RuleError(rule, f"it gave other tensors than it was given: {odd[0]}")
     for name, values in mended.items():
         known = average[name]
+        if not isinstance(values, np.ndarray | np.generic):
+            kind = type(values).__name__
+            raise RuleError(rule, f"it gave {name!r} as {kind}, expected an array of NumPy")
         if values.shape != known.shape or values.dtype != known.dtype:
             raise RuleError(
                 rule,

@@ -110,9 +110,11 @@ def circuits_said(updates: Updates) -> NDArray[np.bool_] | None:
             update.said.get(key)
             for key in (messages.MASKS, messages.MASKS_FOUND, messages.MASKS_UNITS)
         )
-        if not isinstance(packed, bytes) or not isinstance(n_units, int) or found is None:
+        if not isinstance(packed, bytes) or not isinstance(found, bytes | Sequence):
             return None
-        known = np.array(list(found), dtype=np.bool_)  # type: ignore[arg-type]
+        if not isinstance(n_units, int) or n_units < 0:
+            return None
+        known = np.array(list(found), dtype=np.bool_)
         width = (n_units + 7) // 8
         if len(packed) != len(known) * width:
             return None

@@ -31,6 +31,8 @@ def test_options_are_the_fields_and_those_of_the_fit_may_be_plain() -> None:
         ("fisher", {"dampin": 1.0}, "has no option 'dampin'; did you mean 'damping'"),
         ("class-count-head", {"a": 1}, "known: none"),
         ("ccvr", {"refit": {"epoch": 3}}, "refit of rule 'ccvr' has no option 'epoch'"),
+        ("ties", {"keep": "1e-1"}, "rule 'ties' expects a number for 'keep', got the text '1e-1'"),
+        ("ccvr", {"refit": {"lr": "1e-1"}}, "refit of rule 'ccvr' expects a number for 'lr'"),
     ],
 )
 def test_what_is_unknown_is_refused_with_the_nearest_known(

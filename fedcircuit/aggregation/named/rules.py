@@ -112,6 +112,13 @@ def _checked(what: str, made: Any, options: Mapping[str, object]) -> dict[str, A
     for option in options:
         if option not in known:
             raise ValueError(f"{what} has no option {option!r}; {_hint(option, known)}")
+    numbers = {field.name for field in fields(made) if type(field.default) in (int, float)}
+    for option, value in options.items():
+        if option in numbers and isinstance(value, str):
+            raise ValueError(
+                f"{what} expects a number for {option!r}, got the text {value!r}; YAML reads "
+                "quoted numbers, and 1e-3 without a point, as text: write 0.001 or 1.0e-3"
+            )
     return dict(options)
 
 

@@ -11,6 +11,7 @@ from fedcircuit.aggregation import COMES_WITH, Control, ControlKind, Rule, named
 from fedcircuit.app.config.data import Section
 
 _OFF = (None, False, 0.0)
+_OF_CIRCUITS = ("permuted-circuits", "all-units")  # controls that need circuits
 BY_CLIENTS = "circuits.discover_on: clients"  # circuits that reach the rules
 
 
@@ -57,7 +58,7 @@ class RuleConfig(Section):
 def require_supplied(
     rules: Sequence[RuleConfig], training: Mapping[str, Any], *, circuits_by_clients: bool
 ) -> None:
-    """Refuse rules whose clients would not say what they need.
+    """Refuse rules whose clients would not say what they, or their controls, need.
 
     Parameters
     ----------
@@ -74,11 +75,12 @@ def require_supplied(
         If there is one, with the key to set.
     """
     for config in rules:
-        for need in named.NEEDS[config.name]:
+        control = f" as {config.control}" if config.control in _OF_CIRCUITS else ""
+        for need in (*named.NEEDS[config.name], *(["masks"] if control else [])):
             option = BY_CLIENTS if need == "masks" else COMES_WITH.get(need, "")
             section, _, key = option.partition(":")[0].partition(".")
             said = circuits_by_clients if need == "masks" else training.get(key) not in _OFF
             if section in ("training", "circuits") and not said:
                 raise ValueError(
-                    f"strategy.rules: {config.name} needs what clients say with {option}"
+                    f"strategy.rules: {config.name}{control} needs what clients say with {option}"
                 )

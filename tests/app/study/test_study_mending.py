@@ -138,6 +138,11 @@ def test_rules_go_inside_masked_downloads(tmp_path: Path) -> None:
         (["fedavg", "scaffold"], "unknown rule 'fedavg'"),
         (["ties", "scaffold"], "scaffold needs what clients say with training.scaffold: true"),
         (["conflict-projection"], "circuits.discover_on: clients"),
+        (
+            [{"name": "logit-offsets", "control": "permuted-circuits"}],
+            "logit-offsets as permuted-circuits needs what clients say with circuits.discover_on",
+        ),
+        ([{"name": "ties", "control": "all-units"}], "ties as all-units needs what clients say"),
         ("ccvr", "strategy.rules"),
     ],
 )

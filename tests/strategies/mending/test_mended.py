@@ -146,13 +146,26 @@ class Broken:
             "fewer": {"3.weight": average["3.weight"]},
             "nan": {**average, "3.bias": average["3.bias"] * np.float32("nan")},
             "dtype": {**average, "3.bias": average["3.bias"].astype(np.float64)},
+            "lists": {**average, "3.bias": average["3.bias"].tolist()},
+            "no names": list(average.values()),
         }
-        return changes[self.gives], NO_STATE
+        states = {"no state": None, "ragged": {"a": [[1.0], [1.0, 2.0]]}}
+        weights, kept = changes.get(self.gives, average), states.get(self.gives, NO_STATE)
+        return weights, kept  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize(
     ("gives", "words"),
-    [("error", "conv9"), ("fewer", "other tensors"), ("nan", "NaN"), ("dtype", "float64")],
+    [
+        ("error", "conv9"),
+        ("fewer", "other tensors"),
+        ("nan", "NaN"),
+        ("dtype", "float64"),
+        ("lists", "'3.bias' as list, expected an array"),
+        ("no names", "weights as list, expected arrays by name"),
+        ("no state", "state as NoneType, expected arrays by name"),
+        ("ragged", "failed with ValueError"),
+    ],
 )
 def test_a_rule_with_a_fault_is_named_and_not_used(gives: str, words: str) -> None:
     with pytest.raises(RuleError, match=f"'broken' cannot be used: it .*{words}"):

@@ -46,6 +46,8 @@ WRONG = {
     "no word of what was found": without(messages.MASKS_FOUND),
     "no number of units": without(messages.MASKS_UNITS),
     "masks are text": {**said(SECOND, [True, True]), messages.MASKS: "11"},
+    "what was found is one number": said(SECOND, 3),
+    "fewer than no units": said(SECOND[:, :0], [True, True], -5),
     "units are text": {**said(SECOND, [True, True]), messages.MASKS_UNITS: "5"},
     "more classes than masks": said(SECOND, [True, True, True]),
     "more units than bits": said(SECOND, [True, True], 9),

@@ -69,7 +69,8 @@ def _check(rule: str, mended: Weights, state: State, average: Weights) -> None:
         raise RuleError(rule, f"it gave other tensors than it was given: {odd[0]}")
     for name, values in mended.items():
         known = average[name]
-        if not isinstance(values, np.ndarray | np.generic):
+        one: object = values
+        if not isinstance(one, np.ndarray | np.generic):
             kind = type(values).__name__
             raise RuleError(rule, f"it gave {name!r} as {kind}, expected an array of NumPy")
         if values.shape != known.shape or values.dtype != known.dtype:

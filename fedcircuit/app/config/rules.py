@@ -38,7 +38,21 @@ class RuleConfig(Section):
         if self.last_only and self.every != 1:
             raise ValueError("every and last_only exclude each other: give one of them")
         self.rule()
+        self._check_control()
         return self
+
+    def _check_control(self) -> None:
+        """Refuse a control that changes what the rule does not read: it would be the rule."""
+        if self.control is None:
+            return
+        needs = {part for need in named.NEEDS[self.name] for part in need.split("|")}
+        what = "masks" if self.control in _OF_CIRCUITS else "probe"
+        if what not in needs:
+            changed = "circuits" if what == "masks" else "a probe"
+            raise ValueError(
+                f"control {self.control} belongs to rules that read {changed}, {self.name!r} does "
+                "not, so it would be its own control"
+            )
 
     def rule(self) -> Rule:
         """The rule itself.

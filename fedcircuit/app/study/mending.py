@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import groupby
 
 from flwr.serverapp.strategy import Strategy
 
-from fedcircuit.app.config import RuleConfig
+from fedcircuit.app.config import RuleConfig, StudyConfig
 from fedcircuit.app.study.parts import Study
 from fedcircuit.strategies import Mended
+
+logger = logging.getLogger(__name__)
 
 
 def mended(study: Study, strategy: Strategy) -> Strategy:
@@ -21,6 +24,7 @@ def mended(study: Study, strategy: Strategy) -> Strategy:
     ValueError
         If the probe does not fit the model.
     """
+    _warn_of_half(study.config)
     for (every, last_only), rules in groupby(study.config.strategy.rules, _rounds):
         strategy = Mended(
             strategy,
@@ -37,3 +41,15 @@ def mended(study: Study, strategy: Strategy) -> Strategy:
 
 def _rounds(config: RuleConfig) -> tuple[int, bool]:
     return config.every, config.last_only
+
+
+def _warn_of_half(config: StudyConfig) -> None:
+    """Say it where clients do their part of a rule and the server does not do its own."""
+    training, named = config.training, {rule.name for rule in config.strategy.rules}
+    for name, asked in (("scaffold", training.scaffold), ("feddyn", training.feddyn_alpha > 0)):
+        if asked and name not in named:
+            logger.warning(
+                "clients train for the rule %s, which strategy.rules does not name: the run is "
+                "neither FedAvg nor what the rule is about",
+                name,
+            )

@@ -129,6 +129,8 @@ def test_rules_go_inside_masked_downloads(tmp_path: Path) -> None:
         ([{"name": "covered-average", "options": {"lam": "much"}}], "strategy.rules.0"),
         ([{"name": "ccvr", "every": 0}], "strategy.rules.0.every"),
         ([{"name": "ccvr", "control": "labels"}], "'permuted-labels'"),
+        ([{"name": "ties", "control": "all-units"}], "belongs to rules that read circuits"),
+        ([{"name": "ties", "control": "permuted-labels"}], "rules that read a probe, 'ties' does"),
         ([{"name": "ccvr", "every": 2, "last_only": True}], "exclude each other"),
         ([{"nam": "ccvr"}], "strategy.rules.0.nam: unknown key; did you mean 'name'?"),
         (["livar-head"], "livar-head needs what clients say with training.feature_variance: {}"),
@@ -139,10 +141,13 @@ def test_rules_go_inside_masked_downloads(tmp_path: Path) -> None:
         (["ties", "scaffold"], "scaffold needs what clients say with training.scaffold: true"),
         (["conflict-projection"], "circuits.discover_on: clients"),
         (
-            [{"name": "logit-offsets", "control": "permuted-circuits"}],
-            "logit-offsets as permuted-circuits needs what clients say with circuits.discover_on",
+            [{"name": "covered-average", "control": "permuted-circuits"}],
+            "covered-average as permuted-circuits needs what clients say with circuits.discover_on",
         ),
-        ([{"name": "ties", "control": "all-units"}], "ties as all-units needs what clients say"),
+        (
+            [{"name": "conflict-projection", "control": "all-units"}],
+            "conflict-projection as all-units needs what clients say",
+        ),
         ("ccvr", "strategy.rules"),
     ],
 )
@@ -150,3 +155,13 @@ def test_rules_that_cannot_be_used_are_refused_before_anything_runs(rules: Any, 
     with pytest.raises(ConfigError) as caught:
         parse_study(study(rules))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"), [([], True), (["ties"], True), (["ties", "scaffold"], False)]
+)
+def test_half_of_scaffold_is_said_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, rules: list[str], said: bool
+) -> None:
+    run_study(parse_study(study(rules, rounds=1, scaffold=True)), tmp_path / "run")
+    assert ("clients train for the rule scaffold" in caplog.text) is said
